@@ -1,0 +1,66 @@
+"""Slots, and what can fill them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from prunepeft_ray.errors import InputError
+
+KINDS = ("PA", "SA")
+"""Slot kinds: PA, parallel, on the query and value projections; SA, serial, a bottleneck adapter."""
+
+
+@dataclass(frozen=True, order=True)
+class Slot:
+    """A place for one PEFT module.
+
+    Args:
+        layer: 0-based layer of the backbone.
+        kind: ``"PA"`` or ``"SA"``.
+
+    Raises:
+        ValueError: If the layer is negative or the kind unknown.
+    """
+
+    layer: int
+    kind: str
+
+    def __post_init__(self) -> None:
+        if self.layer < 0 or self.kind not in KINDS:
+            raise ValueError(f"no slot at layer {self.layer} of kind {self.kind!r}")
+
+    def __str__(self) -> str:
+        return f"{self.kind}.{self.layer}"
+
+    @classmethod
+    def parse(cls, text: str) -> Slot:
+        """Read a slot back from its string form, such as ``"PA.3"``.
+
+        Raises:
+            InputError: If the text is no slot.
+        """
+        match = re.fullmatch(r"(\w+)\.(\d+)", text)
+        if not match or match[1] not in KINDS:
+            raise InputError(f"'{text}' is no slot: expected a kind and a layer, such as PA.3 or SA.0")
+        return cls(int(match[2]), match[1])
+
+
+@dataclass(frozen=True, order=True)
+class Module:
+    """What fills a slot.
+
+    Args:
+        type: A registered module type, such as ``"lora"`` or ``"pfeiffer"``.
+        size: LoRA rank or adapter bottleneck.
+
+    Raises:
+        ValueError: If the size is not at least 1.
+    """
+
+    type: str
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size of a {self.type} must be at least 1, got {self.size}")

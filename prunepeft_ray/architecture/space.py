@@ -1,0 +1,51 @@
+"""The space of a search: every slot of the supernet, its module and what that module costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from prunepeft_ray.architecture.architecture import Architecture
+from prunepeft_ray.architecture.slots import Module, Slot
+
+
+@dataclass(frozen=True)
+class ModuleCost:
+    """Parameters of a module as a function of its size: ``per_size * size + fixed``.
+
+    LoRA, DoRA, adapters and prefixes are all of this form.
+    """
+
+    per_size: int
+    fixed: int = 0
+
+    def parameters(self, size: int) -> int:
+        """Exact number of parameters at a size (rank or bottleneck)."""
+        return self.per_size * size + self.fixed
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a method may choose from.
+
+    Args:
+        layers: Number of layers of the backbone.
+        supernet: The architecture with every slot filled.
+        costs: Per slot, what its module costs.
+    """
+
+    layers: int
+    supernet: Architecture
+    costs: Mapping[Slot, ModuleCost]
+
+    def slot_parameters(self, slot: Slot, module: Module | None = None) -> int:
+        """Parameters of one slot, with the supernet's module unless another is given."""
+        return self.costs[slot].parameters((module or self.supernet[slot]).size)
+
+    def parameters(self, architecture: Architecture) -> int:
+        """Exact number of PEFT parameters of an architecture; equals what torch counts.
+
+        Raises:
+            KeyError: If the architecture fills a slot that the space does not have.
+        """
+        return sum(self.slot_parameters(slot, module) for slot, module in architecture)
