@@ -1,0 +1,307 @@
+"""The settings of a search (``search.yaml``) as typed, validated models.
+
+Every key can be given in YAML or with ``--set a.b=value``. Defaults follow the paper (arXiv 2506.07587) unless
+the key's description says otherwise.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from prunepeft_ray.errors import InputError
+
+PAPER_CRITERIA = ("weight", "zeros", "threshold", "activation", "sensitivity", "gradient")
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Config(BaseModel):
+    """Base of all settings: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+C = TypeVar("C", bound=Config)
+
+# safe_load lets errors of its constructors through: of !!bool x, of the date 2024-13-45, of very deep nesting
+_YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
+
+
+class TaskConfig(Config):
+    """Which task, and how much of it."""
+
+    name: str = Field(description="GLUE task, packaged:<name>, or a CSV, JSONL or Parquet file")
+    text: str | None = Field(None, description="column of the (first) text; local files only")
+    text2: str | None = Field(None, description="column of the second text of a pair; local files only")
+    label: str | None = Field(None, description="column of the label; local files only")
+    dev: str | None = Field(None, description="file of the dev split; default: taken from the training file")
+    test: str | None = Field(None, description="file of the test split; default: taken from the training file")
+    regression: bool | None = Field(None, description="labels are numbers to predict; default: told from the labels")
+    metric: str | None = Field(None, description="the metric that decides; default: the task's own")
+    train_size: PositiveInt | None = Field(None, description="use this many training examples, stratified")
+    dev_size: PositiveInt | None = Field(None, description="use this many dev examples, stratified")
+    test_size: PositiveInt | None = Field(None, description="use this many test examples, stratified")
+    seed: int = Field(0, description="seed of splits and sub-samples; part of the task, apart from the run's seed")
+
+
+class SpaceConfig(Config):
+    """Which slots the supernet has, and what fills them (paper, Tables 2 and 3)."""
+
+    kinds: tuple[Literal["PA", "SA"], ...] = Field(("PA", "SA"), min_length=1, description="slot kinds")
+    parallel: Literal["lora", "dora"] = Field("lora", description="module in PA slots, on query and value")
+    serial: Literal["pfeiffer", "houlsby"] = Field(
+        "pfeiffer", description="module in SA slots: adapter after the FFN, or after attention and FFN"
+    )
+    rank: PositiveInt | tuple[PositiveInt, ...] = Field(32, description="LoRA rank, one or one per layer")
+    bottleneck: PositiveInt | tuple[PositiveInt, ...] = Field(
+        128, description="adapter bottleneck, one or one per layer"
+    )
+
+    @model_validator(mode="after")
+    def _kinds_are_distinct(self) -> SpaceConfig:
+        if len(set(self.kinds)) != len(self.kinds):
+            raise ValueError("kinds must not repeat")
+        return self
+
+
+class ModulesConfig(Config):
+    """How modules start and scale."""
+
+    init: Literal["paper", "default"] = Field(
+        "default",
+        description="paper: both projections normal (Eqs. 4-5); default: each module's own, which starts as identity",
+    )
+    lora_alpha: float | None = Field(None, gt=0, description="LoRA alpha; default: the rank, a scaling of 1")
+    lora_dropout: Share = Field(0.1, description="dropout on the input of LoRA and DoRA")
+
+
+class LearningRates(Config):
+    """Peak learning rates."""
+
+    PA: float = Field(5e-4, gt=0, description="LoRA and DoRA modules")
+    SA: float = Field(5e-4, gt=0, description="adapters")
+    head: float = Field(1e-3, gt=0, description="the task head")
+
+
+class TrainingConfig(Config):
+    """The recipe that every job shares, and the final retraining's length."""
+
+    epochs: PositiveInt = Field(20, description="most epochs of the final retraining")
+    patience: PositiveInt | None = Field(5, description="stop the final retraining after this many epochs without gain")
+    batch_size: PositiveInt = Field(16, description="examples per optimiser step")
+    micro_batches: PositiveInt | None = Field(
+        None,
+        description="parts that a batch is split into: gradient accumulation, and what data-parallel workers share "
+        "out; results do not depend on the number of workers, but on this. Default: 2 on CPU, 1 on GPU",
+    )
+    learning_rates: LearningRates = LearningRates()
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_share: Share = Field(0.06, description="share of all steps in which the learning rate rises")
+    weight_decay: float = Field(0.01, ge=0)
+    max_grad_norm: float | None = Field(1.0, gt=0, description="gradients are clipped to this norm")
+    max_length: PositiveInt = Field(128, description="most tokens of an example")
+    eval_batch_size: PositiveInt = 64
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 on GPU, fp32 on CPU")
+
+
+class WarmupConfig(Config):
+    """Learning which criterion suits which partition (paper, Section 3.3)."""
+
+    select: Literal["frequency", "effectiveness"] = Field("frequency", description="how a criterion is chosen")
+    train_size: PositiveInt = Field(100, description="examples of the subset d that warm-up trains on")
+    turns: PositiveInt = Field(3, description="turns of a criterion's chain")
+    epochs: PositiveInt = Field(3, description="epochs per turn")
+    remove: PositiveInt = Field(3, description="slots that a turn removes")
+    holdout: float = Field(0.3, gt=0, lt=1, description="share of d that effectiveness measures the loss on")
+
+
+class PruningConfig(Config):
+    """The pruning rounds (paper, Algorithm 1)."""
+
+    criteria: tuple[str, ...] = Field(PAPER_CRITERIA, min_length=1, description="the criteria of the hybrid")
+    profile: Literal["paper", "reference", "averaged"] = Field("averaged", description="how scores become p(m)")
+    compare: Literal["within-kind", "raw"] = Field(
+        "within-kind",
+        description="how scores of PA and SA are set against each other: standardised within each kind, or as they are",
+    )
+    blocks: Literal["spindle", "reference", "none"] | tuple[float, ...] = Field(
+        "spindle",
+        description="how layers form blocks: 1/6,1/3,1/3,1/6; the released code's edges; one block; own edges",
+    )
+    rounds: PositiveInt = 3
+    remove: PositiveInt | None = Field(None, description="slots per round, k; default: follows from rounds and budget")
+    round_epochs: PositiveInt = 1
+    train_size: PositiveInt | None = Field(
+        None, description="train rounds on a subset; default: all of the training split"
+    )
+    dynamic: bool = Field(False, description="learn the strategy anew before every round")
+    threshold: float | None = Field(
+        None, gt=0, description="fixed t of the threshold criterion; default: a quantile over all slots of a kind"
+    )
+    threshold_quantile: float = Field(0.1, gt=0, lt=1)
+
+
+class SearchSpec(Config):
+    """Everything that says what a search is."""
+
+    model: str = Field(description="Hub id, local folder, GGUF file, packaged:minilm or packaged:smollm2")
+    task: TaskConfig
+    budget: str = Field(description="most PEFT parameters: a number (300000, 1.5M) or % of the backbone (1%)")
+    seed: int = 0
+    space: SpaceConfig = SpaceConfig()
+    modules: ModulesConfig = ModulesConfig()
+    training: TrainingConfig = TrainingConfig()
+    warmup: WarmupConfig = WarmupConfig()
+    pruning: PruningConfig = PruningConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, data: Any) -> Any:
+        """Accept ``task: sst2`` for ``task: {name: sst2}`` and a bare number as budget."""
+        if isinstance(data, dict):
+            data = dict(data)
+            if isinstance(data.get("task"), str):
+                data["task"] = {"name": data["task"]}
+            if isinstance(data.get("budget"), int | float) and not isinstance(data["budget"], bool):
+                data["budget"] = str(data["budget"])
+        return data
+
+
+def load_spec(
+    file: Path | None, values: dict[str, Any] | None = None, settings: tuple[str, ...] | list[str] = ()
+) -> SearchSpec:
+    """Build a spec from a YAML file, then values, then ``key=value`` settings; later ones win.
+
+    Args:
+        file: A YAML file, or None.
+        values: Nested values such as command-line options; None values are left out.
+        settings: Strings such as ``"training.epochs=3"``; the value is read as YAML.
+
+    Raises:
+        InputError: If the file cannot be read, or a key or value is wrong.
+    """
+    data: dict[str, Any] = _long_form(read_yaml(file)) if file else {}
+    _merge(data, _long_form(_without_none(values or {})))
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"--set {_one_line(setting)}: expected key=value, such as training.epochs=3")
+        _merge(data, _long_form(_nested(key.strip(), _read_value(setting, value))))
+    return validate(SearchSpec, data, str(file) if file else "search")
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Read a YAML mapping with the safe loader.
+
+    Raises:
+        InputError: If the file is missing, is no YAML or is no mapping.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not valid YAML: {error}") from error
+    try:
+        data = yaml.safe_load(text)
+    except _YAML_ERRORS as error:
+        raise InputError(f"{file}: not valid YAML: {_one_line(str(error))}") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise InputError(f"{file}: expected keys and values, got a {type(data).__name__}")
+    return data
+
+
+def validate(kind: type[C], data: dict[str, Any], where: str) -> C:
+    """Turn plain data into a config model.
+
+    Raises:
+        InputError: One line that names the first wrong key, what is wrong and, for a misspelt key, the nearest.
+    """
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise InputError(f"{where}: {_one_line(_first_problem(kind, error))}") from error
+
+
+def _first_problem(kind: type[Config], error: ValidationError) -> str:
+    problem = error.errors()[0]
+    # pydantic adds the names of union members to the path; they mean nothing to a user
+    path = [str(part) for part in problem["loc"] if not str(part).startswith(("literal[", "tuple[", "constrained-"))]
+    key = ".".join(path)
+    if problem["type"] == "extra_forbidden":
+        known = all_keys(kind)
+        near = difflib.get_close_matches(key, known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+        return f"unknown key '{key}'; {hint}"
+    if problem["type"] == "missing":
+        return f"'{key}' is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{key}: {message[0].lower()}{message[1:]}, got {problem['input']!r}"
+
+
+def all_keys(kind: type[Config], prefix: str = "") -> list[str]:
+    """Every dotted key that a config model knows."""
+    keys: list[str] = []
+    for name, field in kind.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, Config):
+            keys += all_keys(inner, f"{prefix}{name}.")
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+def dump_yaml(config: Config) -> str:
+    """Write a config as YAML that ``load_spec`` reads back to the same config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read_value(setting: str, value: str) -> Any:
+    try:
+        parsed = yaml.safe_load(value)
+    except _YAML_ERRORS as error:
+        raise InputError(f"--set {_one_line(setting)}: the value is not valid YAML") from error
+    if isinstance(parsed, str):
+        # YAML 1.1 reads 1e-3 as a string, because it has no dot
+        try:
+            return float(parsed)
+        except ValueError:
+            return parsed
+    return parsed
+
+
+def _long_form(data: dict[str, Any]) -> dict[str, Any]:
+    """Write ``task: sst2`` as ``task: {name: sst2}``, so that both forms merge."""
+    return data | {"task": {"name": data["task"]}} if isinstance(data.get("task"), str) else data
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    result: dict[str, Any] = value
+    return result
+
+
+def _merge(into: dict[str, Any], values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    cleaned = {k: _without_none(v) if isinstance(v, dict) else v for k, v in values.items()}
+    return {k: v for k, v in cleaned.items() if v is not None and v != {}}
