@@ -1,0 +1,337 @@
+"""Tasks from local CSV, TSV, JSONL, JSON and Parquet files."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prunepeft_ray.config import TaskConfig
+from prunepeft_ray.errors import InputError
+from prunepeft_ray.tasks.base import NO_CLASS, Indices, Labels, Split, TaskData, one_line
+from prunepeft_ray.tasks.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS
+from prunepeft_ray.tasks.splits import different_examples, stratified_split
+from prunepeft_ray.tasks.tables import SUFFIXES, Table, columns_text, find_column, read_table
+
+__all__ = ["SUFFIXES", "load_files", "read_examples"]
+
+HELD_OUT_SHARE = 0.15
+FEWEST_TO_SPLIT = 10
+MOST_CLASSES_UNASKED = 20
+
+# columns that are looked for when none is named, the more telling ones first
+PAIR_COLUMNS = (
+    ("text", "text2"),
+    ("text1", "text2"),
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+)
+TEXT_COLUMNS = ("text", "sentence", "question", "review", "message", "content")
+LABEL_COLUMNS = ("label", "labels", "class", "category", "target", "score")
+
+_NOT_TEXT = (list, dict, tuple, bytes, np.ndarray)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    text: str
+    text2: str | None
+    label: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Raw:
+    """Checked texts of a file, with labels as they were written (a pandas Series), or None."""
+
+    table: Table
+    columns: _Columns
+    texts: list[str]
+    texts2: list[str] | None
+    labels: Any
+
+
+def load_files(config: TaskConfig) -> TaskData:
+    """Load a task from the training file ``config.name`` and, where given, files for dev and test.
+
+    A split that has no file of its own is 15 % of the training file, stratified and seeded by
+    ``config.seed``; copies of a text are then left out first, so that none is in two splits. Splits that the
+    user gives stay as they are.
+
+    Labels are numbers to predict if most of them are numbers and not all of them whole; anything else is
+    classes, in sorted order. More than 20 different whole numbers could be either, and ``config.regression``
+    must say.
+
+    Raises:
+        InputError: If a file, a column, a text or a label is wrong; names the file and the line.
+    """
+    _check_distinct_files(config)
+    train_table = read_table(config.name)
+    columns = _find_columns(train_table, config.text, config.text2, config.label, find_label=True)
+    train = _raw(train_table, columns)
+    regression = _is_regression(train, config.regression)
+    names = () if regression else _class_names(train)
+    whole = _split(train, names, regression)
+    files = {part: file for part, file in (("dev", config.dev), ("test", config.test)) if file is not None}
+    given = {part: _split(_raw(read_table(file), columns), names, regression) for part, file in files.items()}
+    missing = [part for part in ("dev", "test") if part not in files]
+    parts = {**_split_off(train, whole, names, missing, config.seed), **given}
+    metrics = REGRESSION_METRICS if regression else CLASSIFICATION_METRICS
+    return TaskData(config.name, parts["train"], parts["dev"], parts["test"], names, metrics, metrics[0])
+
+
+def read_examples(
+    path: str | Path,
+    text: str | None,
+    text2: str | None,
+    label: str | None,
+    labels: tuple[str, ...],
+    regression: bool,
+    *,
+    find_label: bool = False,
+) -> Split:
+    """Read a file of examples for a task that is already known, to evaluate or predict.
+
+    Args:
+        path: The file.
+        text: Column of the (first) text; None looks for a usual name.
+        text2: Column of the second text, or None.
+        label: Column of the label; None leaves labels unknown (-1, or NaN for regression).
+        labels: The task's class names. A file that has whole numbers instead, where the names are no numbers,
+            is taken to hold class ids.
+        regression: Whether labels are numbers.
+        find_label: Look for a label column with a usual name when ``label`` is None.
+
+    Raises:
+        InputError: If the file, a column, a text or a label is wrong; names the file and the line.
+    """
+    table = read_table(path)
+    raw = _raw(table, _find_columns(table, text, text2, label, find_label))
+    if raw.labels is not None and not regression:
+        raw = replace(raw, labels=_named(raw.labels, labels))
+    return _split(raw, labels, regression)
+
+
+def _named(labels: Any, names: tuple[str, ...]) -> Any:
+    """Labels with class ids, where they are such, replaced by the classes' names."""
+    import pandas as pd
+
+    if not _are_whole(labels) or pd.to_numeric(pd.Series(list(names)), errors="coerce").notna().any():
+        return labels
+    ids = pd.Series(_numbers(labels).astype(np.int64))
+    return ids.map(dict(enumerate(names))).fillna(labels)
+
+
+def _check_distinct_files(config: TaskConfig) -> None:
+    files: dict[Path, str] = {}
+    for key, file in (("name", config.name), ("dev", config.dev), ("test", config.test)):
+        if file is None:
+            continue
+        other = files.setdefault(Path(file).expanduser().resolve(), key)
+        if other != key:
+            raise InputError(
+                f"{file}: the same file is given as task.{other} and task.{key}; "
+                f"leave task.{key} out to have it taken from the training file"
+            )
+
+
+def _find_columns(table: Table, text: str | None, text2: str | None, label: str | None, find_label: bool) -> _Columns:
+    present = set(table.frame.columns)
+    if text is not None:
+        text = find_column(table, text, "task.text")
+    else:
+        text, text2 = _usual_texts(table, text2, present - {label})
+    if text2 is not None:
+        text2 = find_column(table, text2, "task.text2")
+    if label is not None:
+        label = find_column(table, label, "task.label")
+    elif find_label:
+        label = next((name for name in LABEL_COLUMNS if name in present - {text, text2}), None)
+        if label is None:
+            raise InputError(
+                f"{table.path}: cannot tell which column is the label; name it with --label; "
+                f"columns: {columns_text(table)}"
+            )
+    used = [column for column in (text, text2, label) if column is not None]
+    if len(set(used)) < len(used):
+        twice = next(column for column in used if used.count(column) > 1)
+        raise InputError(f"{table.path}: column '{twice}' is used twice; text, text2 and label must be different ones")
+    return _Columns(text, text2, label)
+
+
+def _usual_texts(table: Table, text2: str | None, present: set[str]) -> tuple[str, str | None]:
+    if text2 is None:
+        for pair in PAIR_COLUMNS:
+            if present.issuperset(pair):
+                return pair
+    for name in TEXT_COLUMNS:
+        if name in present and name != text2:
+            return name, text2
+    raise InputError(
+        f"{table.path}: cannot tell which column is the text; name it with --text; columns: {columns_text(table)}"
+    )
+
+
+def _raw(table: Table, columns: _Columns) -> _Raw:
+    for key, column in (("text", columns.text), ("text2", columns.text2), ("label", columns.label)):
+        if column is not None:
+            find_column(table, column, f"task.{key}")
+            _check_values(table, column)
+    texts2 = None if columns.text2 is None else _texts(table, columns.text2)
+    labels = None if columns.label is None else table.frame[columns.label]
+    return _Raw(table, columns, _texts(table, columns.text), texts2, labels)
+
+
+def _check_values(table: Table, column: str) -> None:
+    values = table.frame[column]
+    missing = (values.isna() | (values.astype("str").str.strip() == "")).to_numpy(dtype=bool)
+    if missing.any():
+        raise InputError(f"{table.where(int(missing.argmax()))}: no value in column '{column}'")
+    if values.dtype == object:
+        nested = values.map(lambda value: isinstance(value, _NOT_TEXT)).to_numpy(bool)
+        if nested.any():
+            row = int(nested.argmax())
+            kind = type(values.iloc[row]).__name__
+            raise InputError(f"{table.where(row)}: column '{column}' holds a {kind}; expected text or a number")
+
+
+def _texts(table: Table, column: str) -> list[str]:
+    texts: list[str] = table.frame[column].astype("str").str.strip().tolist()
+    return texts
+
+
+def _numbers(labels: Any) -> Any:
+    """Labels as a float64 array; NaN where they are not numbers."""
+    import pandas as pd
+
+    if pd.api.types.is_bool_dtype(labels.dtype):
+        return np.full(len(labels), np.nan)
+    if labels.dtype == object:
+        labels = labels.where(~labels.map(lambda value: isinstance(value, bool)))
+    return pd.to_numeric(labels, errors="coerce").to_numpy(dtype=np.float64)
+
+
+def _is_regression(raw: _Raw, wanted: bool | None) -> bool:
+    if wanted is not None:
+        return wanted
+    numbers = _numbers(raw.labels)
+    finite = numbers[np.isfinite(numbers)]
+    if len(finite) * 2 <= len(numbers):
+        return False
+    if (finite % 1 != 0).any():
+        return True
+    different = len(np.unique(finite))
+    if len(finite) == len(numbers) and different > MOST_CLASSES_UNASKED:
+        raise InputError(
+            f"{raw.table.path}: column '{raw.columns.label}' has {different} different whole numbers; say "
+            "task.regression=true if they are amounts to predict, task.regression=false if they are classes"
+        )
+    return False
+
+
+def _class_names(raw: _Raw) -> tuple[str, ...]:
+    labels = _written(raw.labels, _are_whole(raw.labels))
+    different = labels.unique()
+    column, rows = raw.columns.label, len(labels)
+    if len(different) < 2:
+        raise InputError(
+            f"{raw.table.path}: column '{column}' has the label '{one_line(different[0])}' in all {rows} rows; "
+            "expected at least two classes"
+        )
+    if len(different) > max(MOST_CLASSES_UNASKED, rows // 2):
+        raise InputError(
+            f"{raw.table.path}: column '{column}' has {len(different)} different values in {rows} rows, which "
+            "are no classes; name another column with --label, or set task.regression=true for numbers"
+        )
+    return tuple(sorted(different, key=int) if _are_whole(raw.labels) else sorted(different))
+
+
+def _are_whole(labels: Any) -> bool:
+    numbers = _numbers(labels)
+    return bool((np.isfinite(numbers) & (np.abs(numbers) < 2**53)).all() and (numbers % 1 == 0).all())
+
+
+def _written(labels: Any, whole: bool) -> Any:
+    """Labels as strings; whole numbers alike whether written as 1 or 1.0."""
+    import pandas as pd
+
+    if whole:
+        return pd.Series(_numbers(labels).astype(np.int64)).astype("str")
+    return labels.astype("str").str.strip()
+
+
+def _split(raw: _Raw, names: tuple[str, ...], regression: bool) -> Split:
+    if raw.labels is None:
+        unknown = np.full(len(raw.texts), np.nan if regression else NO_CLASS)
+        return Split(raw.texts, raw.texts2, unknown.astype(np.float32 if regression else np.int64))
+    labels: Labels = _number_labels(raw) if regression else _class_ids(raw, names)
+    return Split(raw.texts, raw.texts2, labels)
+
+
+def _number_labels(raw: _Raw) -> Any:
+    numbers = _numbers(raw.labels).astype(np.float32)
+    finite = np.isfinite(numbers)
+    if not finite.all():
+        row = int((~finite).argmax())
+        raise InputError(
+            f"{raw.table.where(row)}: label '{one_line(raw.labels.iloc[row])}' is not a finite number; "
+            "correct it, or set task.regression=false if labels are classes"
+        )
+    return numbers
+
+
+def _class_ids(raw: _Raw, names: tuple[str, ...]) -> Indices:
+    import pandas as pd
+
+    index = pd.Index(list(names))
+    written = _written(raw.labels, whole=False)
+    ids: Indices = index.get_indexer(written).astype(np.int64)
+    if (ids == -1).any() and _are_whole(raw.labels):
+        written = _written(raw.labels, whole=True)
+        ids = index.get_indexer(written).astype(np.int64)
+    if (ids == -1).any():
+        row = int((ids == -1).argmax())
+        label = one_line(written.iloc[row])
+        near = difflib.get_close_matches(label, names, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        known = one_line(", ".join(names))
+        raise InputError(f"{raw.table.where(row)}: label '{label}' is not one of training; {hint}known: {known}")
+    return ids
+
+
+def _split_off(raw: _Raw, whole: Split, names: tuple[str, ...], parts: list[str], seed: int) -> dict[str, Split]:
+    """Divide the training file into train and the parts that have no file of their own."""
+    path = raw.table.path
+    if not names and len(np.unique(whole.labels)) < 2:
+        raise InputError(f"{path}: all labels are {whole.labels[0]:g}; expected different numbers to learn from")
+    if not parts:
+        return {"train": whole}
+    kept, labels = different_examples(whole.texts, whole.texts2, whole.labels)
+    if len(kept) < len(whole):
+        _log.warning("%s: left out %d rows that repeat a text before splitting", path, len(whole) - len(kept))
+    if len(kept) < FEWEST_TO_SPLIT:
+        raise InputError(
+            f"{path}: {len(whole)} rows have {len(kept)} different texts with a clear label, too few to split; "
+            f"expected at least {FEWEST_TO_SPLIT}, or give {' and '.join('--' + part for part in parts)}"
+        )
+    different = replace(whole.take(kept), labels=labels)
+    shares = [1 - HELD_OUT_SHARE * len(parts)] + [HELD_OUT_SHARE] * len(parts)
+    indices = stratified_split(different.labels, shares, seed)
+    _check_classes(path, different.labels[indices[0]], names)
+    return {part: different.take(chosen) for part, chosen in zip(["train", *parts], indices, strict=True)}
+
+
+def _check_classes(path: Path, train_labels: Labels, names: tuple[str, ...]) -> None:
+    lost = np.setdiff1d(np.arange(len(names)), train_labels)
+    if len(lost):
+        raise InputError(
+            f"{path}: class '{one_line(names[int(lost[0])])}' has no example left to train on after splitting; "
+            "expected more examples of it, each with a text that has no other class"
+        )

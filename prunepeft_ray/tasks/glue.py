@@ -1,0 +1,89 @@
+"""The nine tasks of GLUE, from the Hugging Face Hub or its cache.
+
+GLUE keeps the labels of its test sets to itself. The official validation set is our test split; dev is a part
+of the official training set: 10 %, at most 2,000 examples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prunepeft_ray.config import TaskConfig
+from prunepeft_ray.errors import RunError
+from prunepeft_ray.tasks.base import TASKS, Split, TaskData, TaskSource, one_line, pair_keys
+from prunepeft_ray.tasks.splits import stratified_subset
+
+REPOSITORY = "nyu-mll/glue"
+DEV_SHARE = 0.1
+DEV_MOST = 2000
+
+
+@dataclass(frozen=True)
+class _Columns:
+    text: str
+    text2: str | None = None
+    validation: str = "validation"
+
+
+def _load(config: TaskConfig, name: str, columns: _Columns) -> TaskData:
+    data = _download(name)
+    official, label = _split(data["train"], columns), data["train"].features["label"]
+    dev_size = max(1, min(DEV_MOST, round(len(official) * DEV_SHARE)))
+    chosen = stratified_subset(official.labels, dev_size, config.seed)
+    train = official.take(np.delete(np.arange(len(official)), chosen))
+    dev = _without(official.take(chosen), train)
+    test = _split(data[columns.validation], columns)
+    names = tuple(getattr(label, "names", ()))
+    return TaskData(config.name, train, dev, test, names, TASKS[name].metrics, TASKS[name].metric)
+
+
+def _download(name: str) -> Any:
+    """Ask the Hub's library, which takes its cache when HF_HUB_OFFLINE is set or the Hub does not answer."""
+    import datasets
+
+    try:
+        return datasets.load_dataset(REPOSITORY, name)
+    except Exception as error:
+        raise RunError(
+            f"task '{name}': GLUE is not in the Hugging Face cache and cannot be fetched ({one_line(error)}); "
+            "run once with a network, set HF_HOME to a folder that has it, or use a packaged:<name> task "
+            "or a local file"
+        ) from error
+
+
+def _split(data: Any, columns: _Columns) -> Split:
+    labels = np.asarray(data["label"][:])
+    kind = np.float32 if np.issubdtype(labels.dtype, np.floating) else np.int64
+    texts2 = None if columns.text2 is None else list(data[columns.text2][:])
+    return Split(list(data[columns.text][:]), texts2, labels.astype(kind))
+
+
+def _without(split: Split, other: Split) -> Split:
+    """Leave out the examples whose texts are in the other split; the official data has copies."""
+    copies = pair_keys(split.texts, split.texts2).isin(pair_keys(other.texts, other.texts2)).to_numpy()
+    return split if copies.all() else split.take(np.flatnonzero(~copies))
+
+
+def _register(name: str, description: str, size: str, metrics: tuple[str, ...], columns: _Columns) -> None:
+    TASKS.register(name, TaskSource(description, size, metrics, lambda config: _load(config, name, columns)))
+
+
+_SENTENCE = _Columns("sentence")
+_SENTENCES = _Columns("sentence1", "sentence2")
+_QUESTIONS = _Columns("question1", "question2")
+_PREMISE = _Columns("premise", "hypothesis", "validation_matched")
+_ANSWER = _Columns("question", "sentence")
+
+_register("cola", "GLUE: is a sentence grammatical", "8.6k", ("matthews", "accuracy"), _SENTENCE)
+_register("sst2", "GLUE: sentiment of movie-review phrases", "67k", ("accuracy",), _SENTENCE)
+_register("mrpc", "GLUE: do two sentences mean the same", "3.7k", ("accuracy", "f1"), _SENTENCES)
+_register("qqp", "GLUE: do two questions mean the same", "364k", ("accuracy", "f1"), _QUESTIONS)
+# Pearson decides: the head is trained on the numbers themselves, not their order, and papers report it
+_register("stsb", "GLUE: how alike two sentences are, 0 to 5", "5.7k", ("pearson", "spearman"), _SENTENCES)
+_register("mnli", "GLUE: entailment, neutral or contradiction (matched)", "393k", ("accuracy",), _PREMISE)
+_register("qnli", "GLUE: does a sentence answer a question", "105k", ("accuracy",), _ANSWER)
+_register("rte", "GLUE: does one sentence entail another", "2.5k", ("accuracy",), _SENTENCES)
+_register("wnli", "GLUE: what a pronoun stands for", "635", ("accuracy",), _SENTENCES)

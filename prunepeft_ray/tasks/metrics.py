@@ -1,0 +1,133 @@
+"""Metrics by name. Of all of them more is better."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from prunepeft_ray.errors import InputError
+from prunepeft_ray.registry import Registry
+
+Array = npt.NDArray[Any]
+
+CLASSIFICATION_METRICS = ("accuracy", "f1", "matthews")
+REGRESSION_METRICS = ("pearson", "spearman")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric.
+
+    Attributes:
+        description: One line.
+        regression: Whether it is for numbers (True) or for classes (False).
+        function: Of predictions, labels and the number of classes (None: told from the ids that occur).
+    """
+
+    description: str
+    regression: bool
+    function: Callable[[Array, Array, int | None], float]
+
+
+METRICS: Registry[Metric] = Registry("metric")
+
+
+def compute_metrics(
+    names: Sequence[str], predictions: npt.ArrayLike, labels: npt.ArrayLike, num_labels: int | None = None
+) -> dict[str, float]:
+    """Measure predictions; every value is finite, and more is better.
+
+    A correlation that is not defined (constant or single values, predictions that are not finite) is 0, and so
+    are an f1 without a predicted or a real positive and a Matthews coefficient with one class only.
+
+    Args:
+        names: Metrics of ``METRICS``.
+        predictions: Shape (N,): class ids, or numbers.
+        labels: Shape (N,), likewise.
+        num_labels: Number of classes of the task, which tells whether f1 is that of class 1 (two classes) or
+            the mean over classes (more). Default: told from the ids that occur.
+
+    Raises:
+        InputError: If there is no such metric.
+        ValueError: If shapes differ, or there is nothing to measure.
+    """
+    predicted, real = np.asarray(predictions), np.asarray(labels)
+    if predicted.shape != real.shape or predicted.ndim != 1 or not len(real):
+        raise ValueError(f"expected two equally long vectors, got shapes {predicted.shape} and {real.shape}")
+    metrics = {name: METRICS[name] for name in names}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is not defined is 0, as documented
+        values = {name: metric.function(predicted, real, num_labels) for name, metric in metrics.items()}
+    return {name: value if math.isfinite(value) else 0.0 for name, value in values.items()}
+
+
+def choose_metrics(metric: str | None, defaults: Sequence[str], regression: bool) -> tuple[tuple[str, ...], str]:
+    """Return what is measured, and the metric that decides.
+
+    Args:
+        metric: The user's choice; None takes the first of the defaults.
+        defaults: What is measured anyway.
+        regression: Whether the task predicts numbers.
+
+    Raises:
+        InputError: If there is no such metric, or it does not suit the task.
+    """
+    if metric is None:
+        return tuple(defaults), defaults[0]
+    if METRICS[metric].regression != regression:
+        kind = "numbers" if regression else "classes"
+        suited = ", ".join(name for name in METRICS if METRICS[name].regression == regression)
+        raise InputError(f"task.metric: '{metric}' does not suit a task that predicts {kind}; suited: {suited}")
+    return tuple(dict.fromkeys([*defaults, metric])), metric
+
+
+def _accuracy(predictions: Array, labels: Array, num_labels: int | None) -> float:  # noqa: ARG001
+    from sklearn.metrics import accuracy_score
+
+    return float(accuracy_score(labels, predictions))
+
+
+def _f1(predictions: Array, labels: Array, num_labels: int | None) -> float:
+    from sklearn.metrics import f1_score
+
+    classes = num_labels or int(max(predictions.max(), labels.max())) + 1
+    average = "binary" if classes <= 2 else "macro"
+    return float(f1_score(labels, predictions, average=average, zero_division=0.0))
+
+
+def _matthews(predictions: Array, labels: Array, num_labels: int | None) -> float:  # noqa: ARG001
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(labels, predictions))
+
+
+def _pearson(predictions: Array, labels: Array, num_labels: int | None) -> float:  # noqa: ARG001
+    from scipy.stats import pearsonr
+
+    return _correlation(pearsonr, predictions, labels)
+
+
+def _spearman(predictions: Array, labels: Array, num_labels: int | None) -> float:  # noqa: ARG001
+    from scipy.stats import spearmanr
+
+    return _correlation(spearmanr, predictions, labels)
+
+
+def _correlation(function: Callable[[Array, Array], Any], predictions: Array, labels: Array) -> float:
+    x, y = predictions.astype(np.float64), labels.astype(np.float64)
+    if not (np.isfinite(x).all() and np.isfinite(y).all()) or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return 0.0
+    return float(function(x, y).statistic)
+
+
+METRICS.register("accuracy", Metric("share of right classes", False, _accuracy))
+METRICS.register("f1", Metric("F1 of class 1 of two; with more classes their mean (macro)", False, _f1))
+METRICS.register("matthews", Metric("Matthews correlation coefficient", False, _matthews))
+METRICS.register("pearson", Metric("linear correlation", True, _pearson))
+METRICS.register("spearman", Metric("correlation of ranks", True, _spearman))
