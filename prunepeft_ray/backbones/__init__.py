@@ -1,0 +1,25 @@
+"""Frozen pretrained transformers: load one, and know where its layers, projections and FFN are.
+
+A new family is one file with a :class:`Family` and one line here.
+"""
+
+from prunepeft_ray.backbones import bert, llama, roberta
+from prunepeft_ray.backbones.backbone import SITES, Backbone
+from prunepeft_ray.backbones.family import FAMILIES, Family
+from prunepeft_ray.backbones.load import load_backbone, load_outline
+from prunepeft_ray.backbones.source import PACKAGED, ModelSource, find_source
+
+__all__ = [
+    "FAMILIES",
+    "PACKAGED",
+    "SITES",
+    "Backbone",
+    "Family",
+    "ModelSource",
+    "bert",
+    "find_source",
+    "llama",
+    "load_backbone",
+    "load_outline",
+    "roberta",
+]

@@ -1,0 +1,112 @@
+"""A frozen pretrained transformer with a task head, and its parts by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunepeft_ray.backbones.family import Family
+from prunepeft_ray.seeds import derive_seed
+
+SITES = ("query", "value", "attention_output", "ffn_output")
+"""Places in a layer where PEFT modules attach."""
+
+
+@dataclass
+class Backbone:
+    """A frozen transformer for sequence classification or regression.
+
+    Args:
+        model: The transformers model; its parameters are frozen here.
+        tokenizer: Its tokenizer.
+        family: Where its parts are.
+        fingerprint: Digest of its weights.
+        new_parameters: Names of parameters that the checkpoint lacked; they count as part of the head.
+    """
+
+    model: Any
+    tokenizer: Any
+    family: Family
+    fingerprint: str
+    new_parameters: frozenset[str] = frozenset()
+    adapted: bool = field(default=False, init=False)
+    parameters: int = field(init=False)
+    """Number of parameters without the task head; tied weights count once."""
+
+    def __post_init__(self) -> None:
+        self.model.requires_grad_(False)
+        self.model.eval()
+        head = sum(p.numel() for p in self.head_parameters.values())
+        self.parameters = sum(p.numel() for p in self.model.parameters()) - head
+
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+        return len(self._layers)
+
+    @property
+    def _layers(self) -> nn.ModuleList:
+        found: nn.ModuleList = self.model.get_submodule(self.family.layers)
+        return found
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the hidden state."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        device: torch.device = self.model.device
+        return device
+
+    @property
+    def head_parameters(self) -> dict[str, nn.Parameter]:
+        """The task head's parameters by name: the head itself, and what the checkpoint lacked."""
+        return {
+            name: parameter
+            for name, parameter in self.model.named_parameters()
+            if name.startswith(self.family.head + ".") or name in self.new_parameters
+        }
+
+    def site(self, layer: int, name: str) -> tuple[nn.Module, str]:
+        """Return the module that holds a site and the attribute's name, for reading and replacing it."""
+        *parents, attribute = getattr(self.family, name).split(".")
+        return reduce(getattr, parents, self._layers[layer]), attribute
+
+    def width(self, layer: int, name: str) -> tuple[int, int]:
+        """Input and output width of what a PEFT module adds at a site.
+
+        A projection's update maps its input to its output; everywhere else hidden state to hidden state.
+        """
+        if name in ("query", "value"):
+            projection = getattr(*self.site(layer, name))
+            return int(projection.in_features), int(projection.out_features)
+        return self.hidden_size, self.hidden_size
+
+    def reset_head(self, num_outputs: int, seed: int) -> None:
+        """Give the task head that many outputs and fresh weights: normal with the model's own spread, biases zero.
+
+        Args:
+            num_outputs: Classes, or 1 for regression.
+            seed: Seeds the weights, alike on every device.
+        """
+        *parents, attribute = self.family.classifier.split(".")
+        parent = reduce(getattr, parents, self.model)
+        old: nn.Linear = getattr(parent, attribute)
+        if old.out_features != num_outputs:
+            new = nn.Linear(old.in_features, num_outputs, bias=old.bias is not None, device=self.device)
+            setattr(parent, attribute, new.to(old.weight.dtype).requires_grad_(False))
+        self.model.num_labels = num_outputs
+        spread = float(getattr(self.model.config, "initializer_range", 0.02))
+        with torch.no_grad():
+            for name, parameter in self.head_parameters.items():
+                generator = torch.Generator().manual_seed(derive_seed(seed, "head", name))
+                if parameter.dim() > 1:
+                    parameter.copy_(torch.randn(parameter.shape, generator=generator) * spread)
+                else:
+                    parameter.fill_(0.0 if name.endswith("bias") else 1.0)

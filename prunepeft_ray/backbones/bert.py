@@ -1,0 +1,17 @@
+"""BERT, and models with its layout such as MiniLM."""
+
+from prunepeft_ray.backbones.family import FAMILIES, Family
+
+BERT = FAMILIES.register(
+    "bert",
+    Family(
+        name="BERT",
+        layers="bert.encoder.layer",
+        query="attention.self.query",
+        value="attention.self.value",
+        attention_output="attention.output.dropout",
+        ffn_output="output.dropout",
+        head="classifier",
+        classifier="classifier",
+    ),
+)

@@ -1,0 +1,39 @@
+"""What a backbone family is: where its parts are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prunepeft_ray.registry import Registry
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where a family of transformers keeps what PEFT modules attach to.
+
+    Paths are dotted attribute paths of the ``AutoModelForSequenceClassification`` model.
+
+    Args:
+        name: Its name in messages, such as ``"BERT"``.
+        layers: Path of the list of layers.
+        query: Path of the query projection inside a layer.
+        value: Path of the value projection inside a layer.
+        attention_output: Path inside a layer of the module whose output is the attention's update, before the
+            residual is added.
+        ffn_output: The same for the feed-forward network.
+        head: Path of the task head.
+        classifier: Path of the head's last projection, whose outputs are the logits.
+    """
+
+    name: str
+    layers: str
+    query: str
+    value: str
+    attention_output: str
+    ffn_output: str
+    head: str
+    classifier: str
+
+
+FAMILIES: Registry[Family] = Registry("model family")
+"""Families by the ``model_type`` of their configuration."""

@@ -1,0 +1,17 @@
+"""Llama, and models with its layout such as SmolLM2."""
+
+from prunepeft_ray.backbones.family import FAMILIES, Family
+
+LLAMA = FAMILIES.register(
+    "llama",
+    Family(
+        name="Llama",
+        layers="model.layers",
+        query="self_attn.q_proj",
+        value="self_attn.v_proj",
+        attention_output="self_attn.o_proj",
+        ffn_output="mlp.down_proj",
+        head="score",
+        classifier="score",
+    ),
+)

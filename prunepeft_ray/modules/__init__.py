@@ -1,0 +1,24 @@
+"""PEFT modules: LoRA, DoRA and serial adapters; insert, remove, save and load.
+
+A new module type is one file that registers a :class:`ModuleType` and one line here.
+"""
+
+from prunepeft_ray.modules import adapter, lora
+from prunepeft_ray.modules.adapted import AdaptedBackbone, InsertedSite
+from prunepeft_ray.modules.module_type import MODULE_TYPES, ModuleType
+from prunepeft_ray.modules.saving import AdapterConfig, load_adapter_files, save_adapter
+from prunepeft_ray.modules.space import build_space, module_cost
+
+__all__ = [
+    "MODULE_TYPES",
+    "AdaptedBackbone",
+    "AdapterConfig",
+    "InsertedSite",
+    "ModuleType",
+    "adapter",
+    "build_space",
+    "load_adapter_files",
+    "lora",
+    "module_cost",
+    "save_adapter",
+]

@@ -1,0 +1,181 @@
+"""A backbone with the modules of an architecture inserted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+
+import torch
+from torch import nn
+
+from prunepeft_ray.architecture import Architecture, Slot
+from prunepeft_ray.backbones import Backbone
+from prunepeft_ray.config import ModulesConfig
+from prunepeft_ray.errors import InputError
+from prunepeft_ray.modules.module_type import MODULE_TYPES
+from prunepeft_ray.seeds import derive_seed
+
+
+@dataclass(frozen=True)
+class InsertedSite:
+    """One wrapper in place.
+
+    Args:
+        slot: The slot that it belongs to.
+        name: The site's name.
+        parent: The module that holds it.
+        attribute: The parent's attribute.
+        wrapper: The wrapper; what it wraps is its ``base_layer``.
+        update: The submodule whose output is the update.
+        scale: What to multiply that output by.
+    """
+
+    slot: Slot
+    name: str
+    parent: nn.Module
+    attribute: str
+    wrapper: nn.Module
+    update: nn.Module
+    scale: float
+
+    def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The wrapper's own parameters by name, without those of the module it wraps."""
+        for name, parameter in self.wrapper.named_parameters():
+            if not name.startswith("base_layer."):
+                yield name, parameter
+
+
+class AdaptedBackbone:
+    """A backbone whose slots are filled and whose head is fresh, until it is closed.
+
+    Every module is initialised from its own seed: its start depends neither on the other slots nor on their order.
+    Closing puts the backbone's own modules back, so its outputs are exactly what they were.
+
+    Args:
+        backbone: The frozen backbone; it carries one architecture at a time.
+        architecture: The slots to fill.
+        settings: How modules start and scale.
+        num_outputs: Classes, or 1 for regression.
+        seed: Seeds modules and head.
+
+    Raises:
+        InputError: If the architecture does not fit the backbone.
+        RuntimeError: If the backbone already carries an architecture.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        architecture: Architecture,
+        settings: ModulesConfig,
+        num_outputs: int,
+        seed: int,
+    ) -> None:
+        if backbone.adapted:
+            raise RuntimeError("the backbone already carries an architecture; close that first")
+        check_fits(architecture, backbone)
+        self.backbone = backbone
+        self.architecture = architecture
+        self.settings = settings
+        backbone.reset_head(num_outputs, seed)
+        backbone.adapted = True
+        self.sites = [
+            site for slot, _ in architecture for site in _insert(backbone, architecture, slot, settings, seed)
+        ]
+        for parameter in self.trainable.values():
+            parameter.requires_grad_(True)
+
+    @property
+    def slot_parameters(self) -> dict[Slot, list[nn.Parameter]]:
+        """The parameters of each slot's module."""
+        found: dict[Slot, list[nn.Parameter]] = {slot: [] for slot in self.architecture.slots}
+        for site in self.sites:
+            found[site.slot] += [parameter for _, parameter in site.parameters()]
+        return found
+
+    @property
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """All that trains, by a name that does not depend on the backbone's family: slots' modules, then the head."""
+        modules = {
+            f"{site.slot}.{site.name}.{name}": parameter for site in self.sites for name, parameter in site.parameters()
+        }
+        return modules | {f"head.{name}": parameter for name, parameter in self.backbone.head_parameters.items()}
+
+    @property
+    def parameters(self) -> int:
+        """Number of PEFT parameters, as torch counts them."""
+        return sum(p.numel() for parameters in self.slot_parameters.values() for p in parameters)
+
+    @property
+    def head_parameters(self) -> int:
+        """Number of the task head's parameters."""
+        return sum(p.numel() for p in self.backbone.head_parameters.values())
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return a copy, on the CPU, of all that trains."""
+        return {name: parameter.detach().to("cpu", copy=True) for name, parameter in self.trainable.items()}
+
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Put weights from :meth:`state` in place.
+
+        Raises:
+            InputError: If the names or shapes are not this architecture's.
+        """
+        trainable = self.trainable
+        if odd := set(trainable).symmetric_difference(state):
+            raise InputError(f"the weights do not belong to this architecture: '{min(odd)}' does not match")
+        with torch.no_grad():
+            for name, parameter in trainable.items():
+                if parameter.shape != state[name].shape:
+                    raise InputError(f"the weights do not belong to this architecture: '{name}' has another shape")
+                parameter.copy_(state[name])
+
+    def close(self) -> None:
+        """Put the backbone's own modules back."""
+        for parameter in self.trainable.values():
+            parameter.requires_grad_(False)
+            parameter.grad = None
+        for site in reversed(self.sites):
+            setattr(site.parent, site.attribute, site.wrapper.base_layer)
+        self.sites = []
+        self.backbone.adapted = False
+
+    def __enter__(self) -> AdaptedBackbone:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def check_fits(architecture: Architecture, backbone: Backbone) -> None:
+    """Make sure that every slot exists in the backbone and every module type fits its slot kind.
+
+    Raises:
+        InputError: If not; the message names the slot.
+    """
+    for slot, module in architecture:
+        if slot.layer >= backbone.layers:
+            raise InputError(f"slot {slot} does not exist: the backbone has {backbone.layers} layers")
+        if (kind := MODULE_TYPES[module.type].kind) != slot.kind:
+            raise InputError(f"slot {slot} cannot hold a '{module.type}', which fills {kind} slots")
+
+
+def _insert(
+    backbone: Backbone, architecture: Architecture, slot: Slot, settings: ModulesConfig, seed: int
+) -> Iterator[InsertedSite]:
+    module = architecture[slot]
+    module_type = MODULE_TYPES[module.type]
+    for name in module_type.sites:
+        parent, attribute = backbone.site(slot.layer, name)
+        base = getattr(parent, attribute)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "module", slot, name))
+            wrapper = module_type.wrap(base, backbone.width(slot.layer, name)[1], module.size, settings)
+        wrapper.to(backbone.device)
+        wrapper.train(backbone.model.training)
+        setattr(parent, attribute, wrapper)
+        update, scale = module_type.update(wrapper)
+        yield InsertedSite(slot, name, parent, attribute, wrapper, update, scale)

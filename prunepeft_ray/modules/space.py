@@ -1,0 +1,46 @@
+"""The supernet's space for a backbone: which slots there are and what they cost."""
+
+from __future__ import annotations
+
+from prunepeft_ray.architecture import Architecture, Module, ModuleCost, Slot, Space
+from prunepeft_ray.backbones import Backbone
+from prunepeft_ray.config import SpaceConfig
+from prunepeft_ray.errors import InputError
+from prunepeft_ray.modules.module_type import MODULE_TYPES
+
+
+def build_space(config: SpaceConfig, backbone: Backbone) -> Space:
+    """Build the supernet's space (paper, Section 3.1).
+
+    Args:
+        config: Slot kinds, module types and sizes.
+        backbone: The backbone whose widths set the costs.
+
+    Raises:
+        InputError: If a list of sizes does not have one size per layer.
+    """
+    modules: dict[Slot, Module] = {}
+    costs: dict[Slot, ModuleCost] = {}
+    types = {"PA": config.parallel, "SA": config.serial}
+    for kind in config.kinds:
+        key, sizes = ("space.rank", config.rank) if kind == "PA" else ("space.bottleneck", config.bottleneck)
+        for layer, size in enumerate(_per_layer(key, sizes, backbone.layers)):
+            slot = Slot(layer, kind)
+            modules[slot] = Module(types[kind], size)
+            costs[slot] = module_cost(backbone, slot, types[kind])
+    return Space(backbone.layers, Architecture.of(modules), costs)
+
+
+def module_cost(backbone: Backbone, slot: Slot, module_type: str) -> ModuleCost:
+    """Return what a module type costs in a slot, summed over its sites."""
+    found = MODULE_TYPES[module_type]
+    sites = [found.cost(*backbone.width(slot.layer, name)) for name in found.sites]
+    return ModuleCost(sum(cost.per_size for cost in sites), sum(cost.fixed for cost in sites))
+
+
+def _per_layer(key: str, sizes: int | tuple[int, ...], layers: int) -> tuple[int, ...]:
+    if isinstance(sizes, int):
+        return (sizes,) * layers
+    if len(sizes) != layers:
+        raise InputError(f"{key}: {len(sizes)} sizes given, but the backbone has {layers} layers")
+    return sizes
