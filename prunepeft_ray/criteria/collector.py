@@ -1,0 +1,222 @@
+"""Collecting the statistics of all criteria in one training pass, on the device.
+
+Nothing is copied to the host before :meth:`Collector.thetas`. What is linear in the examples of a batch comes as one
+vector per micro-batch, so that whoever splits batches or shares them among workers can add the vectors up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunepeft_ray.architecture import Slot
+from prunepeft_ray.criteria.base import CRITERIA
+
+
+@dataclass(frozen=True)
+class Update:
+    """Where a slot's own output can be seen.
+
+    Args:
+        slot: The slot.
+        module: The submodule whose output, times ``scale``, is the slot's update to the hidden state at one site.
+        scale: What to multiply the output by.
+        width: Width of the update.
+    """
+
+    slot: Slot
+    module: nn.Module
+    scale: float
+    width: int
+
+
+class Collector:
+    """Accumulates what the criteria need while a job trains.
+
+    Args:
+        names: Criteria to collect.
+        parameters: Each slot's parameters.
+        updates: Each slot's outputs, one per site.
+        device: Where to accumulate.
+        threshold: Fixed t for ``threshold``; None for a quantile per slot kind.
+        threshold_quantile: That quantile.
+
+    Raises:
+        InputError: If a criterion is unknown.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        parameters: Mapping[Slot, Sequence[nn.Parameter]],
+        updates: Sequence[Update],
+        device: torch.device,
+        threshold: float | None = None,
+        threshold_quantile: float = 0.1,
+    ) -> None:
+        self._names = tuple(names)
+        criteria = [CRITERIA[name] for name in names]
+        self._of_weights = [c for c in criteria if c.of_weights]
+        self._of_step = [c for c in criteria if c.of_step]
+        self._of_output = [c for c in criteria if c.of_output]
+        self._of_output_gradient = [c for c in criteria if c.of_output_gradient]
+        self._parameters = parameters
+        self._updates = updates
+        self._threshold = threshold
+        self._quantile = threshold_quantile
+        self._slots = list(parameters)
+        index = {slot: i for i, slot in enumerate(self._slots)}
+        self._weights = [p for slot in self._slots for p in parameters[slot]]
+        self._slot_of_weight = torch.tensor(
+            [index[slot] for slot in self._slots for _ in parameters[slot]], dtype=torch.long, device=device
+        )
+        self._slot_of_update = torch.tensor([index[u.slot] for u in updates], dtype=torch.long, device=device)
+        self._scales = torch.tensor([u.scale for u in updates], device=device)
+        self._sizes = self._per_slot([sum(p.numel() for p in parameters[slot]) for slot in self._slots], device)
+        self._widths = self._per_slot([sum(u.width for u in updates if u.slot == s) for s in self._slots], device)
+
+        self._mask = torch.empty(0, device=device)
+        self._outputs: list[dict[int, Tensor]] = [{} for _ in self._of_output]
+        self._output_gradients: list[dict[int, Tensor]] = [{} for _ in self._of_output_gradient]
+        self._step_sums = torch.zeros(len(self._of_step), len(self._slots), dtype=torch.float64, device=device)
+        self._output_sums = torch.zeros(len(self._of_output), len(self._slots), dtype=torch.float64, device=device)
+        self._gate_sums = torch.zeros(
+            len(self._of_output_gradient), len(self._slots), dtype=torch.float64, device=device
+        )
+        self._tokens = torch.zeros((), dtype=torch.float64, device=device)
+        self._steps = 0
+
+    @staticmethod
+    def _per_slot(values: Sequence[int], device: torch.device) -> Tensor:
+        return torch.tensor(values, dtype=torch.float64, device=device)
+
+    @property
+    def vector_size(self) -> int:
+        """Length of :meth:`micro_batch_vector`."""
+        return (len(self._of_output) + len(self._of_output_gradient)) * len(self._slots) + 1
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch the modules' outputs and their gradients inside the context."""
+        handles = []
+        if self._of_output or self._of_output_gradient:
+            handles = [u.module.register_forward_hook(self._hook(i)) for i, u in enumerate(self._updates)]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _hook(self, index: int) -> Any:
+        def on_forward(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if not output.requires_grad:
+                return
+            values = output.detach()
+            for criterion, outputs in zip(self._of_output, self._outputs, strict=True):
+                assert criterion.of_output
+                outputs[index] = criterion.of_output(values)
+            if self._of_output_gradient:
+                output.register_hook(lambda gradient: on_backward(values, gradient))  # type: ignore[no-untyped-call]
+
+        def on_backward(values: Tensor, gradient: Tensor) -> None:
+            for criterion, gradients in zip(self._of_output_gradient, self._output_gradients, strict=True):
+                assert criterion.of_output_gradient
+                gradients[index] = criterion.of_output_gradient(values, gradient)
+
+        return on_forward
+
+    def begin_micro_batch(self, attention_mask: Tensor) -> None:
+        """Say which tokens of the coming forward pass are not padding: shape (batch, tokens), 1 or 0."""
+        self._mask = attention_mask
+
+    def micro_batch_vector(self) -> Tensor:
+        """Return what the last forward and backward pass added, and forget it.
+
+        Vectors of the micro-batches of one batch may be added up, in any grouping, for :meth:`step`.
+        """
+        mask = self._mask.float()
+        parts = [self._sum_tokens(outputs, self._scales, mask) for outputs in self._outputs]
+        # d(loss)/d(update) * update does not depend on the scale between the two
+        ones = torch.ones_like(self._scales)
+        parts += [self._sum_tokens(gradients, ones, mask) for gradients in self._output_gradients]
+        self._outputs = [{} for _ in self._of_output]
+        self._output_gradients = [{} for _ in self._of_output_gradient]
+        return torch.cat([*parts, mask.sum().reshape(1)])
+
+    def _sum_tokens(self, per_token: Mapping[int, Tensor], scales: Tensor, mask: Tensor) -> Tensor:
+        sums = (torch.stack(list(per_token.values())).float() * mask).sum(dim=(1, 2))
+        # the order of hooks is the order of execution, which is not the order of slots
+        seen = torch.tensor(list(per_token), device=sums.device)
+        return torch.zeros(len(self._slots), device=sums.device).index_add_(
+            0, self._slot_of_update[seen], sums * scales[seen]
+        )
+
+    def step(self, gradients: Sequence[Tensor], vector: Tensor, loss_scale: float = 1.0) -> None:
+        """Take in one optimiser step, before the weights change.
+
+        Args:
+            gradients: The batch's gradients of the slots' parameters, slot by slot, not scaled and not clipped.
+            vector: The sum of the micro-batches' vectors.
+            loss_scale: What the loss was multiplied by in the backward pass.
+        """
+        weights = [weight.detach() for weight in self._weights]
+        for row, criterion in zip(self._step_sums, self._of_step, strict=True):
+            assert criterion.of_step
+            sums = torch.stack(list(criterion.of_step(weights, list(gradients))))
+            row.index_add_(0, self._slot_of_weight, sums.double())
+        sums = vector.double()
+        backward_at = self._output_sums.numel()
+        self._output_sums += sums[:backward_at].view_as(self._output_sums)
+        self._gate_sums += sums[backward_at:-1].view_as(self._gate_sums).abs() / loss_scale
+        self._tokens += sums[-1]
+        self._steps += 1
+
+    def thetas(self) -> dict[str, dict[Slot, float]]:
+        """Compute Theta of every criterion and slot from all that was taken in and the weights as they are now."""
+        steps = max(1, self._steps)
+        rows: dict[str, Tensor] = {}
+        for criterion, sums in zip(self._of_step, self._step_sums, strict=True):
+            rows[criterion.name] = sums / steps / self._sizes
+        for criterion, sums in zip(self._of_output, self._output_sums, strict=True):
+            rows[criterion.name] = sums / self._tokens.clamp(min=1) / self._widths
+        for criterion, sums in zip(self._of_output_gradient, self._gate_sums, strict=True):
+            rows[criterion.name] = sums / steps
+        rows |= self._weight_thetas()
+        return {name: dict(zip(self._slots, rows[name].tolist(), strict=True)) for name in self._names}
+
+    @torch.no_grad()
+    def _weight_thetas(self) -> dict[str, Tensor]:
+        if not self._of_weights:
+            return {}
+        flat = {slot: torch.cat([p.detach().flatten() for p in self._parameters[slot]]) for slot in self._slots}
+        thresholds = self._thresholds(flat)
+        found = {}
+        for criterion in self._of_weights:
+            assert criterion.of_weights
+            found[criterion.name] = torch.stack(
+                [criterion.of_weights(flat[slot], thresholds[slot.kind]).double() for slot in self._slots]
+            )
+        return found
+
+    def _thresholds(self, flat: Mapping[Slot, Tensor]) -> dict[str, Tensor]:
+        kinds = {slot.kind for slot in flat}
+        if self._threshold is not None:
+            return {kind: torch.tensor(self._threshold) for kind in kinds}
+        return {
+            kind: _quantile(
+                torch.cat([values.abs() for slot, values in flat.items() if slot.kind == kind]),
+                self._quantile,
+            )
+            for kind in kinds
+        }
+
+
+def _quantile(values: Tensor, share: float) -> Tensor:
+    # torch.quantile refuses more than 16 million elements
+    rank = min(values.numel(), max(1, round(share * values.numel()) + 1))
+    return values.kthvalue(rank).values
