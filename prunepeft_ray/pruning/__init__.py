@@ -1,0 +1,42 @@
+"""The decisions of PrunePEFT: warm-up, hybrid probability, rounds. No torch, no Ray, no files."""
+
+from prunepeft_ray.pruning.effectiveness import effectiveness
+from prunepeft_ray.pruning.frequency import frequency
+from prunepeft_ray.pruning.method import PrunePEFT
+from prunepeft_ray.pruning.profiles import PROFILES, Profile, RoundScores
+from prunepeft_ray.pruning.rounds import slots_per_round, slots_to_remove
+from prunepeft_ray.pruning.scores import (
+    Compare,
+    most_prunable,
+    prunability,
+    read_thetas,
+    softmax,
+    standardise,
+)
+from prunepeft_ray.pruning.steps import GeneratorMethod, Steps, make_job
+from prunepeft_ray.pruning.strategy import Strategy
+from prunepeft_ray.pruning.warmup import SELECTORS, Selector, WarmUp
+
+__all__ = [
+    "PROFILES",
+    "SELECTORS",
+    "Compare",
+    "GeneratorMethod",
+    "Profile",
+    "PrunePEFT",
+    "RoundScores",
+    "Selector",
+    "Steps",
+    "Strategy",
+    "WarmUp",
+    "effectiveness",
+    "frequency",
+    "make_job",
+    "most_prunable",
+    "prunability",
+    "read_thetas",
+    "slots_per_round",
+    "slots_to_remove",
+    "softmax",
+    "standardise",
+]

@@ -1,0 +1,87 @@
+"""Warm-up by effectiveness, ours: whose removals hurt a partition least."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from prunepeft_ray.architecture import Architecture, Partition, Slot
+from prunepeft_ray.errors import RunError
+from prunepeft_ray.jobs import TrainJob, TrainResult, Work
+from prunepeft_ray.pruning.steps import Steps, distinct, make_job
+from prunepeft_ray.pruning.strategy import Strategy
+from prunepeft_ray.pruning.warmup import SELECTORS, WarmUp, shared_work
+
+
+def effectiveness(warmup: WarmUp, start: Architecture) -> Steps[Strategy]:
+    """Remove each criterion's choice in one partition at a time and measure the loss on a held-out part of d.
+
+    One job scores all slots; then all partitions and criteria are asked for together. At most half of a
+    partition is removed, but at least one slot. Criteria that choose the same slots share a job, and tie.
+
+    Args:
+        warmup: Template, settings and criteria.
+        start: What is scored and removed from, normally the supernet.
+    """
+    scoring = Work(_job(warmup, start, turn=1, collect=warmup.criteria), "warmup", "warm-up: scoring")
+    results = yield (scoring,)
+    work = {
+        partition: _trials(warmup, start, partition, slots, scoring, results[scoring.job.id])
+        for partition, slots in _members(warmup, start).items()
+    }
+    results = yield distinct(piece for pieces in work.values() for piece in pieces.values())
+    losses = {
+        partition: {criterion: _loss(piece, results) for criterion, piece in pieces.items()}
+        for partition, pieces in work.items()
+    }
+    everywhere = warmup.partitions.values()
+    return Strategy.from_losses(losses, everywhere, warmup.criteria, warmup.seed, warmup.origin)
+
+
+def _job(warmup: WarmUp, architecture: Architecture, turn: int, collect: tuple[str, ...] = ()) -> TrainJob:
+    return make_job(
+        warmup.template,
+        architecture,
+        seed=warmup.job_seed(turn),
+        epochs=warmup.config.epochs,
+        collect=collect,
+        train_size=warmup.config.train_size,
+        holdout=warmup.config.holdout,
+        evaluate="holdout",
+    )
+
+
+def _members(warmup: WarmUp, architecture: Architecture) -> dict[Partition, list[Slot]]:
+    members: dict[Partition, list[Slot]] = {}
+    for slot in architecture.slots:
+        members.setdefault(warmup.partitions[slot], []).append(slot)
+    return dict(sorted(members.items()))
+
+
+def _trials(
+    warmup: WarmUp,
+    start: Architecture,
+    partition: Partition,
+    slots: list[Slot],
+    scoring: Work,
+    scores: TrainResult,
+) -> dict[str, Work]:
+    """One piece of work per criterion: the architecture without the criterion's choice in this partition."""
+    count = min(warmup.config.remove, max(1, len(slots) // 2))
+    jobs = {
+        criterion: _job(warmup, start.without(warmup.choose(criterion, slots, count, 1, scoring, scores)), turn=2)
+        for criterion in warmup.criteria
+    }
+    return shared_work(jobs, f"warm-up {partition}")
+
+
+def _loss(piece: Work, results: Mapping[str, TrainResult]) -> float:
+    loss = results[piece.job.id].metrics.get("loss", math.nan)
+    if not math.isfinite(loss):
+        raise RunError(
+            f"{piece.label}: the held-out loss is {loss}: the training diverged; try lower training.learning_rates"
+        )
+    return loss
+
+
+SELECTORS.register("effectiveness", effectiveness)

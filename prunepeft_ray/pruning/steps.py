@@ -1,0 +1,148 @@
+"""Search methods written as generators of work.
+
+A generator yields a batch of work, is sent the results by job id, and goes on: a search then reads like the
+algorithm it is. :class:`GeneratorMethod` makes a :class:`~prunepeft_ray.jobs.Method` of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import replace
+from typing import Literal, TypeVar
+
+from prunepeft_ray.architecture import Architecture
+from prunepeft_ray.errors import RunError
+from prunepeft_ray.jobs import Decision, TrainJob, TrainResult, Work
+
+R = TypeVar("R")
+
+Steps = Generator[tuple[Work, ...], Mapping[str, TrainResult], R]
+"""Yields batches of work that may run in parallel, is sent their results by job id, returns an ``R``."""
+
+
+class GeneratorMethod:
+    """An ask/tell method driven by a generator of work.
+
+    A job is handed out once: the second time the generator asks for an equal job, now or in a later batch,
+    it gets the result already told. The generator goes on as soon as all results of its batch have been
+    told.
+
+    Args:
+        steps: The generator; it runs up to its first batch at once.
+        start: The architecture that the search starts from.
+    """
+
+    name = "generator"
+
+    def __init__(self, steps: Steps[None], start: Architecture) -> None:
+        self.decisions: list[Decision] = []
+        self.architecture = start
+        self._steps = steps
+        self._results: dict[str, TrainResult] = {}
+        self._batch: tuple[Work, ...] | None = None
+        self._fresh: dict[str, Work] = {}
+        self._running: dict[str, Work] = {}
+        self._done = False
+        self._advance()
+
+    @property
+    def done(self) -> bool:
+        """Whether the search has ended and :meth:`best` is final."""
+        return self._done
+
+    def ask(self) -> tuple[Work, ...]:
+        """Hand out the work that may run now, in parallel, each piece once; nothing while waiting or done."""
+        handed, self._fresh = self._fresh, {}
+        self._running |= handed
+        return tuple(handed.values())
+
+    def tell(self, job: TrainJob, result: TrainResult) -> None:
+        """Feed back the result of a job that was handed out; the jobs of a batch in any order.
+
+        Raises:
+            ValueError: If the job was not handed out, or its result was told before.
+            RunError: If the job failed, and then it may be told again; or if its scores cannot be used.
+        """
+        if job.id not in self._running:
+            told = "its result was told before" if job.id in self._results else "it was not handed out"
+            raise ValueError(f"job {job.id}: {told}")
+        if result.status == "failed":
+            raise RunError(f"{self._running[job.id].label} (job {job.id}) failed: {result.reason}")
+        del self._running[job.id]
+        self._results[job.id] = result
+        if not self._running:
+            self._advance()
+
+    def best(self) -> Architecture:
+        """The smallest architecture that the search has come to; the answer once it is done."""
+        return self.architecture
+
+    def _advance(self) -> None:
+        """Run the generator until it needs a result that has not been told."""
+        while not self._fresh and not self._done:
+            try:
+                self._batch = self._next_batch()
+            except StopIteration:
+                self._done = True
+            else:
+                new = [piece for piece in distinct(self._batch) if piece.job.id not in self._results]
+                self._fresh = {piece.job.id: piece for piece in new}
+
+    def _next_batch(self) -> tuple[Work, ...]:
+        if self._batch is None:
+            return next(self._steps)
+        return self._steps.send({piece.job.id: self._results[piece.job.id] for piece in self._batch})
+
+
+def distinct(work: Iterable[Work]) -> tuple[Work, ...]:
+    """Drop all but the first of the pieces with equal jobs."""
+    first: dict[str, Work] = {}
+    for piece in work:
+        first.setdefault(piece.job.id, piece)
+    return tuple(first.values())
+
+
+def make_job(
+    template: TrainJob,
+    architecture: Architecture,
+    *,
+    seed: int,
+    epochs: int | None = None,
+    collect: Iterable[str] = (),
+    train_size: int | None = None,
+    holdout: float = 0.0,
+    evaluate: Literal["none", "dev", "holdout"] = "dev",
+    test: bool = False,
+) -> TrainJob:
+    """Make a job of a template, with nothing in it that does not influence its result.
+
+    Args:
+        template: Model, task, metric, modules and recipe.
+        architecture: What to train.
+        seed: The job's seed.
+        epochs: Train exactly that long; None for the full recipe, with its patience.
+        collect: Criteria to collect. Without ``threshold`` among them its settings are left out of the job.
+        train_size: Train on a subset of that size; None for the template's.
+        holdout: Share of the subset that is not trained on.
+        evaluate: What to measure after every epoch.
+        test: Whether to measure the test split.
+    """
+    training = template.training
+    if epochs is not None:
+        training = training.model_copy(update={"epochs": epochs, "patience": None})
+    collect = tuple(collect)
+    threshold = template.threshold if "threshold" in collect else TrainJob.threshold
+    quantile_counts = "threshold" in collect and threshold is None
+    return replace(
+        template,
+        architecture=architecture,
+        training=training,
+        seed=seed,
+        train_size=template.train_size if train_size is None else train_size,
+        holdout=holdout,
+        evaluate=evaluate,
+        test=test,
+        collect=collect,
+        threshold=threshold,
+        threshold_quantile=template.threshold_quantile if quantile_counts else TrainJob.threshold_quantile,
+    )

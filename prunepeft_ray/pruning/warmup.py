@@ -1,0 +1,105 @@
+"""The warm-up: learning which criterion suits which partition (paper, Section 3.3).
+
+A selector is a generator of work that returns a :class:`Strategy`; a new one is a file of its own and a
+line that registers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from prunepeft_ray.architecture import Architecture, Partition, Slot
+from prunepeft_ray.config import WarmupConfig
+from prunepeft_ray.criteria.base import CRITERIA
+from prunepeft_ray.jobs import Decision, TrainJob, TrainResult, Work
+from prunepeft_ray.pruning.scores import Compare, most_prunable, prunability, read_thetas
+from prunepeft_ray.pruning.steps import Steps
+from prunepeft_ray.pruning.strategy import Strategy
+from prunepeft_ray.registry import Registry
+from prunepeft_ray.seeds import derive_seed
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """What a selector works with.
+
+    Args:
+        template: Model, task, metric, modules and recipe of every job.
+        config: The settings of the warm-up.
+        criteria: The criteria to choose from.
+        partitions: The partition of every slot of the space.
+        compare: How slots of different kinds are set against each other.
+        seed: Seeds the jobs and the ties.
+        decisions: What the selector decided is appended here.
+        origin: Model, task, space and settings, to be noted in the strategy.
+    """
+
+    template: TrainJob
+    config: WarmupConfig
+    criteria: tuple[str, ...]
+    partitions: Mapping[Slot, Partition]
+    compare: Compare = "within-kind"
+    seed: int = 0
+    decisions: list[Decision] = field(default_factory=list)
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def job_seed(self, turn: int) -> int:
+        """The seed of all jobs of a turn; the same for all criteria, so that equal jobs are one."""
+        return derive_seed(self.seed, "warmup", turn)
+
+    def choose(
+        self, criterion: str, slots: Iterable[Slot], count: int, turn: int, scored: Work, result: TrainResult
+    ) -> list[Slot]:
+        """Let a criterion choose which slots it would remove, and note the decision.
+
+        Args:
+            criterion: The criterion that chooses.
+            slots: The slots to choose from.
+            count: How many to choose.
+            turn: 1-based number of the turn.
+            scored: The work whose scores are used.
+            result: Its result.
+
+        Raises:
+            RunError: If a score is missing or no finite number.
+        """
+        thetas = read_thetas(result, (criterion,), slots, scored.label)[criterion]
+        scores = prunability(CRITERIA[criterion], thetas, self.compare)
+        chosen = most_prunable(scores, count, derive_seed(self.seed, "warmup ties", turn))
+        self.decisions.extend(
+            Decision(
+                step="warmup",
+                index=turn,
+                slot=str(slot),
+                partition=str(self.partitions[slot]),
+                criteria=(criterion,),
+                probability=score,
+                removed=slot in chosen,
+                job_id=scored.job.id,
+            )
+            for slot, score in scores.items()
+        )
+        return chosen
+
+
+Selector = Callable[[WarmUp, Architecture], Steps[Strategy]]
+"""Asks for work that starts from an architecture and returns the strategy it learned."""
+
+SELECTORS: Registry[Selector] = Registry("warm-up selector")
+
+
+def shared_work(jobs: Mapping[str, TrainJob], title: str) -> dict[str, Work]:
+    """Turn one job per criterion into warm-up work; criteria with equal jobs share one piece and its label.
+
+    Args:
+        jobs: A job for every criterion.
+        title: The label's beginning, such as ``"warm-up turn 2/3"``.
+    """
+    work: dict[str, Work] = {}
+    for job in jobs.values():
+        sharing = [name for name, other in jobs.items() if other.id == job.id]
+        who = "all criteria" if len(sharing) == len(jobs) > 1 else ", ".join(sharing)
+        work.setdefault(job.id, Work(job, "warmup", f"{title}: {who}"))
+    return {name: work[job.id] for name, job in jobs.items()}
