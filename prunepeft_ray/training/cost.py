@@ -1,0 +1,46 @@
+"""What a job costs: operations and memory."""
+
+from __future__ import annotations
+
+import resource
+import sys
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+
+class FlopMeter:
+    """Counts the operations of one micro-batch with torch's counter and scales them by tokens.
+
+    Counting every step would slow training down; the operations per padded token hardly vary.
+    """
+
+    def __init__(self) -> None:
+        self._per_token: float | None = None
+        self.tokens = 0
+
+    @property
+    def wanted(self) -> bool:
+        """Whether no micro-batch has been counted yet."""
+        return self._per_token is None
+
+    @property
+    def flops(self) -> float:
+        """Operations of all training so far."""
+        return (self._per_token or 0.0) * self.tokens
+
+    def counter(self) -> FlopCounterMode:
+        """Return the context in which to run the micro-batch to count."""
+        return FlopCounterMode(display=False)
+
+    def set(self, counter: FlopCounterMode, tokens: int) -> None:
+        """Take over what was counted for a micro-batch of that many padded tokens."""
+        self._per_token = counter.get_total_flops() / tokens
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most memory used so far, in bytes: on the GPU, or resident memory of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,135 @@
+"""Texts as token ids, encoded once per process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from prunepeft_ray.backbones import Backbone
+from prunepeft_ray.seeds import derive_seed
+from prunepeft_ray.tasks import Split, TaskData, stratified_split, stratified_subset
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedSplit:
+    """A split as padded token ids; batches are cut from it without touching single examples.
+
+    Args:
+        input_ids: Shape (examples, tokens), int32.
+        token_types: The same for pairs of texts where the model tells them apart, else None.
+        lengths: Real tokens per example, shape (examples,).
+        labels: Class ids (int64) or numbers (float32), shape (examples,).
+    """
+
+    input_ids: Tensor
+    token_types: Tensor | None
+    lengths: Indices
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Indices) -> EncodedSplit:
+        """Return some of the examples."""
+        rows = torch.from_numpy(indices)
+        types = None if self.token_types is None else self.token_types[rows]
+        return EncodedSplit(self.input_ids[rows], types, self.lengths[indices], self.labels[rows])
+
+    def batch(self, indices: Indices, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
+        """Cut out a batch, padded to its own longest example.
+
+        Returns:
+            The model's inputs, each of shape (batch, tokens), and the labels, of shape (batch,).
+        """
+        rows = torch.from_numpy(indices)
+        lengths = torch.from_numpy(self.lengths[indices])
+        longest = int(lengths.max())
+        inputs = {
+            "input_ids": self.input_ids[rows, :longest].to(device, torch.long, non_blocking=True),
+            "attention_mask": (torch.arange(longest) < lengths[:, None]).to(device, torch.long, non_blocking=True),
+        }
+        if self.token_types is not None:
+            inputs["token_type_ids"] = self.token_types[rows, :longest].to(device, torch.long, non_blocking=True)
+        return inputs, self.labels[rows].to(device, non_blocking=True)
+
+
+def encode(split: Split, tokenizer: Any, max_length: int) -> EncodedSplit:
+    """Tokenise a split.
+
+    Args:
+        split: Texts and labels.
+        tokenizer: A transformers tokenizer.
+        max_length: Most tokens of an example; longer ones are cut.
+    """
+    tokenizer.padding_side = "right"
+    limit = min(max_length, int(tokenizer.model_max_length))
+    encoded = tokenizer(
+        split.texts, split.texts2, truncation=True, max_length=limit, padding="longest", return_tensors="np"
+    )
+    types = encoded.get("token_type_ids") if split.texts2 is not None else None
+    return EncodedSplit(
+        input_ids=torch.from_numpy(encoded["input_ids"].astype(np.int32)),
+        token_types=None if types is None else torch.from_numpy(types.astype(np.int32)),
+        lengths=encoded["attention_mask"].sum(axis=1).astype(np.int64),
+        labels=torch.from_numpy(split.labels),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedTask:
+    """A task's splits as token ids, with what training needs to know of the task."""
+
+    data: TaskData
+    train: EncodedSplit
+    dev: EncodedSplit
+    test: EncodedSplit
+
+    def subset(self, size: int | None, holdout: float) -> tuple[EncodedSplit, EncodedSplit]:
+        """Cut a stratified subset of the training split into a part to train on and a part held out.
+
+        The subset depends on the task alone, so all jobs of a search with the same size train on the same examples.
+
+        Args:
+            size: Examples in the subset; None for the whole split.
+            holdout: Share of the subset to hold out; 0 for none.
+        """
+        labels = self.data.train.labels
+        seed = derive_seed(0, "subset", self.data.fingerprint)
+        chosen = np.arange(len(labels)) if size is None else stratified_subset(labels, min(size, len(labels)), seed)
+        if not holdout:
+            return self.train.take(chosen), self.train.take(chosen[:0])
+        kept, held = stratified_split(labels[chosen], [1 - holdout, holdout], seed)
+        return self.train.take(chosen[kept]), self.train.take(chosen[held])
+
+
+def encode_task(data: TaskData, backbone: Backbone, max_length: int) -> EncodedTask:
+    """Tokenise all splits of a task for a backbone."""
+    train, dev, test = (encode(split, backbone.tokenizer, max_length) for split in (data.train, data.dev, data.test))
+    return EncodedTask(data, train, dev, test)
+
+
+def epoch_batches(lengths: Indices, batch_size: int, seed: int, epoch: int) -> list[Indices]:
+    """Shuffle examples into batches of similar length.
+
+    Examples are shuffled, sorted by length within pools of 50 batches, cut into batches, and the batches shuffled:
+    little padding, and an order that is new in every epoch.
+
+    Args:
+        lengths: Tokens per example.
+        batch_size: Examples per batch; the last one may be smaller.
+        seed: The job's seed.
+        epoch: 1-based.
+    """
+    rng = np.random.default_rng(derive_seed(seed, "order", epoch))
+    order = rng.permutation(len(lengths))
+    pools = np.split(order, range(50 * batch_size, len(order), 50 * batch_size))
+    order = np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools])
+    batches = np.split(order, range(batch_size, len(order), batch_size))
+    return [batches[i] for i in rng.permutation(len(batches))]

@@ -1,0 +1,70 @@
+"""Predictions and metrics of a model as it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from prunepeft_ray.tasks import TaskData, compute_metrics
+from prunepeft_ray.training.encoding import EncodedSplit
+from prunepeft_ray.training.group import Group
+from prunepeft_ray.training.optimiser import autocast
+
+
+def loss_sum(logits: Tensor, labels: Tensor, regression: bool) -> Tensor:
+    """Sum of the loss over examples: cross-entropy, or squared error for regression.
+
+    Args:
+        logits: Shape (batch, outputs).
+        labels: Shape (batch,).
+        regression: Whether labels are numbers.
+    """
+    if regression:
+        return F.mse_loss(logits[:, 0].float(), labels.float(), reduction="sum")
+    return F.cross_entropy(logits.float(), labels, reduction="sum")
+
+
+@torch.no_grad()
+def predict_logits(
+    model: nn.Module, split: EncodedSplit, outputs: int, batch_size: int, precision: str, group: Group
+) -> Tensor:
+    """Run a model over a split; the group's processes share the batches.
+
+    Returns:
+        Logits on the CPU, shape (examples, outputs), in the split's order.
+    """
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    logits = torch.zeros(len(split), outputs, device=device)
+    order = np.argsort(split.lengths, kind="stable")
+    batches = np.split(order, range(batch_size, len(order), batch_size))
+    for indices in batches[group.rank :: group.world]:
+        inputs, _ = split.batch(indices, device)
+        with autocast(precision, device):
+            logits[torch.from_numpy(indices).to(device)] = model(**inputs).logits.float()
+    group.sum_(logits)
+    model.train(was_training)
+    return logits.cpu()
+
+
+def to_predictions(logits: Tensor, regression: bool) -> npt.NDArray[np.float32] | npt.NDArray[np.int64]:
+    """Turn logits into class ids, or into numbers for regression."""
+    found: npt.NDArray[np.float32] = (logits[:, 0] if regression else logits.argmax(dim=1)).numpy()
+    return found
+
+
+def measure(logits: Tensor, labels: Tensor, data: TaskData) -> dict[str, float]:
+    """Compute a task's metrics and the mean loss.
+
+    Args:
+        logits: Shape (examples, outputs), on the CPU.
+        labels: Shape (examples,).
+        data: The task.
+    """
+    predictions = to_predictions(logits, data.regression)
+    metrics = compute_metrics(data.metrics, predictions, labels.numpy(), num_labels=data.num_labels)
+    return {"loss": float(loss_sum(logits, labels, data.regression)) / max(1, len(labels))} | metrics

@@ -1,0 +1,123 @@
+"""Using a trained adapter: predictions, and metrics on labelled data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from prunepeft_ray.backbones import Backbone, load_backbone
+from prunepeft_ray.errors import InputError
+from prunepeft_ray.modules import AdaptedBackbone, AdapterConfig, load_adapter_files
+from prunepeft_ray.tasks import Split, TaskData
+from prunepeft_ray.training.encoding import encode
+from prunepeft_ray.training.evaluation import measure, predict_logits, to_predictions
+from prunepeft_ray.training.group import SoloGroup
+
+BATCH_SIZE = 64
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one example.
+
+    Args:
+        label: The class's name, or None for regression.
+        value: The class's probability, or the predicted number.
+    """
+
+    label: str | None
+    value: float
+
+
+class Predictor:
+    """A backbone with a saved adapter and head, ready to use.
+
+    Args:
+        config: What the adapter is.
+        adapted: The backbone that carries it.
+    """
+
+    def __init__(self, config: AdapterConfig, adapted: AdaptedBackbone) -> None:
+        self.config = config
+        self._adapted = adapted
+
+    @property
+    def backbone(self) -> Backbone:
+        """The backbone that carries the adapter."""
+        return self._adapted.backbone
+
+    def logits(self, split: Split) -> np.ndarray:
+        """Compute logits, shape (examples, outputs)."""
+        encoded = encode(split, self.backbone.tokenizer, self.config.max_length)
+        found: np.ndarray = predict_logits(
+            self.backbone.model, encoded, self.config.num_outputs, BATCH_SIZE, "fp32", SoloGroup()
+        ).numpy()
+        return found
+
+    def predict(self, texts: list[str], texts2: list[str] | None = None) -> list[Prediction]:
+        """Predict the class or number of each text, or pair of texts.
+
+        Args:
+            texts: The (first) texts.
+            texts2: The second texts of pairs, or None.
+        """
+        logits = torch.from_numpy(self.logits(Split(texts, texts2, np.zeros(len(texts), dtype=np.int64))))
+        found = to_predictions(logits, regression=not self.config.labels)
+        if not self.config.labels:
+            return [Prediction(None, float(value)) for value in found]
+        probabilities = logits.softmax(dim=1).numpy().max(axis=1)
+        return [
+            Prediction(self.config.labels[int(label)], float(probability))
+            for label, probability in zip(found, probabilities, strict=True)
+        ]
+
+    def evaluate(self, split: Split) -> dict[str, float]:
+        """Measure the adapter's metrics, and the mean loss, on labelled examples.
+
+        Raises:
+            InputError: If there is no example.
+        """
+        if not len(split):
+            raise InputError("there is no example to evaluate")
+        empty = split.take([])
+        metrics = self.config.metrics
+        data = TaskData(self.config.task, empty, empty, empty, self.config.labels, metrics, metrics[0])
+        return measure(torch.from_numpy(self.logits(split)), torch.from_numpy(split.labels), data)
+
+    def close(self) -> None:
+        """Take the adapter off the backbone."""
+        self._adapted.close()
+
+
+def load_adapter(folder: str | Path, model: str | None = None, device: str = "cpu") -> Predictor:
+    """Load a saved adapter onto its backbone.
+
+    Args:
+        folder: An ``adapter`` folder, or the folder of a run that has one.
+        model: Where to load the backbone from, if not from where it was in training.
+        device: Torch device.
+
+    Raises:
+        InputError: If there is no adapter, or the backbone's weights are not the ones it was trained on.
+    """
+    path = Path(folder)
+    if (path / "adapter").is_dir():
+        path = path / "adapter"
+    config, state = load_adapter_files(path)
+    backbone = load_backbone(model or config.model, device)
+    if backbone.fingerprint != config.model_fingerprint:
+        raise InputError(
+            f"{path}: the adapter was trained on other weights than those of '{model or config.model}' "
+            f"(fingerprint {config.model_fingerprint}, found {backbone.fingerprint})"
+        )
+    adapted = AdaptedBackbone(backbone, config.architecture, config.modules, config.num_outputs, seed=0)
+    try:
+        adapted.load(state)
+    except InputError:
+        adapted.close()
+        raise
+    adapted.backbone.model.eval()
+    return Predictor(config, adapted)
