@@ -1,0 +1,182 @@
+"""What a run found, what it cost and how it came to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from prunepeft_ray.architecture import Architecture, Slot
+from prunepeft_ray.results import ResultsStore, RunFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A slot that a round removed.
+
+    Args:
+        round: 1-based round.
+        slot: The slot, as text.
+        probability: Its probability of being pruned, p(m).
+        criteria: The criteria that judged it.
+    """
+
+    round: int
+    slot: str
+    probability: float
+    criteria: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What one part of a search cost.
+
+    Args:
+        name: warmup, round or final.
+        jobs: Finished jobs.
+        examples: Examples trained on.
+        epochs: The same in passes over the training split (paper, Table 4).
+        seconds: Wall-clock seconds of its jobs, added up.
+        flops: Operations of training.
+    """
+
+    name: str
+    jobs: int
+    examples: int
+    epochs: float
+    seconds: float
+    flops: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run at a glance; what is not there yet is None.
+
+    Args:
+        folder: The run's folder.
+        finished: Whether the run has ended.
+        model: Backbone.
+        task: Task.
+        metric: The deciding metric.
+        budget: As the user wrote it.
+        seed: Seed of the run.
+        supernet: Every slot that the search began with.
+        found: The architecture found.
+        blocks: Sizes of the blocks of layers.
+        parameters: PEFT parameters of the architecture found.
+        budget_parameters: The budget in parameters.
+        backbone_parameters: Parameters of the backbone without its head.
+        head_parameters: Parameters of the task head.
+        dev: Metrics of the final retraining on dev.
+        test: Its metrics on test.
+        phases: What each phase cost.
+        removals: What the rounds removed, in order.
+        strategy: Criteria by partition.
+    """
+
+    folder: str
+    finished: bool
+    model: str
+    task: str
+    metric: str | None
+    budget: str
+    seed: int
+    supernet: Architecture | None
+    found: Architecture | None
+    blocks: tuple[int, ...]
+    parameters: int | None
+    budget_parameters: int | None
+    backbone_parameters: int | None
+    head_parameters: int | None
+    dev: Mapping[str, float]
+    test: Mapping[str, float]
+    phases: tuple[Phase, ...]
+    removals: tuple[Removal, ...]
+    strategy: Mapping[str, tuple[str, ...]]
+
+    @property
+    def percent(self) -> float | None:
+        """PEFT parameters as a percentage of the backbone."""
+        if self.parameters is None or not self.backbone_parameters:
+            return None
+        return 100 * self.parameters / self.backbone_parameters
+
+    @property
+    def search_epochs(self) -> float:
+        """Passes over the training split spent on warm-up and rounds."""
+        return sum(phase.epochs for phase in self.phases if phase.name != "final")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return asdict(self) | {
+            "supernet": self.supernet.to_dict() if self.supernet else None,
+            "found": self.found.to_dict() if self.found else None,
+            "percent": self.percent,
+            "search_epochs": self.search_epochs,
+        }
+
+
+def summarise(folder: RunFolder) -> Summary:
+    """Summarise a run from what it has left behind so far.
+
+    Raises:
+        InputError: If a file of the run cannot be read by this version.
+        RunError: If a file is damaged.
+    """
+    spec = folder.spec
+    store = ResultsStore(folder.results)
+    jobs, decisions = store.read("jobs"), store.read("decisions")
+    answer = folder.read_json("architecture.json") or {}
+    strategy = folder.read_json("strategy.json") or {}
+    final = jobs[(jobs.kind == "final") & (jobs.status == "done")]
+    last = final.iloc[-1] if len(final) else None
+    first = jobs.iloc[0] if len(jobs) else None
+    return Summary(
+        folder=str(folder.path),
+        finished=folder.finished,
+        model=spec.model,
+        task=spec.task.name,
+        metric=None if first is None else str(first.metric),
+        budget=spec.budget,
+        seed=spec.seed,
+        supernet=Architecture.from_dict(answer["supernet"]) if answer else None,
+        found=Architecture.from_dict(answer) if answer else None,
+        blocks=tuple(answer.get("blocks", ())),
+        parameters=answer.get("parameters"),
+        budget_parameters=None if first is None else int(first.budget),
+        backbone_parameters=None if first is None else int(first.backbone_parameters),
+        head_parameters=answer.get("head_parameters"),
+        dev={} if last is None else dict(last.metrics),
+        test={} if last is None else dict(last.test_metrics),
+        phases=tuple(_phase(name, jobs[jobs.kind == name]) for name in ("warmup", "round", "final")),
+        removals=_removals(decisions),
+        strategy={partition: tuple(criteria) for partition, criteria in strategy.get("assignment", {}).items()},
+    )
+
+
+def _phase(name: str, jobs: pd.DataFrame) -> Phase:
+    return Phase(
+        name=name,
+        jobs=len(jobs),
+        examples=int(jobs.train_examples.sum()),
+        epochs=float((jobs.train_examples / jobs.task_train_size).sum()),
+        seconds=float(jobs.wall_seconds.sum()),
+        flops=float(jobs.flops.sum()),
+    )
+
+
+def _removals(decisions: pd.DataFrame) -> tuple[Removal, ...]:
+    removed = decisions[(decisions.step == "round") & decisions.removed]
+    ordered = removed.sort_values(["index", "probability"], ascending=[True, False])
+    return tuple(
+        Removal(int(row["index"]), str(row["slot"]), float(row["probability"]), tuple(row["criteria"]))
+        for row in ordered.to_dict("records")
+    )
+
+
+def removed_in(summary: Summary) -> dict[Slot, int]:
+    """Return the round in which each pruned slot went."""
+    return {Slot.parse(removal.slot): removal.round for removal in summary.removals}

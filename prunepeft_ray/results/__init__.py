@@ -1,0 +1,19 @@
+"""What a run leaves behind: the run's folder and the Parquet results store."""
+
+from prunepeft_ray.results.environment import hardware, versions
+from prunepeft_ray.results.files import write_whole
+from prunepeft_ray.results.run import RunFolder
+from prunepeft_ray.results.schema import SCHEMA_VERSION, TABLES, schema_markdown
+from prunepeft_ray.results.store import ResultsStore, RunContext
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "TABLES",
+    "ResultsStore",
+    "RunContext",
+    "RunFolder",
+    "hardware",
+    "schema_markdown",
+    "versions",
+    "write_whole",
+]

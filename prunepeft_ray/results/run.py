@@ -1,0 +1,117 @@
+"""The folder that a run leaves behind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from prunepeft_ray.config import SearchSpec, dump_yaml, load_spec
+from prunepeft_ray.errors import InputError
+from prunepeft_ray.results.files import write_whole
+
+SPEC_FILE = "spec.yaml"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run: its spec, results, checkpoints and answer.
+
+    Args:
+        path: The folder.
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, spec: SearchSpec) -> RunFolder:
+        """Make the folder of a new run and write its spec.
+
+        Raises:
+            InputError: If the folder holds anything, or is none.
+            RunError: If it cannot be written.
+        """
+        if path.exists() and not path.is_dir():
+            raise InputError(f"--output {path}: there is a file of that name; choose a folder")
+        if (path / SPEC_FILE).exists():
+            raise InputError(
+                f"--output {path} holds another run: 'prunepeft resume {path}' continues it, or choose another folder"
+            )
+        if path.is_dir() and any(path.iterdir()):
+            raise InputError(f"--output {path} is not empty, and what is there is no run: choose another folder")
+        write_whole(path / SPEC_FILE, lambda file: _write_text(file, dump_yaml(spec)), replace=False)
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Open the folder of a run.
+
+        Raises:
+            InputError: If it holds no run.
+        """
+        if not (path / SPEC_FILE).is_file():
+            raise InputError(f"{path} holds no run: {SPEC_FILE} is expected there")
+        return cls(path)
+
+    @cached_property
+    def spec(self) -> SearchSpec:
+        """The resolved spec that the run began with.
+
+        Raises:
+            InputError: If the file is damaged.
+        """
+        return load_spec(self.path / SPEC_FILE)
+
+    @cached_property
+    def run_id(self) -> str:
+        """A digest of the spec, 12 hexadecimal digits."""
+        return hashlib.sha256(dump_yaml(self.spec).encode()).hexdigest()[:12]
+
+    @property
+    def results(self) -> Path:
+        """Folder of the results store."""
+        return self.path / "results"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def adapter(self) -> Path:
+        """Folder of the final adapter."""
+        return self.path / "adapter"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer is there; ``architecture.json`` is written last."""
+        return (self.path / "architecture.json").is_file()
+
+    def write_json(self, name: str, data: Any) -> None:
+        """Write a JSON file into the folder, whole or not at all.
+
+        Raises:
+            RunError: If it cannot be written.
+        """
+        write_whole(self.path / name, lambda file: _write_text(file, json.dumps(data, indent=2) + "\n"), replace=True)
+
+    def read_json(self, name: str) -> Any:
+        """Read a JSON file of the folder; None if it is not there.
+
+        Raises:
+            InputError: If it is damaged.
+        """
+        file = self.path / name
+        if not file.is_file():
+            return None
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{file} is damaged: {error}") from error
+
+
+def _write_text(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")

@@ -1,0 +1,222 @@
+"""The results store: one committed record per finished job, and the truth about what is done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prunepeft_ray.architecture import Slot
+from prunepeft_ray.errors import InputError, RunError
+from prunepeft_ray.jobs import Cost, Decision, Epoch, TrainResult, Work
+from prunepeft_ray.results.files import write_whole
+from prunepeft_ray.results.schema import SCHEMA_VERSION, TABLES, arrow_schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What all jobs of a run share.
+
+    Args:
+        run_id: Digest of the run's spec.
+        method: Search method.
+        task: Task, as the user named it.
+        model: Backbone, as the user named it.
+        seed: Seed of the run.
+        budget: Most PEFT parameters of the final architecture.
+        backbone_parameters: Parameters of the backbone without its head.
+        task_train_size: Examples in the task's training split.
+        versions: Versions of Python and packages.
+        hardware: The machine.
+    """
+
+    run_id: str
+    method: str
+    task: str
+    model: str
+    seed: int
+    budget: int
+    backbone_parameters: int
+    task_train_size: int
+    versions: Mapping[str, str]
+    hardware: Mapping[str, str]
+
+
+class ResultsStore:
+    """Results as Parquet files in a folder, one per table and job.
+
+    A job's row in ``jobs`` is written last and makes it finished. Files are written whole or not at all, and the first
+    writer wins, so any process may be killed at any time.
+
+    Args:
+        folder: The folder; made when first written to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def commit(
+        self, context: RunContext, work: Work, result: TrainResult, started: datetime, finished: datetime
+    ) -> bool:
+        """Store a finished job.
+
+        Args:
+            context: The run.
+            work: What ran.
+            result: What came of it.
+            started: When it started, with time zone.
+            finished: When it ended, with time zone.
+
+        Returns:
+            False if the job had been finished before; its first record stays.
+
+        Raises:
+            RunError: If the files cannot be written.
+        """
+        job_id, architecture = work.job.id, work.job.architecture
+        self._write("epochs", job_id, [{"job_id": job_id, **_plain(epoch)} for epoch in result.epochs])
+        scores = [
+            {"job_id": job_id, "criterion": criterion, **_slot(Slot.parse(slot)), "theta": theta}
+            for criterion, thetas in result.scores.items()
+            for slot, theta in thetas.items()
+        ]
+        self._write("scores", job_id, scores)
+        filled = [
+            {"architecture_id": architecture.id, "job_id": job_id, **_slot(slot), "module": m.type, "size": m.size}
+            for slot, m in architecture
+        ]
+        self._write("architectures", job_id, filled)
+        return self._write("jobs", job_id, [_job_row(context, work, result, started, finished)])
+
+    def commit_decisions(self, context: RunContext, decisions: Sequence[Decision]) -> None:
+        """Store a method's decisions, one file per turn or round; one that is stored already stays as it is.
+
+        Raises:
+            RunError: If the files cannot be written.
+        """
+        for (step, index, job_id), group in groupby(decisions, key=lambda d: (d.step, d.index, d.job_id)):
+            rows = [
+                {"run_id": context.run_id, **_plain(decision), **_slot(Slot.parse(decision.slot))} for decision in group
+            ]
+            self._write("decisions", f"{context.run_id}-{step}-{index}-{_digest(rows)}-{job_id}", rows)
+
+    def find(self, job_id: str) -> TrainResult | None:
+        """Return a finished job's result exactly as it was, or None if it has not finished.
+
+        Raises:
+            RunError: If a file is damaged.
+        """
+        if not self._file("jobs", job_id).is_file():
+            return None
+        job = self._rows("jobs", job_id)[0]
+        scores: dict[str, dict[str, float]] = {}
+        for row in self._rows("scores", job_id):
+            scores.setdefault(row["criterion"], {})[row["slot"]] = row["theta"]
+        epochs = tuple(
+            Epoch(row["epoch"], row["train_loss"], dict(row["metrics"]), row["seconds"])
+            for row in self._rows("epochs", job_id)
+        )
+        return TrainResult(
+            parameters=job["parameters"],
+            head_parameters=job["head_parameters"],
+            epochs=epochs,
+            best_epoch=job["best_epoch"],
+            metrics=dict(job["metrics"]),
+            test=dict(job["test_metrics"]),
+            scores=scores,
+            cost=Cost(**{field.name: job[field.name] for field in fields(Cost)}),
+            status=job["status"],
+            reason=job["reason"],
+        )
+
+    def read(self, table: str) -> pd.DataFrame:
+        """Read a table of all finished jobs into pandas; maps become dicts.
+
+        Raises:
+            InputError: If there is no such table, or a file comes from a newer version.
+            RunError: If a file is damaged; the message names it.
+        """
+        if table not in TABLES:
+            raise InputError(f"unknown table '{table}': known: {', '.join(TABLES)}")
+        parts = [_read(file) for file in sorted((self.folder / table).glob("[!.]*.parquet"))]
+        if table in ("epochs", "scores", "architectures"):
+            done = {file.stem for file in (self.folder / "jobs").glob("[!.]*.parquet")}
+            parts = [part for part in parts if not part.num_rows or part["job_id"][0].as_py() in done]
+        whole = pa.concat_tables([arrow_schema(table).empty_table(), *parts])
+        frame: pd.DataFrame = whole.to_pandas(maps_as_pydicts="strict")
+        return frame
+
+    def _file(self, table: str, name: str) -> Path:
+        return self.folder / table / f"{name}.parquet"
+
+    def _write(self, table: str, name: str, rows: list[Row]) -> bool:
+        data = pa.Table.from_pylist(rows, schema=arrow_schema(table))
+        return write_whole(self._file(table, name), lambda path: pq.write_table(data, path), replace=False)
+
+    def _rows(self, table: str, name: str) -> list[Row]:
+        rows: list[Row] = _read(self._file(table, name)).to_pylist()
+        return rows
+
+
+def _read(file: Path) -> pa.Table:
+    try:
+        table = pq.ParquetFile(file).read()
+    except (OSError, pa.ArrowException) as error:
+        raise RunError(f"{file} is damaged or unreadable ({str(error).splitlines()[0]}); move it away") from error
+    found = int((table.schema.metadata or {}).get(b"prunepeft_schema_version", b"0"))
+    if found != SCHEMA_VERSION:
+        raise InputError(f"{file} has schema version {found}; this version of prunepeft-ray reads {SCHEMA_VERSION}")
+    return table
+
+
+def _plain(record: Epoch | Decision) -> Row:
+    return {key: list(value.items()) if isinstance(value, Mapping) else value for key, value in vars(record).items()}
+
+
+def _slot(slot: Slot) -> Row:
+    return {"slot": str(slot), "layer": slot.layer, "kind": slot.kind}
+
+
+def _digest(rows: list[Row]) -> str:
+    import hashlib
+
+    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _job_row(context: RunContext, work: Work, result: TrainResult, started: datetime, finished: datetime) -> Row:
+    job = work.job
+    row = asdict(context) | asdict(result.cost)
+    row |= {name: getattr(result, name) for name in ("parameters", "head_parameters", "best_epoch", "status", "reason")}
+    row |= {
+        name: getattr(job, name)
+        for name in ("model_fingerprint", "task_fingerprint", "train_size", "evaluate", "metric")
+    }
+    return row | {
+        "job_id": job.id,
+        "job_seed": job.seed,
+        "kind": work.kind,
+        "label": work.label,
+        "architecture_id": job.architecture.id,
+        "slots": len(job.architecture),
+        "epochs": job.training.epochs,
+        "epochs_done": len(result.epochs),
+        "metrics": list(result.metrics.items()),
+        "test_metrics": list(result.test.items()),
+        "started_at": started,
+        "finished_at": finished,
+        "job_json": json.dumps(job.to_dict(), sort_keys=True),
+        "versions": list(context.versions.items()),
+        "hardware": list(context.hardware.items()),
+    }
