@@ -1,0 +1,71 @@
+"""Searching from Python, as from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prunepeft_ray.config import load_spec
+from prunepeft_ray.execution import Emit, Event, resume_search, start_search
+from prunepeft_ray.results import RunFolder
+
+
+def search(
+    model: str | None = None,
+    task: str | dict[str, Any] | None = None,
+    budget: str | int | None = None,
+    *,
+    output: str | Path,
+    config: str | Path | None = None,
+    settings: tuple[str, ...] | list[str] = (),
+    seed: int | None = None,
+    workers: int | None = None,
+    address: str | None = None,
+    emit: Emit | None = None,
+) -> RunFolder:
+    """Search the best PEFT architecture for a model, a task and a budget.
+
+    Args:
+        model: Hub id, local folder, GGUF file or ``packaged:NAME``.
+        task: Name or file of the task, or a mapping of its settings.
+        budget: Number of parameters, or a percentage of the backbone such as ``"1%"``.
+        output: The run's folder; must not hold anything yet.
+        config: YAML file with any of the settings.
+        settings: Further settings, such as ``"training.epochs=3"``.
+        seed: Seed of everything random in the search.
+        workers: Workers; default: every GPU, or 2 on a CPU.
+        address: Ray cluster to run on; default: one on this machine.
+        emit: Told the news, from another thread.
+
+    Returns:
+        The run's folder; give it to :func:`prunepeft_ray.summarise`, and its path to ``load_adapter``.
+
+    Raises:
+        InputError: If anything in the settings is wrong, or the folder is not free.
+        RunError: If the search failed.
+    """
+    values = {"model": model, "task": task, "budget": None if budget is None else str(budget), "seed": seed}
+    spec = load_spec(Path(config) if config else None, values, settings)
+    return start_search(spec, Path(output), emit or _ignore, workers, address)
+
+
+def resume(
+    output: str | Path, *, workers: int | None = None, address: str | None = None, emit: Emit | None = None
+) -> RunFolder:
+    """Go on with an interrupted search; finished jobs are not run again.
+
+    Args:
+        output: The run's folder.
+        workers: Workers; may differ from before.
+        address: Ray cluster to run on; default: one on this machine.
+        emit: Told the news, from another thread.
+
+    Raises:
+        InputError: If the folder holds no run, or its task or model has changed since.
+        RunError: If the search failed.
+    """
+    return resume_search(Path(output), emit or _ignore, workers, address)
+
+
+def _ignore(_event: Event) -> None:
+    pass

