@@ -83,7 +83,7 @@ def methods(as_json: AsJson = False) -> None:
 
 
 def _first_line(documented: object) -> str:
-    return (documented.__doc__ or "").strip().split("\n")[0].rstrip(".")
+    return (documented.__doc__ or "").strip().split("\n")[0].rstrip(".").replace("``", "")
 
 
 def _installed(package: str) -> str:

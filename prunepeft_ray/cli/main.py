@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import sys
 
-import click
 import typer
 
 from prunepeft_ray.cli import doctor, lists, search, use
 from prunepeft_ray.errors import PrunePEFTError
 
+# typer does not export the base of its usage errors
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
 app = typer.Typer(
     name="prunepeft",
     help="Find the best parameter-efficient fine-tuning architecture for a model, a task and a budget.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -36,13 +37,14 @@ def run(arguments: list[str]) -> int:
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        code = typer.main.get_command(app).main(arguments, prog_name="prunepeft", standalone_mode=False)
+        code = typer.main.get_command(app).main(arguments or ["--help"], prog_name="prunepeft", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except PrunePEFTError as error:
         return _complain(str(error), error.exit_code)
-    except click.ClickException as error:
-        return _complain(" ".join(error.format_message().split()), 2)
-    except (KeyboardInterrupt, click.Abort):
+    except UsageError as error:
+        message = error.format_message()  # type: ignore[attr-defined]
+        return _complain(f"{' '.join(message.split())}; see prunepeft --help", 2)
+    except (KeyboardInterrupt, typer.Abort):
         return _complain("interrupted; finished jobs are safe, 'prunepeft resume DIR' goes on with a search", 130)
     except BrokenPipeError:
         # the reader of our output has gone, as with `| head`

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,7 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from prunepeft_ray.execution.events import Emit, Event
+if TYPE_CHECKING:
+    from prunepeft_ray.execution.events import Emit, Event
 
 PLAIN_SECONDS = 10.0
 
@@ -51,7 +53,7 @@ class _Bars:
 
     def show(self, event: Event) -> None:
         if event.type == "message":
-            self._progress.console.print(escape(event.text))
+            self._progress.console.print(escape(event.text), highlight=False)
         elif event.type == "start":
             self._labels[event.job_id] = event.text
             self._bars[event.job_id] = self._progress.add_task(escape(event.text), total=None, rate="-")
@@ -62,7 +64,8 @@ class _Bars:
             self._progress.update(bar, completed=event.done, total=event.total, rate=rate)
         elif event.type == "end" and event.job_id in self._bars:
             self._progress.remove_task(self._bars.pop(event.job_id))
-            self._progress.console.print(f"{escape(self._labels[event.job_id])}: [dim]{escape(event.text)}[/dim]")
+            label = escape(self._labels[event.job_id])
+            self._progress.console.print(f"{label}: [dim]{escape(event.text)}[/dim]", highlight=False)
 
 
 class _Lines:

@@ -50,17 +50,19 @@ def evaluate(
     predictor = load_adapter(folder, model)
     labels = predictor.config.labels
     if data:
-        examples = read_examples(data, text, text2, label, labels, regression=not labels)
+        examples = read_examples(data, text, text2, label, labels, regression=not labels, find_label=True)
     else:
         examples = _task_split(folder, task, split, labels)
     metrics = predictor.evaluate(examples)
     if as_json:
         print(json.dumps({"examples": len(examples), "metrics": metrics}, indent=2))
         return
-    table = Table("metric", "value", title=f"{len(examples):,} examples of {data or task or folder}")
+    console = Console()
+    console.print(f"{len(examples):,} examples of {data or task or folder}", highlight=False)
+    table = Table("metric", "value")
     for name, value in metrics.items():
         table.add_row(name, f"{value:.4f}")
-    Console().print(table)
+    console.print(table)
 
 
 def _task_split(folder: Path, task: str | None, split: str, labels: tuple[str, ...]) -> Any:

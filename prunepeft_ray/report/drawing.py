@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import textwrap
+from itertools import accumulate
 from xml.sax.saxutils import escape
 
 from rich.table import Table
+from rich.text import Text
 
 from prunepeft_ray.architecture import Architecture, Slot
+from prunepeft_ray.errors import InputError
 from prunepeft_ray.modules import MODULE_TYPES
 from prunepeft_ray.report.summary import Summary, removed_in
 
-COLOURS = {"PA": "#0072b2", "SA": "#d55e00"}
-"""Okabe and Ito's blue and vermilion, which colour-blind people tell apart."""
 KIND_TITLES = {"PA": "PA: query, value", "SA": "SA: serial"}
-ROW, CELL, LEFT, TOP = 34, 190, 92, 96
+COLOURS = {"PA": ("#0072b2", "#ffffff"), "SA": ("#e69f00", "#1a1a1a")}
+"""Box and text: Okabe and Ito's blue and orange, which colour-blind people tell apart; text has a contrast above 5."""
+INK, SOFT, EDGE, PANEL = "#1a1a1a", "#5f6368", "#8a9097", "#f1f3f5"
+MARGIN, LEFT, GAP = 24, 168, 12
 
 
 def kinds_of(architecture: Architecture) -> list[str]:
@@ -21,17 +26,20 @@ def kinds_of(architecture: Architecture) -> list[str]:
     return sorted({slot.kind for slot in architecture.slots})
 
 
-def cell_text(found: Architecture, slot: Slot, rounds: dict[Slot, int]) -> str:
-    """What stands in a slot's cell: module and size, or when the slot was pruned."""
-    if slot in found:
-        module = found[slot]
-        return f"{MODULE_TYPES[module.type].label} {module.size}"
-    return f"· round {rounds[slot]}" if slot in rounds else "·"
+def module_text(found: Architecture, slot: Slot) -> str:
+    """Name what fills a slot, and its size."""
+    module = found[slot]
+    return f"{MODULE_TYPES[module.type].label} {module.size}"
 
 
-def block_of_layer(blocks: tuple[int, ...]) -> list[int]:
-    """The block of every layer, from the blocks' sizes."""
-    return [block for block, size in enumerate(blocks) for _ in range(size)]
+def pruned_text(slot: Slot, rounds: dict[Slot, int]) -> str:
+    """Say when a slot was pruned, as far as that is known."""
+    return f"round {rounds[slot]}" if slot in rounds else "pruned"
+
+
+def layers_of_blocks(blocks: tuple[int, ...]) -> list[range]:
+    """The layers of every block, from the blocks' sizes."""
+    return [range(end - size, end) for size, end in zip(blocks, accumulate(blocks), strict=True)]
 
 
 def architecture_table(summary: Summary) -> Table:
@@ -43,16 +51,25 @@ def architecture_table(summary: Summary) -> Table:
     assert summary.found is not None
     assert summary.supernet is not None
     kinds, rounds = kinds_of(summary.supernet), removed_in(summary)
-    table = Table("layer", "block", *(KIND_TITLES[kind] for kind in kinds), title="architecture found")
-    for layer, block in reversed(list(enumerate(block_of_layer(summary.blocks)))):
-        cells = [cell_text(summary.found, Slot(layer, kind), rounds) for kind in kinds]
-        styled = [f"[dim]{cell}[/dim]" if cell.startswith("·") else f"[bold]{cell}[/bold]" for cell in cells]
-        table.add_row(str(layer), str(block), *styled)
+    table = Table(
+        "block", "layer", *(KIND_TITLES[kind] for kind in kinds), title="architecture found", caption="· pruned"
+    )
+    for block, layers in reversed(list(enumerate(layers_of_blocks(summary.blocks)))):
+        for layer in reversed(layers):
+            slots = [Slot(layer, kind) for kind in kinds]
+            cells = [
+                Text(module_text(summary.found, slot), "bold")
+                if slot in summary.found
+                else Text(f"· {pruned_text(slot, rounds)}", "dim")
+                for slot in slots
+            ]
+            table.add_row(str(block) if layer == layers[-1] else "", str(layer), *cells)
+        table.add_section()
     return table
 
 
 def summary_svg(summary: Summary) -> str:
-    """Draw the architecture found as a standalone SVG picture.
+    """Draw the architecture found as a standalone SVG picture, the input at the bottom.
 
     Args:
         summary: A run's summary.
@@ -60,66 +77,83 @@ def summary_svg(summary: Summary) -> str:
     Raises:
         InputError: If the run has not finished.
     """
-    from prunepeft_ray.errors import InputError
-
     if summary.found is None or summary.supernet is None:
         raise InputError(f"{summary.folder} has not finished: there is no architecture to draw yet")
     kinds, rounds = kinds_of(summary.supernet), removed_in(summary)
-    blocks = block_of_layer(summary.blocks)
-    width, height = LEFT + CELL * len(kinds) + 24, TOP + ROW * len(blocks) + 56
-    title = f"PEFT architecture for {summary.task} on {summary.model}"
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        'font-family="Helvetica, Arial, sans-serif" role="img">',
-        f"<title>{escape(title)}</title>",
-        f'<rect width="{width}" height="{height}" fill="white"/>',
-        _text(16, 28, title, 16, "bold"),
-        _text(16, 50, _size_line(summary), 12),
-    ]
+    row = 32 if sum(summary.blocks) <= 12 else 24
+    cell = 168 if len(kinds) > 1 else 280
+    width = LEFT + len(kinds) * (cell + GAP) + MARGIN
+    title = f"PEFT architecture for {_short(summary.task)} on {_short(summary.model)}"
+    parts, y = [], 20
+    for line in textwrap.wrap(title, (width - 2 * MARGIN) // 11, break_on_hyphens=False):
+        y += 22
+        parts.append(_text(MARGIN, y, line, 16, weight="bold"))
+    for line in _facts(summary):
+        y += 20
+        parts.append(_text(MARGIN, y, line, 13, fill=SOFT))
+    y += 40
     for column, kind in enumerate(kinds):
-        parts.append(_text(LEFT + CELL * column + CELL / 2, TOP - 10, KIND_TITLES[kind], 12, "bold", anchor="middle"))
-    for layer, block in enumerate(blocks):
-        y = TOP + ROW * (len(blocks) - 1 - layer)
-        if block % 2:
-            parts.append(f'<rect x="8" y="{y}" width="{width - 16}" height="{ROW}" fill="#f2f2f2"/>')
-        parts.append(_text(16, y + 22, f"layer {layer}", 12))
-        for column, kind in enumerate(kinds):
-            slot = Slot(layer, kind)
-            parts.append(
-                _cell(LEFT + CELL * column, y, slot, slot in summary.found, cell_text(summary.found, slot, rounds))
-            )
-    parts += [
-        _text(16, height - 32, "filled: kept; dashed: pruned, with the round; shading: blocks of layers", 11),
-        _text(16, height - 14, _metric_line(summary), 12, "bold"),
-        "</svg>",
+        middle = LEFT + column * (cell + GAP) + cell / 2
+        parts.append(_text(middle, y, KIND_TITLES[kind], 13, weight="bold", anchor="middle"))
+    y += 12
+    for block, layers in reversed(list(enumerate(layers_of_blocks(summary.blocks)))):
+        height = row * len(layers) + 8
+        parts.append(
+            f'<rect x="{MARGIN}" y="{y}" width="{width - 2 * MARGIN}" height="{height}" rx="8" fill="{PANEL}"/>'
+        )
+        parts.append(_text(MARGIN + 12, y + height / 2 + 4, f"block {block}", 12, fill=SOFT))
+        for place, layer in enumerate(reversed(layers)):
+            top = y + 4 + row * place
+            parts.append(_text(LEFT - 20, top + row / 2 + 4, f"layer {layer}", 12, anchor="end"))
+            for column, kind in enumerate(kinds):
+                slot = Slot(layer, kind)
+                kept = slot in summary.found
+                label = module_text(summary.found, slot) if kept else pruned_text(slot, rounds)
+                parts.append(_slot(LEFT + column * (cell + GAP), top + 3, cell, row - 6, slot, kept, label))
+        y += height + 6
+    for line in ("Filled: kept, with its size. Dashed: pruned, and when.", "Layer 0 is next to the input."):
+        y += 18
+        parts.append(_text(MARGIN, y, line, 12, fill=SOFT))
+    y += MARGIN
+    head = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {y}" width="{width}" height="{y}" '
+        'font-family="Helvetica, Arial, \'DejaVu Sans\', sans-serif" role="img">',
+        f"<title>{_clean(title)}</title>",
+        f'<rect width="{width}" height="{y}" fill="#ffffff"/>',
     ]
-    return "\n".join(parts) + "\n"
+    return "\n".join([*head, *parts, "</svg>"]) + "\n"
 
 
-def _size_line(summary: Summary) -> str:
-    return f"{summary.parameters:,} parameters, {summary.percent:.2f} % of the backbone; budget {summary.budget}"
+def _facts(summary: Summary) -> list[str]:
+    lines = [f"{summary.parameters:,} parameters: {summary.percent:.2f} % of the backbone, budget {summary.budget}"]
+    metric, splits = summary.metric or "", (("dev", summary.dev), ("test", summary.test))
+    shown = [f"{name} {values[metric]:.4f}" for name, values in splits if metric in values]
+    if shown:
+        lines.append(f"{metric}: {', '.join(shown)} (one run, seed {summary.seed})")
+    return lines
 
 
-def _metric_line(summary: Summary) -> str:
-    metric = summary.metric or ""
-    shown = [
-        f"{name} {values[metric]:.4f}" for name, values in (("dev", summary.dev), ("test", summary.test)) if values
-    ]
-    return f"{metric}: {', '.join(shown)} (1 run, seed {summary.seed})"
+def _short(name: str) -> str:
+    """The last part of a Hub id, a path or ``packaged:NAME``."""
+    return name.rstrip("/").split("/")[-1].removeprefix("packaged:")
+
+
+def _clean(text: str) -> str:
+    return escape("".join(c if c.isprintable() else " " for c in text))
 
 
 def _text(
-    x: float, y: float, text: str, size: int, weight: str = "normal", anchor: str = "start", fill: str = "#222"
+    x: float, y: float, text: str, size: int, *, weight: str = "normal", anchor: str = "start", fill: str = INK
 ) -> str:
     return (
-        f'<text x="{x}" y="{y}" font-size="{size}" font-weight="{weight}" text-anchor="{anchor}" fill="{fill}">'
-        f"{escape(text)}</text>"
+        f'<text x="{x:g}" y="{y:g}" font-size="{size}" font-weight="{weight}" text-anchor="{anchor}" fill="{fill}">'
+        f"{_clean(text)}</text>"
     )
 
 
-def _cell(x: float, y: float, slot: Slot, kept: bool, text: str) -> str:
-    colour = COLOURS[slot.kind]
-    style = f'fill="{colour}"' if kept else f'fill="none" stroke="{colour}" stroke-dasharray="4 3" stroke-opacity="0.6"'
-    box = f'<rect x="{x + 6}" y="{y + 4}" width="{CELL - 12}" height="{ROW - 8}" rx="5" {style}/>'
-    label = _text(x + CELL / 2, y + 22, text, 12, anchor="middle", fill="white" if kept else "#555")
-    return f'<g id="{slot}">{box}{label}</g>'
+def _slot(x: float, y: float, width: float, height: float, slot: Slot, kept: bool, text: str) -> str:
+    box, ink = COLOURS[slot.kind]
+    style = f'fill="{box}"' if kept else f'fill="none" stroke="{EDGE}" stroke-dasharray="4 3"'
+    shape = f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="5" {style}/>'
+    label = _text(x + width / 2, y + height / 2 + 4.5, text, 12, anchor="middle", fill=ink if kept else SOFT)
+    return f'<g id="{slot}">{shape}{label}</g>'

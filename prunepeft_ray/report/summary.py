@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from prunepeft_ray.architecture import Architecture, Slot
+from prunepeft_ray.errors import InputError
 from prunepeft_ray.results import ResultsStore, RunFolder
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Summary:
         phases: What each phase cost.
         removals: What the rounds removed, in order.
         strategy: Criteria by partition.
+        criteria: All criteria that the search works with.
     """
 
     folder: str
@@ -96,6 +98,7 @@ class Summary:
     phases: tuple[Phase, ...]
     removals: tuple[Removal, ...]
     strategy: Mapping[str, tuple[str, ...]]
+    criteria: tuple[str, ...]
 
     @property
     def percent(self) -> float | None:
@@ -129,7 +132,7 @@ def summarise(folder: RunFolder) -> Summary:
     spec = folder.spec
     store = ResultsStore(folder.results)
     jobs, decisions = store.read("jobs"), store.read("decisions")
-    answer = folder.read_json("architecture.json") or {}
+    answer, supernet, found = _read_answer(folder)
     strategy = folder.read_json("strategy.json") or {}
     final = jobs[(jobs.kind == "final") & (jobs.status == "done")]
     last = final.iloc[-1] if len(final) else None
@@ -142,19 +145,31 @@ def summarise(folder: RunFolder) -> Summary:
         metric=None if first is None else str(first.metric),
         budget=spec.budget,
         seed=spec.seed,
-        supernet=Architecture.from_dict(answer["supernet"]) if answer else None,
-        found=Architecture.from_dict(answer) if answer else None,
+        supernet=supernet,
+        found=found,
         blocks=tuple(answer.get("blocks", ())),
         parameters=answer.get("parameters"),
-        budget_parameters=None if first is None else int(first.budget),
-        backbone_parameters=None if first is None else int(first.backbone_parameters),
+        budget_parameters=answer.get("budget") if first is None else int(first.budget),
+        backbone_parameters=answer.get("backbone_parameters") if first is None else int(first.backbone_parameters),
         head_parameters=answer.get("head_parameters"),
         dev={} if last is None else dict(last.metrics),
         test={} if last is None else dict(last.test_metrics),
         phases=tuple(_phase(name, jobs[jobs.kind == name]) for name in ("warmup", "round", "final")),
         removals=_removals(decisions),
         strategy={partition: tuple(criteria) for partition, criteria in strategy.get("assignment", {}).items()},
+        criteria=spec.pruning.criteria,
     )
+
+
+def _read_answer(folder: RunFolder) -> tuple[dict[str, Any], Architecture | None, Architecture | None]:
+    """Read ``architecture.json``: all of it, the supernet and what was found; nothing if it is not there yet."""
+    answer = folder.read_json("architecture.json")
+    if answer is None:
+        return {}, None, None
+    try:
+        return answer, Architecture.from_dict(answer["supernet"]), Architecture.from_dict(answer)
+    except (InputError, KeyError, TypeError) as error:
+        raise InputError(f"{folder.path / 'architecture.json'} is damaged: {error}") from error
 
 
 def _phase(name: str, jobs: pd.DataFrame) -> Phase:

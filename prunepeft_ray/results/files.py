@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -9,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prunepeft_ray.errors import RunError
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 
 
 @contextmanager
@@ -55,7 +59,34 @@ def write_whole(file: Path, write: Callable[[Path], None], *, replace: bool) -> 
                 os.link(unfinished, file)
             except FileExistsError:
                 return False
+            except OSError as error:
+                # a file system without hard links
+                if error.errno not in _NO_LINKS:
+                    raise
+                if file.exists():
+                    return False
+                unfinished.replace(file)
             return True
         finally:
             with suppress(OSError):
                 unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time work in a folder; a lock ends with its process, however that dies.
+
+    On a file system without locks it does nothing.
+
+    Raises:
+        RunError: If the folder cannot be made or written.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,18 +33,27 @@ class RunFolder:
         """Make the folder of a new run and write its spec.
 
         Raises:
-            InputError: If the folder holds anything, or is none.
-            RunError: If it cannot be written.
+            InputError: If the folder holds anything, is none, or cannot be made or written.
+            RunError: If the disk is full.
         """
-        if path.exists() and not path.is_dir():
-            raise InputError(f"--output {path}: there is a file of that name; choose a folder")
-        if (path / SPEC_FILE).exists():
+        taken = f"--output {path} holds another run: 'prunepeft resume {path}' continues it, or choose another folder"
+        try:
+            if path.exists() and not path.is_dir():
+                raise InputError(f"--output {path}: there is a file of that name; choose a folder")
+            if (path / SPEC_FILE).exists():
+                raise InputError(taken)
+            if path.is_dir() and any(not _is_unfinished(file) for file in path.iterdir()):
+                raise InputError(f"--output {path} is not empty, and what is there is no run: choose another folder")
+            path.mkdir(parents=True, exist_ok=True)
+            if not os.access(path, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
             raise InputError(
-                f"--output {path} holds another run: 'prunepeft resume {path}' continues it, or choose another folder"
-            )
-        if path.is_dir() and any(path.iterdir()):
-            raise InputError(f"--output {path} is not empty, and what is there is no run: choose another folder")
-        write_whole(path / SPEC_FILE, lambda file: _write_text(file, dump_yaml(spec)), replace=False)
+                f"--output {path}: no run can be kept there ({error.strerror}); choose another folder"
+            ) from error
+        # another search may have begun there just now
+        if not write_whole(path / SPEC_FILE, lambda file: _write_text(file, dump_yaml(spec)), replace=False):
+            raise InputError(taken)
         return cls(path)
 
     @classmethod
@@ -111,6 +122,11 @@ class RunFolder:
             return json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(f"{file} is damaged: {error}") from error
+
+
+def _is_unfinished(file: Path) -> bool:
+    """Whether a file is what a killed writer left."""
+    return file.name.startswith(f".{SPEC_FILE}.") and file.suffix == ".tmp"
 
 
 def _write_text(file: Path, text: str) -> None:

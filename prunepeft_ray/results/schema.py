@@ -131,6 +131,7 @@ def schema_markdown() -> str:
         f"Schema version {SCHEMA_VERSION}, kept in every file's metadata as `prunepeft_schema_version`.\n"
     ]
     for table, columns in TABLES.items():
-        rows = [f"| `{c.name}` | {c.type} | {c.unit} | {c.meaning} |" for c in columns]
+        # a bar would end the cell
+        rows = [f"| `{c.name}` | {c.type} | {c.unit} | {c.meaning.replace('|', chr(92) + '|')} |" for c in columns]
         parts.append(f"## {table}\n\n| column | type | unit | meaning |\n|---|---|---|---|\n" + "\n".join(rows) + "\n")
     return "\n".join(parts)

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prunepeft_ray.architecture import Slot
-from prunepeft_ray.errors import InputError, RunError
+from prunepeft_ray.errors import InputError, RunError, unknown
 from prunepeft_ray.jobs import Cost, Decision, Epoch, TrainResult, Work
-from prunepeft_ray.results.files import write_whole
+from prunepeft_ray.results.files import locked, write_whole
 from prunepeft_ray.results.schema import SCHEMA_VERSION, TABLES, arrow_schema
 
 if TYPE_CHECKING:
@@ -86,19 +86,23 @@ class ResultsStore:
             RunError: If the files cannot be written.
         """
         job_id, architecture = work.job.id, work.job.architecture
-        self._write("epochs", job_id, [{"job_id": job_id, **_plain(epoch)} for epoch in result.epochs])
+        epochs = [{"job_id": job_id, **_plain(epoch)} for epoch in result.epochs]
         scores = [
             {"job_id": job_id, "criterion": criterion, **_slot(Slot.parse(slot)), "theta": theta}
             for criterion, thetas in result.scores.items()
             for slot, theta in thetas.items()
         ]
-        self._write("scores", job_id, scores)
         filled = [
             {"architecture_id": architecture.id, "job_id": job_id, **_slot(slot), "module": m.type, "size": m.size}
             for slot, m in architecture
         ]
-        self._write("architectures", job_id, filled)
-        return self._write("jobs", job_id, [_job_row(context, work, result, started, finished)])
+        with locked(self.folder):
+            if self._file("jobs", job_id).is_file():
+                return False
+            # an attempt that was killed may have left rows that belong to no finished job
+            for table, rows in (("epochs", epochs), ("scores", scores), ("architectures", filled)):
+                self._write(table, job_id, rows, replace=True)
+            return self._write("jobs", job_id, [_job_row(context, work, result, started, finished)])
 
     def commit_decisions(self, context: RunContext, decisions: Sequence[Decision]) -> None:
         """Store a method's decisions, one file per turn or round; one that is stored already stays as it is.
@@ -149,11 +153,9 @@ class ResultsStore:
             RunError: If a file is damaged; the message names it.
         """
         if table not in TABLES:
-            raise InputError(f"unknown table '{table}': known: {', '.join(TABLES)}")
-        parts = [_read(file) for file in sorted((self.folder / table).glob("[!.]*.parquet"))]
-        if table in ("epochs", "scores", "architectures"):
-            done = {file.stem for file in (self.folder / "jobs").glob("[!.]*.parquet")}
-            parts = [part for part in parts if not part.num_rows or part["job_id"][0].as_py() in done]
+            raise unknown("table", table, TABLES)
+        finished = (self.folder / ("decisions" if table == "decisions" else "jobs")).glob("[!.]*.parquet")
+        parts = [_read(self.folder / table / file.name) for file in sorted(finished)]
         whole = pa.concat_tables([arrow_schema(table).empty_table(), *parts])
         frame: pd.DataFrame = whole.to_pandas(maps_as_pydicts="strict")
         return frame
@@ -161,9 +163,13 @@ class ResultsStore:
     def _file(self, table: str, name: str) -> Path:
         return self.folder / table / f"{name}.parquet"
 
-    def _write(self, table: str, name: str, rows: list[Row]) -> bool:
+    def _write(self, table: str, name: str, rows: list[Row], *, replace: bool = False) -> bool:
         data = pa.Table.from_pylist(rows, schema=arrow_schema(table))
-        return write_whole(self._file(table, name), lambda path: pq.write_table(data, path), replace=False)
+        return write_whole(
+            self._file(table, name),
+            lambda path: pq.write_table(data, path, write_page_checksum=True),
+            replace=replace,
+        )
 
     def _rows(self, table: str, name: str) -> list[Row]:
         rows: list[Row] = _read(self._file(table, name)).to_pylist()
@@ -172,11 +178,14 @@ class ResultsStore:
 
 def _read(file: Path) -> pa.Table:
     try:
-        table = pq.ParquetFile(file).read()
-    except (OSError, pa.ArrowException) as error:
-        raise RunError(f"{file} is damaged or unreadable ({str(error).splitlines()[0]}); move it away") from error
-    found = int((table.schema.metadata or {}).get(b"prunepeft_schema_version", b"0"))
-    if found != SCHEMA_VERSION:
+        table = pq.ParquetFile(file, page_checksum_verification=True).read()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise RunError(
+            f"{file} is missing or damaged ({' '.join(str(error).split())}); delete "
+            f"{file.parent.parent}/*/{file.name}, then 'prunepeft resume' does that part again"
+        ) from error
+    found = (table.schema.metadata or {}).get(b"prunepeft_schema_version", b"none").decode(errors="replace")
+    if found != str(SCHEMA_VERSION):
         raise InputError(f"{file} has schema version {found}; this version of prunepeft-ray reads {SCHEMA_VERSION}")
     return table
 
