@@ -1,0 +1,1 @@
+"""Speed and memory, each against a named peer, as ratios within one run."""
