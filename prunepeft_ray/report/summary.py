@@ -40,7 +40,7 @@ class Phase:
         jobs: Finished jobs.
         examples: Examples trained on.
         epochs: The same in passes over the training split (paper, Table 4).
-        seconds: Wall-clock seconds of its jobs, added up.
+        seconds: Wall-clock seconds in which any of its jobs ran; jobs side by side count once.
         flops: Operations of training.
     """
 
@@ -178,9 +178,18 @@ def _phase(name: str, jobs: pd.DataFrame) -> Phase:
         jobs=len(jobs),
         examples=int(jobs.train_examples.sum()),
         epochs=float((jobs.train_examples / jobs.task_train_size).sum()),
-        seconds=float(jobs.wall_seconds.sum()),
+        seconds=_busy_seconds(jobs),
         flops=float(jobs.flops.sum()),
     )
+
+
+def _busy_seconds(jobs: pd.DataFrame) -> float:
+    if jobs.empty:
+        return 0.0
+    ordered = jobs.sort_values("started_at")
+    latest_end = ordered.finished_at.cummax()
+    idle = (ordered.started_at - latest_end.shift()).dt.total_seconds().clip(lower=0).sum()
+    return float((latest_end.iloc[-1] - ordered.started_at.iloc[0]).total_seconds() - idle)
 
 
 def _removals(decisions: pd.DataFrame) -> tuple[Removal, ...]:

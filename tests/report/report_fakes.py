@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from prunepeft_ray.architecture import Architecture, Module, Slot
@@ -29,12 +29,20 @@ def context_of(folder: RunFolder) -> RunContext:
     return RunContext(folder.run_id, "prunepeft", spec.task.name, spec.model, 5, 1000, 100_000, 400, {}, {})
 
 
-def add_job(folder: RunFolder, kind: str, seed: int, examples: int, seconds: float, **changes: object) -> None:
+def add_job(
+    folder: RunFolder, kind: str, seed: int, examples: int, seconds: float, start: float = 0.0, **changes: object
+) -> None:
     job = TrainJob("m", "m", "t", "t", "accuracy", supernet(), ModulesConfig(), TrainingConfig(), seed)
     cost = Cost(train_examples=examples, flops=1e9 * examples, wall_seconds=seconds, device_seconds=2 * seconds)
     values = {"parameters": 900, "head_parameters": 10, "epochs": (), "best_epoch": 0, "metrics": {}, "cost": cost}
-    store = ResultsStore(folder.results)
-    store.commit(context_of(folder), Work(job, kind, kind), TrainResult(**values | changes), NOW, NOW)
+    store, begun = ResultsStore(folder.results), NOW + timedelta(seconds=start)
+    store.commit(
+        context_of(folder),
+        Work(job, kind, kind),
+        TrainResult(**values | changes),
+        begun,
+        begun + timedelta(seconds=seconds),
+    )
 
 
 def add_rounds(folder: RunFolder, rounds: tuple[int, ...] = (1, 2)) -> None:
@@ -53,7 +61,8 @@ def add_rounds(folder: RunFolder, rounds: tuple[int, ...] = (1, 2)) -> None:
 
 def add_search(folder: RunFolder) -> None:
     add_job(folder, "warmup", 0, 100, 1.0)
-    add_job(folder, "warmup", 1, 200, 2.5)
+    add_job(folder, "warmup", 1, 200, 2.5, start=0.5)
+    add_job(folder, "warmup", 4, 100, 1.5, start=100.0)
     add_job(folder, "round", 2, 400, 8.0)
     add_rounds(folder)
 

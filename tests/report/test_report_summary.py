@@ -34,11 +34,11 @@ def test_costs_are_added_up_per_phase_and_epochs_are_passes_over_the_training_sp
     finish(folder)
     summary = summarise(folder)
     assert summary.phases == (
-        Phase("warmup", 2, 300, 0.75, 3.5, 300e9),
+        Phase("warmup", 3, 400, 1.0, 4.5, 400e9),
         Phase("round", 1, 400, 1.0, 8.0, 400e9),
         Phase("final", 1, 1200, 3.0, 30.0, 1200e9),
     )
-    assert summary.search_epochs == 1.75  # without the retraining
+    assert summary.search_epochs == 2.0  # without the retraining
 
 
 def test_removals_come_by_round_and_the_most_expendable_first(folder):

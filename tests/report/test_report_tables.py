@@ -49,18 +49,18 @@ def test_a_finished_run_is_told_from_how_it_came_about_to_what_it_found(folder):
         ["", "1", "LoRA 8", "adapter 16"],
         ["0", "0", "· round 1", "· round 2"],
         ["", "warm-up", "rounds", "retraining"],
-        ["jobs", "2", "1", "1"],
-        ["examples", "300", "400", "1,200"],
-        ["epochs", "0.75", "1.00", "3.00"],
+        ["jobs", "3", "1", "1"],
+        ["examples", "400", "400", "1,200"],
+        ["epochs", "1.00", "1.00", "3.00"],
         ["time", "4 s", "8 s", "30 s"],
-        ["FLOP", "3.0e+11", "4.0e+11", "1.2e+12"],
+        ["FLOP", "4.0e+11", "4.0e+11", "1.2e+12"],
         ["slots kept", "4 of 8 (PA 3, SA 1)"],
         ["parameters", "900 (budget 1,000)"],
         ["of the backbone", "0.90 % (budget 1%)"],
         ["accuracy", "dev 0.8125, test 0.7500"],
         ["f1", "test 0.5000"],
         ["loss", "dev 0.4000"],
-        ["search / retraining", "1.75 / 3.00 epochs"],
+        ["search / retraining", "2.00 / 3.00 epochs"],
     ):
         assert row in told
     assert "not finished" not in printed(folder, 80)
