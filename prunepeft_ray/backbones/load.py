@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from prunepeft_ray.backbones.backbone import Backbone
 from prunepeft_ray.backbones.family import FAMILIES, Family
@@ -50,7 +50,8 @@ def load_backbone(model: str, device: str = "cpu") -> Backbone:
     # transformers fills these with random numbers
     if odd := sorted(name for name, *_ in report["mismatched_keys"] if not name.startswith(family.head + ".")):
         raise InputError(
-            f"model '{model}': config.json does not fit the checkpoint: {len(odd)} weights differ in shape, such as {odd[0]}"
+            f"model '{model}': config.json does not fit the checkpoint: {len(odd)} weights have another shape, such as "
+            f"{odd[0]}"
         )
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise InputError(f"model '{model}': it comes without a tokenizer (tokenizer.json)")
@@ -72,9 +73,24 @@ def load_outline(model: str) -> Backbone:
     source = find_source(model)
     config = _load_config(model, _where(source))
     family = _family(model, config)
-    with torch.device("meta"):
-        network = transformers.AutoModelForSequenceClassification.from_config(config)
-    return Backbone(network, None, family, source.fingerprint())
+    try:
+        with torch.device("meta"):
+            network = transformers.AutoModelForSequenceClassification.from_config(config)
+        new = _lacking_poolers(network, source)
+    except (ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        raise InputError(f"model '{model}' cannot be loaded: {_short(error)}") from error
+    return Backbone(network, None, family, source.fingerprint(), new)
+
+
+def _lacking_poolers(network: Any, source: ModelSource) -> frozenset[str]:
+    """Names of the pooler's parameters if the checkpoint lacks them: as in a loaded backbone, they count as head."""
+    poolers = frozenset(name for name, _ in network.named_parameters() if ".pooler." in name)
+    for file in source.files if poolers else []:
+        if file.suffix == ".safetensors":
+            with safe_open(file, "pt") as weights:
+                if any("pooler." in name for name in weights.keys()):  # noqa: SIM118
+                    return frozenset()
+    return poolers
 
 
 def _family(model: str, config: Any) -> Family:

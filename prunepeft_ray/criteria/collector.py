@@ -90,6 +90,7 @@ class Collector:
         )
         self._tokens = torch.zeros((), dtype=torch.float64, device=device)
         self._steps = 0
+        self._seen: dict[tuple[int, ...], Tensor] = {}
 
     @staticmethod
     def _per_slot(values: Sequence[int], device: torch.device) -> Tensor:
@@ -150,11 +151,16 @@ class Collector:
 
     def _sum_tokens(self, per_token: Mapping[int, Tensor], scales: Tensor, mask: Tensor) -> Tensor:
         sums = (torch.stack(list(per_token.values())).float() * mask).sum(dim=(1, 2))
-        # the order of hooks is the order of execution, which is not the order of slots
-        seen = torch.tensor(list(per_token), device=sums.device)
+        seen = self._indices(tuple(per_token))
         return torch.zeros(len(self._slots), device=sums.device).index_add_(
             0, self._slot_of_update[seen], sums * scales[seen]
         )
+
+    def _indices(self, seen: tuple[int, ...]) -> Tensor:
+        # hooks run in the order of execution, not of slots; kept, since a tensor from the host would stall a GPU
+        if seen not in self._seen:
+            self._seen[seen] = torch.tensor(seen, device=self._scales.device)
+        return self._seen[seen]
 
     def step(self, gradients: Sequence[Tensor], vector: Tensor, loss_scale: float = 1.0) -> None:
         """Take in one optimiser step, before the weights change.

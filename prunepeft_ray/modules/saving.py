@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -83,17 +84,27 @@ def load_adapter_files(folder: Path) -> tuple[AdapterConfig, dict[str, torch.Ten
         raise InputError(f"{folder} holds no adapter: {CONFIG_FILE} and {WEIGHTS_FILE} are expected there")
     try:
         data = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise InputError(f"{folder} holds a damaged adapter: {CONFIG_FILE} is no mapping")
         if (found := data.pop("format", None)) != FORMAT:
             raise InputError(f"{folder / CONFIG_FILE}: format {found} cannot be read; this version reads {FORMAT}")
+        architecture = _architecture(folder, data["architecture"])
         config = AdapterConfig(
             **data
             | {
                 "labels": tuple(data["labels"]),
                 "metrics": tuple(data["metrics"]),
-                "architecture": Architecture.from_dict(data["architecture"]),
+                "architecture": architecture,
                 "modules": ModulesConfig.model_validate(data["modules"]),
             }
         )
         return config, load_file(folder / WEIGHTS_FILE)
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"{folder} holds a damaged adapter: {' '.join(str(error).split())}") from error
+
+
+def _architecture(folder: Path, data: Any) -> Architecture:
+    try:
+        return Architecture.from_dict(data)
+    except InputError as error:
+        raise InputError(f"{folder} holds a damaged adapter: {error}") from error

@@ -1,0 +1,42 @@
+"""What all tests share: an offline environment first, then tiny random models as local folders."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest
+import torch
+from hypothesis import settings
+from tiny import make_tiny_model
+
+torch.set_num_threads(1)
+settings.register_profile("offline", deadline=None, derandomize=True, database=None)
+settings.load_profile("offline")
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory):
+    """Paths of tiny random models by family: ``bert`` and ``roberta`` of 4 layers, ``llama`` of 5; hidden size 32."""
+    root = tmp_path_factory.mktemp("models")
+    return {family: str(make_tiny_model(family, root / family)) for family in ("bert", "roberta", "llama")}
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tiny_models):
+    """Path of a BERT of 4 layers, hidden size 32, 4 heads."""
+    return tiny_models["bert"]
+
+
+@pytest.fixture(scope="session")
+def tiny_roberta(tiny_models):
+    """Path of a RoBERTa of 4 layers, hidden size 32, 4 heads."""
+    return tiny_models["roberta"]
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tiny_models):
+    """Path of a Llama of 5 layers, hidden size 32, 4 heads, 2 of them for keys and values."""
+    return tiny_models["llama"]

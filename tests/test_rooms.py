@@ -1,0 +1,154 @@
+"""Imports go down the list of rooms and never up (docs: design, rooms)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = "prunepeft_ray"
+ROOMS = (
+    {"cli"},
+    {"report"},
+    {"execution"},
+    {"results"},
+    {"training"},
+    {"pruning"},
+    {"criteria"},
+    {"modules"},
+    {"backbones"},
+    {"tasks"},
+    {"jobs"},
+    {"architecture"},
+    {"config"},
+    {"registry"},
+    {"errors", "seeds"},
+)
+LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
+FREE = {"__init__", "api"}
+"""Files of the package itself that may import anything, and that only the command line and outsiders import."""
+ONLY_IN_EXECUTION = {"ray"}
+WITHOUT_TORCH = {"architecture", "pruning", "config", "jobs"}
+
+
+def imported(file, package_root):
+    """Every dotted name that a file imports, at whatever depth, with the line."""
+    here = file.relative_to(package_root.parent).with_suffix("").parts
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name.split(".")
+        elif isinstance(node, ast.ImportFrom):
+            base = list(here[: len(here) - node.level]) if node.level else []
+            base += node.module.split(".") if node.module else []
+            for alias in node.names:
+                yield node.lineno, [*base, alias.name]
+
+
+def violations(package_root):
+    """Every import that breaks a rule, as text."""
+    for file in sorted(package_root.rglob("*.py")):
+        room = file.relative_to(package_root).with_suffix("").parts[0]
+        where = file.relative_to(package_root.parent)
+        if room not in LEVEL and room not in FREE:
+            yield f"{where}: '{room}' is no room: it needs a place in the list"
+            continue
+        for line, name in imported(file, package_root):
+            if name[0] in ONLY_IN_EXECUTION and room != "execution":
+                yield f"{where}:{line} imports {name[0]}, which belongs in execution"
+            if name[0] == "torch" and room in WITHOUT_TORCH:
+                yield f"{where}:{line} imports torch"
+            if name[0] != package_root.name or room in FREE or room == "cli":
+                continue
+            target = name[1]
+            if target not in LEVEL:
+                yield f"{where}:{line} imports {target} from the top of the package"
+            elif target != room and LEVEL[target] <= LEVEL[room]:
+                yield f"{where}:{line} imports {target}, which is not below {room}"
+
+
+def foreign_imports(folder):
+    """What the rivals import of the package beyond its public top level."""
+    for file in sorted(folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module]
+            yield from (f"{file.name}:{node.lineno} imports {n}" for n in names if n.startswith(f"{PACKAGE}."))
+
+
+def test_imports_go_down_the_rooms():
+    assert list(violations(ROOT / PACKAGE)) == []
+
+
+def test_every_room_of_the_list_is_a_folder_or_file():
+    present = {path.stem for path in (ROOT / PACKAGE).iterdir() if path.is_dir() or path.suffix == ".py"}
+    assert present >= set(LEVEL)
+
+
+def test_rivals_use_the_public_api_alone():
+    assert list(foreign_imports(ROOT / "baselines")) == []
+
+
+def plant(tmp_path, file, text):
+    path = tmp_path / PACKAGE / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return list(violations(tmp_path / PACKAGE))
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "part"),
+    [
+        ("criteria/x.py", "from prunepeft_ray.pruning import Strategy\n", "imports pruning"),
+        ("criteria/x.py", "import prunepeft_ray.training.loop\n", "imports training"),
+        ("criteria/x.py", "def f():\n    from prunepeft_ray.results import ResultsStore\n", ":2 imports results"),
+        (
+            "modules/x.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from prunepeft_ray.cli import main\n",
+            ":3 imports cli",
+        ),
+        ("modules/x.py", "from ..training import train\n", "imports training"),
+        ("modules/deep/x.py", "from ...training.loop import train\n", "imports training"),
+        ("modules/x.py", "from prunepeft_ray import training\n", "imports training"),
+        ("modules/x.py", "from prunepeft_ray import load_adapter\n", "from the top of the package"),
+        ("modules/x.py", "from prunepeft_ray.api import search\n", "imports api from the top"),
+        ("seeds.py", "from prunepeft_ray.errors import InputError\n", "imports errors"),
+        ("errors.py", "from prunepeft_ray.registry import Registry\n", "imports registry"),
+        ("config.py", "from prunepeft_ray.architecture import Slot\n", "imports architecture"),
+        ("training/x.py", "def f():\n    import ray\n", "imports ray"),
+        ("cli/x.py", "from ray.train import report\n", "imports ray"),
+        ("api.py", "import ray\n", "imports ray"),
+        ("pruning/x.py", "import torch.nn as nn\n", "imports torch"),
+        ("architecture/x.py", "from torch import Tensor\n", "imports torch"),
+        ("jobs.py", "import torch\n", "imports torch"),
+        ("newroom/x.py", "", "'newroom' is no room"),
+    ],
+)
+def test_a_planted_violation_is_found(tmp_path, file, text, part):
+    (found,) = plant(tmp_path, file, text)
+    assert part in found
+    assert file in found
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("training/x.py", "import torch\nfrom prunepeft_ray.criteria.collector import Collector\n"),
+        ("training/x.py", "from prunepeft_ray.training.group import Group\nfrom .loop import train\n"),
+        ("execution/x.py", "import ray\nfrom prunepeft_ray.results import ResultsStore\n"),
+        ("cli/x.py", "from prunepeft_ray.api import search\nfrom prunepeft_ray import load_adapter\n"),
+        ("__init__.py", "from prunepeft_ray.cli import main\n"),
+        ("api.py", "from prunepeft_ray.report import summarise\n"),
+        ("tasks/x.py", "import array\nimport raylib\n"),
+    ],
+)
+def test_what_is_allowed_is_not_reported(tmp_path, file, text):
+    assert plant(tmp_path, file, text) == []
+
+
+def test_a_rival_that_reaches_inside_is_found(tmp_path):
+    (tmp_path / "rival.py").write_text(
+        "from prunepeft_ray import TrainJob\nimport prunepeft_ray\nfrom prunepeft_ray.jobs import TrainJob\n"
+    )
+    assert list(foreign_imports(tmp_path)) == ["rival.py:3 imports prunepeft_ray.jobs"]
