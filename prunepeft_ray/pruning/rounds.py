@@ -29,7 +29,9 @@ def slots_to_remove(
 ) -> list[Slot]:
     """Take slots in order until the rest fits the budget, or enough have been taken.
 
-    The last slot that fits the budget by itself is passed over: without it nothing could be kept.
+    No more goes than must: where slots differ in size, the last one may free more than was missing, and what was
+    taken before it and fits again is kept after all, the least prunable first. The last slot that fits the budget by
+    itself is passed over: without it nothing could be kept.
 
     Args:
         order: The architecture's slots, those to remove first in front.
@@ -50,4 +52,9 @@ def slots_to_remove(
         removed.append(slot)
         small.discard(slot)
         parameters -= costs[slot]
+    if parameters <= budget:
+        for slot in reversed(removed):
+            if parameters + costs[slot] <= budget:
+                removed.remove(slot)
+                parameters += costs[slot]
     return removed

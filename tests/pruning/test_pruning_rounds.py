@@ -34,10 +34,20 @@ def test_removal_follows_the_order_and_stops_at_the_budget():
     space = make_space(3)  # 900
     order = [*sa(1), *pa(2), *sa(0), *pa(0, 1), *sa(2)]
     assert slots_to_remove(order, space.supernet, space, 600, None) == [*sa(1), *pa(2)]
-    assert slots_to_remove(order, space.supernet, space, 599, None) == [*sa(1), *pa(2), *sa(0)]
+    assert slots_to_remove(order, space.supernet, space, 500, None) == [*sa(1), *sa(0)]  # PA.2 fits again
+    assert slots_to_remove(order, space.supernet, space, 499, None) == [*sa(1), *pa(2), *sa(0)]
     assert slots_to_remove(order, space.supernet, space, 599, 2) == [*sa(1), *pa(2)]
     assert slots_to_remove(order, space.supernet, space, 900, None) == []
     assert slots_to_remove(order, space.supernet, space, 700, 2) == sa(1)
+
+
+def test_what_fits_again_after_a_large_slot_went_is_kept_the_least_prunable_first():
+    space = make_space(3)  # 900: PA 100 each, SA 200 each
+    order = [*pa(0, 1), *sa(0), *pa(2), *sa(1, 2)]
+    # after both PA and SA.0, 500 are left of 650: PA.1 may stay, PA.0 then not
+    assert slots_to_remove(order, space.supernet, space, 650, None) == [*pa(0), *sa(0)]
+    # a round that removes a fixed number puts nothing back
+    assert slots_to_remove(order, space.supernet, space, 450, 3) == [*pa(0, 1), *sa(0)]
 
 
 def test_the_last_slot_that_fits_by_itself_is_kept():
@@ -57,7 +67,9 @@ def test_what_is_left_fits_and_nothing_is_removed_in_vain(layers, cost_pa, cost_
     rest = space.supernet.without(removed)
     assert len(rest) > 0
     assert space.parameters(rest) <= budget
-    if removed:
-        assert space.parameters(space.supernet.without(removed[:-1])) > budget
+    assert all(space.parameters(rest) + space.slot_parameters(slot) > budget for slot in removed)
+    assert removed == [slot for slot in order if slot in removed]
     most = data.draw(st.integers(1, 5))
-    assert slots_to_remove(order, space.supernet, space, budget, most) == removed[:most]
+    first = slots_to_remove(order, space.supernet, space, budget, most)
+    assert len(first) <= most
+    assert space.parameters(space.supernet.without(first)) >= space.parameters(rest) or len(first) < most
