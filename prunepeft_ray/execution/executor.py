@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from prunepeft_ray.backbones import Backbone
 from prunepeft_ray.errors import RunError
 from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.jobs import Decision, Method, TrainJob, TrainResult, Work
-from prunepeft_ray.results import ResultsStore, RunContext
+from prunepeft_ray.results import ResultsStore, RunContext, write_whole
 from prunepeft_ray.tasks import TaskData
 from prunepeft_ray.training import EncodedTask, Group, SoloGroup, Trained, encode_task, train
 
@@ -120,8 +121,18 @@ class GroupExecutor:
         return [result for _, result in sorted(results.items()) if result is not None]
 
     def weights(self, job: TrainJob) -> dict[str, Tensor]:
-        """Return the weights of a final job that has run."""
-        state: dict[str, Tensor] = load_file(self._weights_file(job))
+        """Return the weights of a final job that has run.
+
+        Raises:
+            RunError: If their file is damaged.
+        """
+        file = self._weights_file(job)
+        try:
+            state: dict[str, Tensor] = load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise RunError(
+                f"{file} is damaged ({error}); delete it: 'prunepeft resume {self.checkpoints.parent}' trains it again"
+            ) from error
         return state
 
     def _weights_file(self, job: TrainJob) -> Path:
@@ -142,17 +153,13 @@ class GroupExecutor:
         return trained.result
 
     def _save(self, job: TrainJob, trained: Trained) -> None:
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
-        file = self._weights_file(job)
-        unfinished = file.with_suffix(".tmp")
-        try:
-            save_file(dict(trained.state), unfinished)
-            unfinished.replace(file)
-        except OSError as error:
-            raise RunError(
-                f"{file}: the weights cannot be written ({error.strerror or error}); all finished jobs are safe: "
-                "free some space and type 'prunepeft resume' with the run's folder"
-            ) from error
+        # safetensors' own writer raises no OSError on a full disk
+        data = save(dict(trained.state))
+        write_whole(self._weights_file(job), lambda file: _write_bytes(file, data), replace=True)
+
+
+def _write_bytes(file: Path, data: bytes) -> None:
+    file.write_bytes(data)
 
 
 def drive(method: Method, executor: GroupExecutor) -> None:

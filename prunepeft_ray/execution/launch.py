@@ -6,6 +6,7 @@ import os
 import queue
 import threading
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from prunepeft_ray.execution.search import plan_search, run_search
 from prunepeft_ray.results import ResultsStore, RunFolder
 from prunepeft_ray.tasks import TaskData, load_task
 from prunepeft_ray.training import DistributedGroup, SoloGroup, default_micro_batches
+from prunepeft_ray.training.optimiser import autocast
 
 POLL_SECONDS = 0.2
+BOARD_TIMEOUT_SECONDS = 10
 GROUP_TIMEOUT_SECONDS = 24 * 3600
 """How long a worker waits for others that are still at an independent job."""
 
@@ -48,6 +51,7 @@ def start_search(
     emit(Event("message", f"reading task {spec.task.name} and model {spec.model}"))
     data = load_task(spec.task)
     plan_search(spec, load_outline(spec.model), data).method(spec)
+    autocast(spec.training.precision, _device())
     folder = RunFolder.create(output, resolve(spec))
     _run(folder, resolve(spec), data, emit, workers, address)
     return folder
@@ -80,9 +84,13 @@ def resolve(spec: SearchSpec) -> SearchSpec:
     """Fill in the settings that depend on the machine, so that a resume elsewhere computes the same."""
     if spec.training.micro_batches is not None:
         return spec
-    found = default_micro_batches(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    found = default_micro_batches(_device())
     training = spec.training.model_copy(update={"micro_batches": found})
     return spec.model_copy(update={"training": training})
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _check_unchanged(folder: RunFolder, data: TaskData) -> None:
@@ -164,6 +172,9 @@ class Board:
         """Leave an event."""
         self._events.put(event)
 
+    def settle(self) -> None:
+        """Return when everything that the caller posted before has arrived."""
+
     def take(self) -> list[Event]:
         """Take all events that were left since."""
         return [self._events.get() for _ in range(self._events.qsize())]
@@ -171,16 +182,27 @@ class Board:
 
 def _read_board(board: Any, emit: Emit, stop: threading.Event) -> None:
     import ray
-    from ray.exceptions import RayError
+    from ray.exceptions import GetTimeoutError, RayError
 
+    asked: Any = None
     while True:
         last_time = stop.wait(POLL_SECONDS)
+        is_late = asked is not None
+        if asked is None:
+            asked = board.take.remote()
         try:
-            for event in ray.get(board.take.remote(), timeout=10):
-                emit(event)
+            events = ray.get(asked, timeout=BOARD_TIMEOUT_SECONDS)
+        except GetTimeoutError:
+            # a busy machine; the events that were asked for still come
+            if last_time:
+                return
+            continue
         except RayError:
             return
-        if last_time:
+        asked = None
+        for event in events:
+            emit(event)
+        if last_time and not is_late:
             return
 
 
@@ -188,6 +210,7 @@ def _worker(config: dict[str, Any]) -> None:
     """Run the whole search on one worker of the group; all workers do the same."""
     import ray
     from ray import train
+    from ray.exceptions import RayError
     from ray.train.torch import get_device
 
     world = train.get_context().get_world_size()
@@ -199,4 +222,9 @@ def _worker(config: dict[str, Any]) -> None:
     spec = validate(SearchSpec, config["spec"], "spec")
     bench = Workbench(load_backbone(spec.model, str(device)), ray.get(config["data"][0]))
     group = DistributedGroup() if world > 1 else SoloGroup()
-    run_search(spec, RunFolder.open(Path(config["folder"])), bench, group, lambda event: board.post.remote(event))
+    try:
+        run_search(spec, RunFolder.open(Path(config["folder"])), bench, group, lambda event: board.post.remote(event))
+    finally:
+        # the last news would be lost with this process
+        with suppress(RayError):
+            ray.get(board.settle.remote(), timeout=BOARD_TIMEOUT_SECONDS)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
+import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from prunepeft_ray.errors import RunError
+
+CONNECT_SECONDS = 10
 
 
 @contextmanager
@@ -30,13 +34,13 @@ def ray_cluster(address: str | None, workers: int) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if address is None:
-        _keep_to_this_machine()
     import ray
 
     if ray.is_initialized():
         yield
         return
+    if address is None:
+        _keep_to_this_machine()
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
     if address is None:
         cpus = max(os.cpu_count() or 1, workers)
@@ -44,10 +48,12 @@ def ray_cluster(address: str | None, workers: int) -> Iterator[None]:
     else:
         options["address"] = address
     try:
+        if address is not None:
+            _knock(address)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ray.init(**options)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
         what = f"the Ray cluster at '{address}' cannot be reached" if address else "Ray cannot be started"
         raise RunError(f"{what}: {' '.join(str(error).split())[:200]}") from error
     logging.getLogger("ray").setLevel(logging.ERROR)
@@ -64,6 +70,19 @@ def _keep_to_this_machine() -> None:
         os.environ["RAY_AUTH_MODE"] = "token"
         if "RAY_AUTH_TOKEN_PATH" not in os.environ:
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    # Ray read its settings when it was imported
+    from ray._private import ray_constants
+    from ray._raylet import Config  # type: ignore[attr-defined]
+
+    ray_constants.ENABLE_RAY_CLUSTER = ray_constants.env_bool(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, False)
+    Config.initialize("")
+
+
+def _knock(address: str) -> None:
+    """Raise an OSError if nobody listens at ``host:port``; Ray would try for two minutes."""
+    match = re.fullmatch(r"(?:ray://)?\[?([^/\]]+?)\]?:(\d{1,5})", address)
+    if match:
+        socket.create_connection((match[1], int(match[2])), timeout=CONNECT_SECONDS).close()
 
 
 def check_room(workers: int, use_gpu: bool) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from safetensors import SafetensorError
+
 from prunepeft_ray.architecture import Space, block_sizes, check_budget, parse_budget
 from prunepeft_ray.backbones import Backbone
 from prunepeft_ray.config import SearchSpec
+from prunepeft_ray.errors import RunError
 from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.executor import GroupExecutor, Workbench, drive
 from prunepeft_ray.jobs import TrainJob
@@ -121,7 +124,13 @@ def _leave_answer(plan: Plan, method: PrunePEFT, folder: RunFolder, bench: Workb
     result = executor.store.find(job.id)
     assert result is not None
     card = model_card(config, plan.space.parameters(found), bench.backbone.parameters, dict(result.test))
-    save_adapter(folder.adapter, executor.weights(job), config, card)
+    try:
+        save_adapter(folder.adapter, executor.weights(job), config, card)
+    except (OSError, SafetensorError) as error:
+        raise RunError(
+            f"{folder.adapter} cannot be written ({error}); all finished jobs are safe: free some space, then type "
+            f"'prunepeft resume {folder.path}'"
+        ) from error
     folder.write_json(
         "architecture.json",
         found.to_dict()

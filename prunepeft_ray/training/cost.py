@@ -4,9 +4,27 @@ from __future__ import annotations
 
 import resource
 import sys
+from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+
+def _attention(query: Any, key: Any, value: Any, *_args: Any, **_kwargs: Any) -> int:
+    count: int = sdpa_flop_count(query, key, value)  # type: ignore[no-untyped-call]
+    return count
+
+
+def _attention_backward(gradient: Any, query: Any, key: Any, value: Any, *_args: Any, **_kwargs: Any) -> int:
+    count: int = sdpa_backward_flop_count(gradient, query, key, value)  # type: ignore[no-untyped-call]
+    return count
+
+
+# torch's counter knows the fused attention of GPUs alone
+_CPU_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
 
 
 class FlopMeter:
@@ -31,7 +49,7 @@ class FlopMeter:
 
     def counter(self) -> FlopCounterMode:
         """Return the context in which to run the micro-batch to count."""
-        return FlopCounterMode(display=False)
+        return FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
 
     def set(self, counter: FlopCounterMode, tokens: int) -> None:
         """Take over what was counted for a micro-batch of that many padded tokens."""

@@ -39,6 +39,11 @@ class _NotFiniteError(ArithmeticError):
     """The loss left the numbers."""
 
 
+def _check_finite(what: str, loss: float, epoch: int) -> None:
+    if not math.isfinite(loss):
+        raise _NotFiniteError(f"the {what} loss is {loss} in epoch {epoch}; lower learning rates may help")
+
+
 def train(job: TrainJob, backbone: Backbone, task: EncodedTask, group: Group, on_step: OnStep) -> Trained:
     """Train a job from scratch, measure it and score its slots.
 
@@ -56,7 +61,10 @@ def train(job: TrainJob, backbone: Backbone, task: EncodedTask, group: Group, on
         Result and weights. A loss that is not finite gives a result with status ``"failed"``.
     """
     with AdaptedBackbone(backbone, job.architecture, job.modules, task.data.num_labels, job.seed) as adapted:
-        return _Run(job, adapted, task, group, on_step).train()
+        try:
+            return _Run(job, adapted, task, group, on_step).train()
+        finally:
+            backbone.model.eval()
 
 
 class _Run:
@@ -139,13 +147,15 @@ class _Run:
         self.model.train()
         with self.collector.watching():
             for indices in epoch_batches(self.split.lengths, self.recipe.batch_size, self.job.seed, number):
-                loss += self._step(indices)
+                loss += self._step(indices) * len(indices)
                 self.on_step(self.examples, len(self.split) * self.recipe.epochs)
-        train_loss = float(loss) / self.steps_per_epoch
-        if not math.isfinite(train_loss):
-            raise _NotFiniteError(f"the training loss is {train_loss} in epoch {number}; lower learning rates may help")
+        train_loss = float(loss) / len(self.split)
+        _check_finite("training", train_loss, number)
         evaluated = {"none": None, "dev": self.task.dev, "holdout": self.held_out}[self.job.evaluate]
         metrics = self._measure(evaluated) if evaluated is not None else {}
+        if metrics:
+            # the weights may have left the numbers in the last step
+            _check_finite(self.job.evaluate, metrics["loss"], number)
         return Epoch(number, train_loss, metrics, time.monotonic() - started)
 
     def _step(self, indices: Indices) -> Tensor:

@@ -64,6 +64,8 @@ class Predictor:
             texts: The (first) texts.
             texts2: The second texts of pairs, or None.
         """
+        if not texts:
+            return []
         logits = torch.from_numpy(self.logits(Split(texts, texts2, np.zeros(len(texts), dtype=np.int64))))
         found = to_predictions(logits, regression=not self.config.labels)
         if not self.config.labels:

@@ -1,0 +1,39 @@
+"""What the execution tests share: a small task, one undisturbed run of its search, one Ray cluster."""
+
+import pytest
+from execution_toys import make_spec, search_here, write_task
+
+from prunepeft_ray.execution.local_ray import ray_cluster
+
+
+@pytest.fixture(scope="session")
+def small_task(tmp_path_factory):
+    """Path of a CSV file."""
+    return write_task(tmp_path_factory.mktemp("task") / "small.csv")
+
+
+@pytest.fixture(scope="session")
+def spec(tiny_bert, small_task):
+    """The search that all compare with."""
+    return make_spec(tiny_bert, small_task)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory, spec):
+    """Folder of that search, run in this process from beginning to end, and its events."""
+    path, events = tmp_path_factory.mktemp("undisturbed") / "run", []
+    search_here(spec, path, events.append)
+    return path, events
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A Ray cluster of 2 CPUs on this machine, as a search starts it, for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+            # what is put there meanwhile is taken away afterwards
+            patch.setenv(name, "")
+            patch.delenv(name)
+        patch.setenv("OMP_NUM_THREADS", "1")
+        with ray_cluster(None, 2):
+            yield

@@ -1,0 +1,220 @@
+"""Real Ray: one cluster for all tests, real worker processes, real kills."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+import ray
+from execution_toys import BUDGET, SETTINGS, answer, assert_same_answer, job_ids, make_spec
+
+import prunepeft_ray
+from prunepeft_ray.config import dump_yaml, load_spec
+from prunepeft_ray.errors import InputError, RunError
+from prunepeft_ray.execution import Event, launch, resume_search, start_search
+
+ROOT = str(Path(prunepeft_ray.__file__).parents[1])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_any_number_of_workers_gives_the_answer_of_one_process(cluster, tmp_path, spec, undisturbed, workers):
+    events = []
+    folder = start_search(spec, tmp_path / "run", events.append, workers=workers)
+    assert folder.finished
+    assert_same_answer(answer(folder.path), answer(undisturbed[0]))
+
+    started = [event.job_id for event in events if event.type == "start"]
+    assert sorted(started) == sorted(job_ids(folder.path))
+    assert sorted(event.job_id for event in events if event.type == "end") == sorted(started)
+    assert {event.kind for event in events if event.type == "progress"} == {"warmup", "round", "final"}
+    told = [event.text for event in events if event.type == "message"]
+    assert "reading task" in told[0]
+    assert f"{workers} CPU worker" in told[1]
+    assert [text.split(":")[0] for text in told[2:4]] == ["round 1", "round 2"]
+    assert "the answer is in" in told[4]
+
+    # a finished run is left as it is
+    before = {file: file.stat().st_mtime_ns for file in folder.path.rglob("*")}
+    events.clear()
+    resume_search(folder.path, events.append, workers=workers)
+    assert [event.text for event in events] == [f"{folder.path} is finished; there is nothing to resume"]
+    assert {file: file.stat().st_mtime_ns for file in folder.path.rglob("*")} == before
+
+
+def test_a_job_that_fails_on_a_worker_is_named(cluster, tmp_path, tiny_bert, small_task):
+    rates = [f"training.learning_rates.{kind}=1e20" for kind in ("PA", "SA", "head")]
+    spec = make_spec(tiny_bert, small_task, "warmup.epochs=3", *rates)
+    with pytest.raises(RunError, match=r"warm-up turn 1/2.*failed: the training loss is") as caught:
+        start_search(spec, tmp_path / "run", lambda event: None, workers=2)
+    (job,) = job_ids(tmp_path / "run")
+    assert job in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_more_workers_than_the_cluster_holds_are_refused_at_once(cluster, tmp_path, spec):
+    with pytest.raises(RunError, match="64 workers need 64 CPUs, but the cluster has"):
+        start_search(spec, tmp_path / "run", lambda event: None, workers=64)
+
+
+class BusyBoard:
+    """A board whose first answers take too long, and whose last news come after the end."""
+
+    def __init__(self):
+        self.take = self
+        self.asked = 0
+
+    def remote(self):
+        self.asked += 1
+        return self.asked
+
+
+def test_news_from_a_busy_machine_come_late_but_all(monkeypatch):
+    board, events, stop, slow = BusyBoard(), [], threading.Event(), iter([True, True, False, False])
+
+    def get(asked, timeout):
+        if next(slow, False):
+            raise ray.exceptions.GetTimeoutError
+        stop.set()
+        return [Event("message", f"answer {asked}")]
+
+    monkeypatch.setattr(ray, "get", get)
+    launch._read_board(board, events.append, stop)
+    assert [event.text for event in events] == ["answer 1", "answer 2"]
+
+
+@pytest.fixture
+def marked():
+    """An environment whose processes, and theirs, are ended after the test, each by its id."""
+    mark = f"PRUNEPEFT_TEST={uuid.uuid4().hex}"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    name, value = mark.split("=")
+    yield environment | {name: value, "PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1"}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in (process / "environ").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
+
+
+def test_a_search_killed_midway_is_resumed_to_the_same_answer(cluster, tmp_path, spec, undisturbed, marked):
+    path, config = tmp_path / "run", tmp_path / "search.yaml"
+    config.write_text(dump_yaml(spec))
+    start = "from prunepeft_ray.cli.main import main; main()"
+    command = [sys.executable, "-c", start, "search", "--config", str(config), "--output", str(path), "--workers", "2"]
+    with (tmp_path / "log").open("wb") as log:
+        driver = subprocess.Popen(command, env=marked, stdout=log, stderr=log, start_new_session=True)
+        until = time.monotonic() + 200
+        while len(job_ids(path)) < 2 and driver.poll() is None and time.monotonic() < until:
+            time.sleep(0.02)
+        driver.kill()
+        driver.wait()
+    there = {id: (path / "results" / "jobs" / f"{id}.parquet").stat() for id in job_ids(path)}
+    assert len(there) >= 2, (tmp_path / "log").read_text()
+    assert not (path / "architecture.json").exists()
+
+    events = []
+    resume_search(path, events.append, workers=1)
+    assert_same_answer(answer(path), answer(undisturbed[0]))
+    started = [event.job_id for event in events if event.type == "start"]
+    assert len(started) == len(set(started)) > 0
+    assert not set(started) & set(there)
+    for id, before in there.items():
+        after = (path / "results" / "jobs" / f"{id}.parquet").stat()
+        assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def run_python(code, environment, seconds):
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=seconds, check=False
+    )
+    return done.stdout + done.stderr
+
+
+def test_an_address_where_no_cluster_is_is_said_to_be_so(tmp_path, spec, marked):
+    config = tmp_path / "search.yaml"
+    config.write_text(dump_yaml(spec))
+    code = (
+        "from prunepeft_ray.cli.main import run; import sys;"
+        f"sys.exit(run(['search', '--config', {str(config)!r}, '--output', {str(tmp_path / 'run')!r},"
+        "'--address', '127.0.0.1:1']))"
+    )
+    told = run_python(code, marked, 60)
+    assert "error: the Ray cluster at '127.0.0.1:1' cannot be reached" in told
+    assert "Traceback" not in told
+
+
+def test_a_cluster_of_our_own_holds_as_many_workers_as_asked(marked):
+    # Ray reads its settings when it is imported, which a user may have done before
+    code = (
+        "import os, ray; from prunepeft_ray.execution.local_ray import ray_cluster, check_room\n"
+        "workers = (os.cpu_count() or 1) + 3\n"
+        "with ray_cluster(None, workers):\n"
+        "    check_room(workers, False)\n"
+        "    address = ray.get_runtime_context().gcs_address\n"
+        "print('room at', address, ray.is_initialized())"
+    )
+    # it listens on the loopback interface alone
+    told = run_python(code, marked, 60)
+    assert "room at 127.0.0.1:" in told
+    assert told.strip().endswith("False")
+
+
+WRONG = {
+    "bad budget": ({"budget": "lots"}, (), "budget 'lots'"),
+    "budget above the supernet": ({"budget": "10M"}, (), "nothing would be pruned"),
+    "budget below a slot": ({"budget": "100"}, (), "smallest slot"),
+    "unknown criterion": ({}, ("pruning.criteria=[wieght]",), "did you mean 'weight'"),
+    "no such file": ({"task": {"name": "nowhere/task.csv"}}, (), "nowhere/task.csv"),
+    "unknown task": ({"task": {"name": "packaged:moive"}}, (), "movie"),
+    "no such model": ({"model": "./nowhere"}, (), "nowhere"),
+    "too many sizes": ({}, ("space.rank=[4,4]",), "space.rank"),
+    "half precision": ({}, ("training.precision=fp16",), "fp16 needs a GPU"),
+}
+
+
+@pytest.fixture
+def no_ray(monkeypatch):
+    def forbidden(*_args):
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(launch, "ray_cluster", forbidden)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_input_is_refused_before_anything_is_made(no_ray, tmp_path, tiny_bert, small_task, name):
+    changes, settings, message = WRONG[name]
+    values = {"model": tiny_bert, "task": {"name": str(small_task)}, "budget": str(BUDGET)} | changes
+    with pytest.raises(InputError, match=message) as caught:
+        start_search(load_spec(None, values, (*SETTINGS, *settings)), tmp_path / "run", lambda event: None)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(no_ray, tmp_path, spec, undisturbed):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(InputError, match="not empty"):
+        start_search(spec, tmp_path, lambda event: None)
+    assert [file.name for file in tmp_path.iterdir()] == ["letter.txt"]
+    with pytest.raises(InputError, match="prunepeft resume"):
+        start_search(spec, undisturbed[0], lambda event: None)
+    with pytest.raises(InputError, match="holds no run"):
+        resume_search(tmp_path, lambda event: None)
+
+
+def test_a_run_whose_task_has_changed_is_not_resumed(no_ray, tmp_path, tiny_bert, small_task, undisturbed):
+    task = tmp_path / "task.csv"
+    task.write_text(small_task.read_text())
+    spec = make_spec(tiny_bert, task, "warmup.turns=1", "pruning.criteria=[gate]")
+    path = tmp_path / "run"
+    with pytest.raises(AssertionError, match="Ray was started"):
+        start_search(spec, path, lambda event: None)
+    # one job of a run with other texts
+    (path / "results").symlink_to(undisturbed[0] / "results")
+    task.write_text(small_task.read_text() + "one more good sentence,yes\n")
+    with pytest.raises(InputError, match="the task has changed since this run began"):
+        resume_search(path, lambda event: None)

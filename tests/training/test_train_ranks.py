@@ -1,0 +1,84 @@
+"""Two real processes of a gloo group get the bits of one."""
+
+import pickle
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from tiny import filled
+from training_toys import ALL_CRITERIA, content, make_job, toy_task, train_alone
+
+from prunepeft_ray.backbones import load_backbone
+from prunepeft_ray.training import DistributedGroup, encode_task, train
+from prunepeft_ray.training.evaluation import predict_logits
+
+JOBS = {
+    "two parts": {"micro_batches": 2, "collect": ALL_CRITERIA, "test": True},
+    "four parts": {"micro_batches": 4, "collect": ALL_CRITERIA, "train_size": 40},
+    "three parts, odd batch": {"micro_batches": 3, "collect": ("gate", "gradient"), "train_size": 17},
+    "one part": {"micro_batches": 1, "collect": ALL_CRITERIA, "train_size": 32, "epochs": 1},
+    "held out": {"evaluate": "holdout", "holdout": 0.3, "train_size": 40},
+}
+
+
+def jobs(backbone, task):
+    others = {"dora and houlsby": {"architecture": filled(backbone.layers, "dora", "houlsby"), "train_size": 32}}
+    return {name: make_job(backbone, task, **changes) for name, changes in (JOBS | others).items()}
+
+
+def run_rank(rank, model, meeting, results):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    group = DistributedGroup()
+    backbone = load_backbone(model)
+    task = encode_task(toy_task(), backbone, 32)
+    done, costs = {}, {}
+    for name, job in jobs(backbone, task).items():
+        trained = train(job, backbone, task, group, lambda done, total: None)
+        done[name], costs[name] = content(trained), trained.result.cost
+    logits = predict_logits(backbone.model, task.dev, 2, 8, "fp32", group)
+    number = torch.tensor([rank + 1.0])
+    group.sum_(number)
+    with (results / f"{rank}.pickle").open("wb") as stream:
+        pickle.dump((done, costs, logits, float(number), group.gather(f"rank {rank}")), stream)
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(tiny_bert, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    mp.spawn(run_rank, (tiny_bert, str(folder / "meeting"), folder), nprocs=2)
+    return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("name", [*JOBS, "dora and houlsby"])
+def test_two_processes_get_the_bits_of_one(ranks, backbone, task, name):
+    alone = content(train_alone(jobs(backbone, task)[name], backbone, task))
+    assert ranks[0][0][name] == alone
+    assert ranks[1][0][name] == alone
+
+
+def test_two_processes_count_their_cost_together(ranks, backbone, task):
+    job = jobs(backbone, task)["two parts"]
+    alone = train_alone(job, backbone, task).result.cost
+    for _, costs, *_ in ranks:
+        cost = costs["two parts"]
+        assert (cost.train_examples, cost.eval_examples, cost.steps) == (
+            alone.train_examples,
+            alone.eval_examples,
+            alone.steps,
+        )
+        assert cost.flops == pytest.approx(alone.flops, rel=0.15)
+        assert cost.device_seconds == 2 * cost.wall_seconds
+    assert costs["one part"].flops > 0
+
+
+def test_predictions_are_complete_on_every_process(ranks):
+    assert torch.equal(ranks[0][2], ranks[1][2])
+    assert bool((ranks[0][2] != 0).any(dim=1).all())
+
+
+def test_a_group_sums_and_gathers_by_rank(ranks):
+    for *_, number, gathered in ranks:
+        assert number == 3.0
+        assert gathered == ["rank 0", "rank 1"]
