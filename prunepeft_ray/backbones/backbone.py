@@ -59,6 +59,12 @@ class Backbone:
         return int(self.model.config.hidden_size)
 
     @property
+    def max_length(self) -> int:
+        """Most tokens of an example that model and tokenizer take."""
+        positions = int(self.model.config.max_position_embeddings) - self.family.reserved_positions
+        return min(positions, int(self.tokenizer.model_max_length))
+
+    @property
     def device(self) -> torch.device:
         """Where its weights are."""
         device: torch.device = self.model.device

@@ -23,6 +23,7 @@ class Family:
         ffn_output: The same for the feed-forward network.
         head: Path of the task head.
         classifier: Path of the head's last projection, whose outputs are the logits.
+        reserved_positions: Positions of the position embedding that no token uses.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Family:
     ffn_output: str
     head: str
     classifier: str
+    reserved_positions: int = 0
 
 
 FAMILIES: Registry[Family] = Registry("model family")

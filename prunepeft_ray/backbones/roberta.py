@@ -13,5 +13,6 @@ ROBERTA = FAMILIES.register(
         ffn_output="output.dropout",
         head="classifier",
         classifier="classifier.out_proj",
+        reserved_positions=2,
     ),
 )

@@ -6,14 +6,15 @@ import os
 import queue
 import threading
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from prunepeft_ray.backbones import load_backbone, load_outline
-from prunepeft_ray.config import SearchSpec, validate
+from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
 from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.executor import Workbench
@@ -52,8 +53,10 @@ def start_search(
     data = load_task(spec.task)
     plan_search(spec, load_outline(spec.model), data).method(spec)
     autocast(spec.training.precision, _device())
-    folder = RunFolder.create(output, resolve(spec))
-    _run(folder, resolve(spec), data, emit, workers, address)
+    RunFolder.check_free(output)
+    with _workers(workers, address, emit) as count:
+        folder = RunFolder.create(output, resolve(spec))
+        _fit(folder, data, emit, count)
     return folder
 
 
@@ -76,7 +79,8 @@ def resume_search(output: Path, emit: Emit, workers: int | None = None, address:
         return folder
     data = load_task(folder.spec.task)
     _check_unchanged(folder, data)
-    _run(folder, folder.spec, data, emit, workers, address)
+    with _workers(workers, address, emit) as count:
+        _fit(folder, data, emit, count)
     return folder
 
 
@@ -104,19 +108,18 @@ def _check_unchanged(folder: RunFolder, data: TaskData) -> None:
             )
 
 
-def _run(
-    folder: RunFolder, spec: SearchSpec, data: TaskData, emit: Emit, workers: int | None, address: str | None
-) -> None:
-    use_gpu = torch.cuda.is_available()
-    count = workers or (torch.cuda.device_count() if use_gpu else min(2, os.cpu_count() or 1))
+@contextmanager
+def _workers(wanted: int | None, address: str | None, emit: Emit) -> Iterator[int]:
+    """Join or start a cluster with room for the workers; gives their number."""
+    use_gpu = _device().type == "cuda"
+    count = wanted or (torch.cuda.device_count() if use_gpu else min(2, os.cpu_count() or 1))
     with ray_cluster(address, count):
         check_room(count, use_gpu)
-        kind = "GPU" if use_gpu else "CPU"
-        emit(Event("message", f"starting {count} {kind} worker{'s' if count > 1 else ''}"))
-        _fit(folder, spec, data, emit, count, use_gpu)
+        emit(Event("message", f"starting {count} {'GPU' if use_gpu else 'CPU'} worker{'s' if count > 1 else ''}"))
+        yield count
 
 
-def _fit(folder: RunFolder, spec: SearchSpec, data: TaskData, emit: Emit, workers: int, use_gpu: bool) -> None:
+def _fit(folder: RunFolder, data: TaskData, emit: Emit, workers: int) -> None:
     import ray
     from ray.exceptions import RayError
     from ray.train import RunConfig, ScalingConfig
@@ -127,13 +130,12 @@ def _fit(folder: RunFolder, spec: SearchSpec, data: TaskData, emit: Emit, worker
     trainer = TorchTrainer(
         _worker,
         train_loop_config={
-            "spec": spec.model_dump(mode="json"),
             "folder": str(folder.path.resolve()),
             # inside a list the reference travels instead of the data
             "data": [ray.put(data)],
             "board": board,
         },
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=_device().type == "cuda"),
         run_config=RunConfig(name=f"train-{uuid.uuid4().hex[:8]}", storage_path=str(folder.checkpoints.resolve())),
         torch_config=TorchConfig(timeout_s=GROUP_TIMEOUT_SECONDS),
     )
@@ -219,11 +221,11 @@ def _worker(config: dict[str, Any]) -> None:
         # one thread per worker: sums come out the same whatever the number of workers and cores
         torch.set_num_threads(1)
     board = config["board"]
-    spec = validate(SearchSpec, config["spec"], "spec")
-    bench = Workbench(load_backbone(spec.model, str(device)), ray.get(config["data"][0]))
+    folder = RunFolder.open(Path(config["folder"]))
+    bench = Workbench(load_backbone(folder.spec.model, str(device)), ray.get(config["data"][0]))
     group = DistributedGroup() if world > 1 else SoloGroup()
     try:
-        run_search(spec, RunFolder.open(Path(config["folder"])), bench, group, lambda event: board.post.remote(event))
+        run_search(folder.spec, folder, bench, group, lambda event: board.post.remote(event))
     finally:
         # the last news would be lost with this process
         with suppress(RayError):

@@ -6,6 +6,8 @@ import errno
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,25 +38,30 @@ class RunFolder:
             InputError: If the folder holds anything, is none, or cannot be made or written.
             RunError: If the disk is full.
         """
-        taken = f"--output {path} holds another run: 'prunepeft resume {path}' continues it, or choose another folder"
-        try:
-            if path.exists() and not path.is_dir():
-                raise InputError(f"--output {path}: there is a file of that name; choose a folder")
-            if (path / SPEC_FILE).exists():
-                raise InputError(taken)
-            if path.is_dir() and any(not _is_unfinished(file) for file in path.iterdir()):
-                raise InputError(f"--output {path} is not empty, and what is there is no run: choose another folder")
+        cls.check_free(path)
+        with _keeping(path):
             path.mkdir(parents=True, exist_ok=True)
             if not os.access(path, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        except OSError as error:
-            raise InputError(
-                f"--output {path}: no run can be kept there ({error.strerror}); choose another folder"
-            ) from error
         # another search may have begun there just now
         if not write_whole(path / SPEC_FILE, lambda file: _write_text(file, dump_yaml(spec)), replace=False):
-            raise InputError(taken)
+            raise _taken(path)
         return cls(path)
+
+    @staticmethod
+    def check_free(path: Path) -> None:
+        """Make sure that a new run may begin at a path, without touching it.
+
+        Raises:
+            InputError: If there is a file, another run or anything else.
+        """
+        with _keeping(path):
+            if path.exists() and not path.is_dir():
+                raise InputError(f"--output {path}: there is a file of that name; choose a folder")
+            if (path / SPEC_FILE).exists():
+                raise _taken(path)
+            if path.is_dir() and any(not _is_unfinished(file) for file in path.iterdir()):
+                raise InputError(f"--output {path} is not empty, and what is there is no run: choose another folder")
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -122,6 +129,23 @@ class RunFolder:
             return json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(f"{file} is damaged: {error}") from error
+
+
+def _taken(path: Path) -> InputError:
+    return InputError(
+        f"--output {path} holds another run: 'prunepeft resume {path}' continues it, or choose another folder"
+    )
+
+
+@contextmanager
+def _keeping(path: Path) -> Iterator[None]:
+    """Turn a folder that cannot be looked into or made into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"--output {path}: no run can be kept there ({error.strerror}); choose another folder"
+        ) from error
 
 
 def _is_unfinished(file: Path) -> bool:

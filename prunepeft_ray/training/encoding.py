@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,17 +59,17 @@ class EncodedSplit:
         return inputs, self.labels[rows].to(device, non_blocking=True)
 
 
-def encode(split: Split, tokenizer: Any, max_length: int) -> EncodedSplit:
+def encode(split: Split, backbone: Backbone, max_length: int) -> EncodedSplit:
     """Tokenise a split.
 
     Args:
         split: Texts and labels.
-        tokenizer: A transformers tokenizer.
-        max_length: Most tokens of an example; longer ones are cut.
+        backbone: The backbone whose tokenizer to use.
+        max_length: Most tokens of an example; longer ones are cut, and those longer than the backbone takes.
     """
-    tokenizer.padding_side = "right"
-    limit = min(max_length, int(tokenizer.model_max_length))
-    encoded = tokenizer(
+    backbone.tokenizer.padding_side = "right"
+    limit = min(max_length, backbone.max_length)
+    encoded = backbone.tokenizer(
         split.texts, split.texts2, truncation=True, max_length=limit, padding="longest", return_tensors="np"
     )
     types = encoded.get("token_type_ids") if split.texts2 is not None else None
@@ -111,7 +110,7 @@ class EncodedTask:
 
 def encode_task(data: TaskData, backbone: Backbone, max_length: int) -> EncodedTask:
     """Tokenise all splits of a task for a backbone."""
-    train, dev, test = (encode(split, backbone.tokenizer, max_length) for split in (data.train, data.dev, data.test))
+    train, dev, test = (encode(split, backbone, max_length) for split in (data.train, data.dev, data.test))
     return EncodedTask(data, train, dev, test)
 
 

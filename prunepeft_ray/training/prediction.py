@@ -51,7 +51,7 @@ class Predictor:
 
     def logits(self, split: Split) -> np.ndarray:
         """Compute logits, shape (examples, outputs)."""
-        encoded = encode(split, self.backbone.tokenizer, self.config.max_length)
+        encoded = encode(split, self.backbone, self.config.max_length)
         found: np.ndarray = predict_logits(
             self.backbone.model, encoded, self.config.num_outputs, BATCH_SIZE, "fp32", SoloGroup()
         ).numpy()

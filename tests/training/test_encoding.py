@@ -58,7 +58,7 @@ def split_of(texts, texts2=None, labels=(1, 0, 1)):
 
 
 def test_a_batch_is_padded_to_its_own_longest_example(backbone):
-    encoded = encode(split_of(TEXTS), backbone.tokenizer, 32)
+    encoded = encode(split_of(TEXTS), backbone, 32)
     assert encoded.lengths.tolist() == [4, 9, 3]
     assert encoded.input_ids.dtype == torch.int32
     inputs, labels = encoded.batch(np.array([2, 0]), CPU)
@@ -69,37 +69,48 @@ def test_a_batch_is_padded_to_its_own_longest_example(backbone):
     assert inputs["input_ids"].tolist() == tokenizer([TEXTS[2], TEXTS[0]], padding=True)["input_ids"]
 
 
-def test_texts_are_cut_at_the_asked_length_and_at_the_tokenizers_limit(backbone):
+def test_texts_are_cut_at_the_asked_length_and_at_the_models_limit(backbone):
     long = split_of(["film " * 200, "no", "no"])
-    assert encode(long, backbone.tokenizer, 8).lengths.tolist() == [8, 3, 3]
-    assert encode(long, backbone.tokenizer, 1000).lengths.tolist() == [64, 3, 3]
-    assert encode(long, backbone.tokenizer, 8).input_ids.shape == (3, 8)
+    assert encode(long, backbone, 8).lengths.tolist() == [8, 3, 3]
+    assert encode(long, backbone, 1000).lengths.tolist() == [64, 3, 3]
+    assert encode(long, backbone, 8).input_ids.shape == (3, 8)
+
+
+def test_texts_are_cut_at_the_models_positions_when_its_tokenizer_knows_no_limit(tiny_models, monkeypatch):
+    long = split_of(["film " * 200, "no", "no"])
+    for family, positions in (("bert", 80), ("roberta", 78)):
+        backbone = load_backbone(tiny_models[family])
+        monkeypatch.setattr(backbone.tokenizer, "model_max_length", 10**30)
+        encoded = encode(long, backbone, 1000)
+        assert encoded.lengths[0] == positions
+        inputs, _ = encoded.batch(np.array([0, 1]), CPU)
+        assert backbone.model(**inputs).logits.shape == (2, 2)
 
 
 def test_pairs_have_token_types_for_a_model_that_tells_them_apart(backbone, tiny_roberta):
     pairs = split_of(TEXTS, ["a", "b c", "d"])
-    inputs, _ = encode(pairs, backbone.tokenizer, 32).batch(np.array([0, 2]), CPU)
+    inputs, _ = encode(pairs, backbone, 32).batch(np.array([0, 2]), CPU)
     assert inputs["token_type_ids"].tolist() == [[0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 0]]
     assert inputs["token_type_ids"].dtype == torch.long
-    assert encode(split_of(TEXTS), backbone.tokenizer, 32).token_types is None
-    assert encode(pairs, load_backbone(tiny_roberta).tokenizer, 32).token_types is None
+    assert encode(split_of(TEXTS), backbone, 32).token_types is None
+    assert encode(pairs, load_backbone(tiny_roberta), 32).token_types is None
 
 
 def test_pairs_are_cut_too(backbone):
     pairs = split_of(["film " * 50, "no", "no"], ["good " * 50, "a", "b"])
-    encoded = encode(pairs, backbone.tokenizer, 16)
+    encoded = encode(pairs, backbone, 16)
     assert encoded.lengths.tolist() == [16, 5, 5]
     assert set(encoded.token_types[0].tolist()) == {0, 1}
 
 
 def test_padding_is_on_the_right_for_a_decoder_without_a_padding_token(tiny_llama):
-    encoded = encode(split_of(TEXTS), load_backbone(tiny_llama).tokenizer, 32)
+    encoded = encode(split_of(TEXTS), load_backbone(tiny_llama), 32)
     inputs, _ = encoded.batch(np.array([0, 1]), CPU)
     assert inputs["attention_mask"].tolist() == [[1] * 2 + [0] * 5, [1] * 7]
 
 
 def test_taking_examples_keeps_inputs_and_labels_together(backbone):
-    encoded = encode(toy_split(20, 0, pairs=True), backbone.tokenizer, 32)
+    encoded = encode(toy_split(20, 0, pairs=True), backbone, 32)
     taken = encoded.take(np.array([5, 2]))
     for one, other in zip(taken.batch(np.array([0, 1]), CPU), encoded.batch(np.array([5, 2]), CPU), strict=True):
         if isinstance(one, dict):
