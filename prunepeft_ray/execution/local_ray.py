@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import socket
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,13 +35,13 @@ def ray_cluster(address: str | None, workers: int) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    import ray
-
-    if ray.is_initialized():
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         yield
         return
     if address is None:
         _keep_to_this_machine()
+    import ray
+
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
     if address is None:
         cpus = max(os.cpu_count() or 1, workers)
@@ -70,7 +71,12 @@ def _keep_to_this_machine() -> None:
         os.environ["RAY_AUTH_MODE"] = "token"
         if "RAY_AUTH_TOKEN_PATH" not in os.environ:
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    # Ray read its settings when it was imported
+    if "ray" in sys.modules:
+        _reread_settings()
+
+
+def _reread_settings() -> None:
+    # Ray reads the environment when it is imported, which somebody has done before us
     from ray._private import ray_constants
     from ray._raylet import Config  # type: ignore[attr-defined]
 
