@@ -184,11 +184,8 @@ def drive(method: Method, executor: GroupExecutor) -> None:
 
 
 def _story(decisions: Sequence[Decision]) -> list[str]:
-    found = [d for d in decisions if d.step == "round"]
-    lines = []
-    for index in sorted({d.index for d in found}):
-        gone = sorted((d for d in found if d.index == index and d.removed), key=lambda d: -d.probability)
-        told = ", ".join(f"{d.slot} (p={d.probability:.3f}, {'+'.join(d.criteria)})" for d in gone)
-        left = sum(1 for d in found if d.index == index) - len(gone)
-        lines.append(f"round {index}: removed {told}; {left} slots left" if gone else f"round {index}: removed nothing")
-    return lines
+    """Tell what a round removed, how probable that was, and which criteria judged it."""
+    judged = [decision for decision in decisions if decision.step == "round"]
+    gone = sorted((d for d in judged if d.removed), key=lambda d: (d.index, -d.probability))
+    lines = [f"round {d.index} removed {d.slot} (p={d.probability:.3f}; {', '.join(d.criteria)})" for d in gone]
+    return [*lines, f"{len(judged) - len(gone)} slots left"] if judged else []

@@ -10,7 +10,7 @@ from prunepeft_ray.architecture import Space, block_sizes, check_budget, parse_b
 from prunepeft_ray.backbones import Backbone
 from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.errors import RunError
-from prunepeft_ray.execution.events import Emit, Event
+from prunepeft_ray.execution.events import Emit
 from prunepeft_ray.execution.executor import GroupExecutor, Workbench, drive
 from prunepeft_ray.jobs import TrainJob
 from prunepeft_ray.modules import MODULE_TYPES, AdapterConfig, build_space, save_adapter
@@ -103,7 +103,6 @@ def run_search(spec: SearchSpec, folder: RunFolder, bench: Workbench, group: Gro
     drive(method, executor)
     if group.rank == 0:
         _leave_answer(plan, method, folder, bench, executor)
-        emit(Event("message", f"the answer is in {folder.path}"))
 
 
 def _leave_answer(plan: Plan, method: PrunePEFT, folder: RunFolder, bench: Workbench, executor: GroupExecutor) -> None:

@@ -95,9 +95,12 @@ def test_the_news_are_told_in_order(undisturbed):
     assert all(0 < event.done <= event.total for event in progress)
     assert {event.job_id for event in progress} == set(started)
     told = [event.text for event in events if event.type == "message"]
-    assert [text.split(":")[0] for text in told[:-1]] == ["round 1", "round 2"]
-    assert "removed PA." in told[0] or "removed SA." in told[0]
-    assert str(path) in told[-1]
+    found = json.loads((path / "architecture.json").read_text())
+    removed = [text.split()[3] for text in told if text.startswith("round")]
+    assert {text[:7] for text in told if text.startswith("round")} == {"round 1", "round 2"}
+    every = {f"{slot['kind']}.{slot['layer']}" for slot in found["supernet"]["slots"]}
+    assert sorted(removed) == sorted(every - {f"{slot['kind']}.{slot['layer']}" for slot in found["slots"]})
+    assert told[-1] == f"{len(found['slots'])} slots left"
 
 
 def test_a_second_run_trains_nothing_and_gives_the_same_answer(copy, spec, undisturbed, trained):

@@ -37,8 +37,8 @@ def test_any_number_of_workers_gives_the_answer_of_one_process(cluster, tmp_path
     told = [event.text for event in events if event.type == "message"]
     assert "reading task" in told[0]
     assert f"{workers} CPU worker" in told[1]
-    assert [text.split(":")[0] for text in told[2:4]] == ["round 1", "round 2"]
-    assert "the answer is in" in told[4]
+    assert {text[:7] for text in told[2:] if text.startswith("round")} == {"round 1", "round 2"}
+    assert told[-1].endswith("slots left")
 
     # a finished run is left as it is
     before = {file: file.stat().st_mtime_ns for file in folder.path.rglob("*")}
