@@ -38,6 +38,9 @@ def run(arguments: list[str]) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         code = typer.main.get_command(app).main(arguments or ["--help"], prog_name="prunepeft", standalone_mode=False)
+        # typer turns Ctrl-C into this exit code without a word
+        if code == 130:
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except PrunePEFTError as error:
         return _complain(str(error), error.exit_code)

@@ -144,6 +144,9 @@ def _fit(folder: RunFolder, data: TaskData, emit: Emit, workers: int) -> None:
     reader.start()
     try:
         trainer.fit()
+    except SystemExit as stopped:
+        # what Ray's own handler of SIGINT ends with
+        raise KeyboardInterrupt from stopped
     except (TrainingFailedError, RayError) as error:
         raise _explain(error, folder) from error
     finally:

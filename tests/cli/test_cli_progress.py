@@ -2,6 +2,7 @@ import io
 
 from rich.console import Console
 
+from prunepeft_ray.cli.main import run
 from prunepeft_ray.cli.progress import show_progress
 from prunepeft_ray.execution import Event
 
@@ -47,3 +48,12 @@ def test_progress_of_a_job_that_was_not_announced_is_ignored():
     with show_progress(Console(file=out, force_terminal=False)) as emit:
         emit(Event("progress", "round 1/3", "round", "unknown", 1, 2))
     assert out.getvalue() == ""
+
+
+def test_an_interruption_says_that_nothing_is_lost_and_how_to_go_on(capsys, monkeypatch):
+    def interrupted(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("prunepeft_ray.execution.start_search", interrupted)
+    assert run(["search", "--model", "m", "--task", "t", "--budget", "1%"]) == 130
+    assert "prunepeft resume" in capsys.readouterr().err
