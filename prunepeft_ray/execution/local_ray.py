@@ -16,6 +16,7 @@ from typing import Any
 from prunepeft_ray.errors import RunError
 
 CONNECT_SECONDS = 10
+START_ATTEMPTS = 3
 
 
 @contextmanager
@@ -51,9 +52,7 @@ def ray_cluster(address: str | None, workers: int) -> Iterator[None]:
     try:
         if address is not None:
             _knock(address)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            ray.init(**options)
+        _start(options, attempts=1 if address else START_ATTEMPTS)
     except (OSError, OverflowError, RuntimeError, ValueError) as error:
         what = f"the Ray cluster at '{address}' cannot be reached" if address else "Ray cannot be started"
         raise RunError(f"{what}: {' '.join(str(error).split())[:200]}") from error
@@ -62,6 +61,22 @@ def ray_cluster(address: str | None, workers: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _start(options: dict[str, Any], attempts: int) -> None:
+    import ray
+
+    for attempt in range(1, attempts + 1):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                ray.init(**options)
+            return
+        except RuntimeError:
+            # two clusters that start at once may pick the same free port
+            ray.shutdown()
+            if attempt == attempts:
+                raise
 
 
 def _keep_to_this_machine() -> None:

@@ -17,7 +17,7 @@ from execution_toys import BUDGET, SETTINGS, answer, assert_same_answer, job_ids
 import prunepeft_ray
 from prunepeft_ray.config import dump_yaml, load_spec
 from prunepeft_ray.errors import InputError, RunError
-from prunepeft_ray.execution import Event, launch, resume_search, start_search
+from prunepeft_ray.execution import Event, launch, local_ray, resume_search, start_search
 from prunepeft_ray.results import RunFolder
 
 ROOT = str(Path(prunepeft_ray.__file__).parents[1])
@@ -218,3 +218,20 @@ def test_a_run_whose_task_has_changed_is_not_resumed(no_ray, tmp_path, tiny_bert
     task.write_text(small_task.read_text() + "one more good sentence,yes\n")
     with pytest.raises(InputError, match="the task has changed since this run began"):
         resume_search(path, lambda event: None)
+
+
+def test_a_cluster_that_does_not_start_at_once_is_tried_again(monkeypatch):
+    tries = []
+
+    def start(**_options):
+        tries.append(1)
+        if len(tries) < local_ray.START_ATTEMPTS:
+            raise RuntimeError("Failed to start GCS")
+
+    monkeypatch.setattr("ray.init", start)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    local_ray._start({}, attempts=local_ray.START_ATTEMPTS)
+    assert len(tries) == local_ray.START_ATTEMPTS
+    tries.clear()
+    with pytest.raises(RuntimeError, match="GCS"):
+        local_ray._start({}, attempts=1)
