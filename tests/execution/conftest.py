@@ -30,10 +30,6 @@ def undisturbed(tmp_path_factory, spec):
 def cluster():
     """A Ray cluster of 2 CPUs on this machine, as a search starts it, for all tests."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
-            # what is put there meanwhile is taken away afterwards
-            patch.setenv(name, "")
-            patch.delenv(name)
         patch.setenv("OMP_NUM_THREADS", "1")
         with ray_cluster(None, 2):
             yield
