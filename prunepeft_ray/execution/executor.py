@@ -56,7 +56,7 @@ def outcome(job: TrainJob, result: TrainResult) -> str:
     """Say in a few words what came of a job."""
     if result.status == "failed":
         return f"failed: {result.reason}"
-    measured = f", dev {job.metric} {result.metrics[job.metric]:.4f}" if job.metric in result.metrics else ""
+    measured = f", {job.evaluate} {job.metric} {result.metrics[job.metric]:.4f}" if job.metric in result.metrics else ""
     rate = result.cost.train_examples / max(result.cost.wall_seconds, 1e-9)
     seconds = result.cost.wall_seconds
     return f"{result.cost.train_examples:,} examples in {seconds:.1f} s ({rate:.0f}/s){measured}"
