@@ -132,6 +132,8 @@ class TrainResult:
         test: Metrics on the test split; empty unless the job asked for them.
         scores: Theta by criterion and slot (:class:`Slot` as text).
         cost: What it cost.
+        micro_batches: Parts that every batch was split into.
+        restarts: How often the job was taken up again from a checkpoint.
         status: ``"done"``, or ``"failed"`` with a reason.
         reason: Why it failed.
     """
@@ -144,6 +146,8 @@ class TrainResult:
     test: Mapping[str, float] = field(default_factory=dict)
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     cost: Cost = Cost()
+    micro_batches: int = 0
+    restarts: int = 0
     status: Literal["done", "failed"] = "done"
     reason: str = ""
 

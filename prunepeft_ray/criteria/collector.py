@@ -182,6 +182,17 @@ class Collector:
         self._tokens += sums[-1]
         self._steps += 1
 
+    def state(self) -> dict[str, Any]:
+        """Return all that was taken in, as tensors and a number."""
+        sums = {"step": self._step_sums, "output": self._output_sums, "gate": self._gate_sums, "tokens": self._tokens}
+        return {"sums": sums, "steps": self._steps}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state` gave."""
+        for name, mine in self.state()["sums"].items():
+            mine.copy_(state["sums"][name])
+        self._steps = state["steps"]
+
     def thetas(self) -> dict[str, dict[Slot, float]]:
         """Compute Theta of every criterion and slot from all that was taken in and the weights as they are now."""
         steps = max(1, self._steps)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _METRICS = pa.map_(pa.string(), pa.float64())
 _TEXTS = pa.map_(pa.string(), pa.string())
@@ -69,6 +69,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("train_examples", pa.int64(), "examples seen in training, each as often as seen", "examples"),
         Column("eval_examples", pa.int64(), "examples evaluated", "examples"),
         Column("steps", pa.int64(), "optimiser steps"),
+        Column("micro_batches", pa.int32(), "parts of a batch, computed one by one or shared among workers"),
+        Column("restarts", pa.int32(), "how often the job was taken up again from a checkpoint"),
         Column("flops", pa.float64(), "operations of training, counted on one micro-batch, scaled by tokens", "FLOP"),
         Column("device_seconds", pa.float64(), "wall-clock time times devices taking part", "s"),
         Column("wall_seconds", pa.float64(), "wall-clock time", "s"),

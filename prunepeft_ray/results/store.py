@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
+RESULT_COLUMNS = ("parameters", "head_parameters", "best_epoch", "micro_batches", "restarts", "status", "reason")
+"""Columns of ``jobs`` that are a result's fields as they are."""
+
 
 @dataclass(frozen=True)
 class RunContext:
@@ -141,6 +144,8 @@ class ResultsStore:
             test=dict(job["test_metrics"]),
             scores=scores,
             cost=Cost(**{field.name: job[field.name] for field in fields(Cost)}),
+            micro_batches=job["micro_batches"],
+            restarts=job["restarts"],
             status=job["status"],
             reason=job["reason"],
         )
@@ -207,7 +212,7 @@ def _digest(rows: list[Row]) -> str:
 def _job_row(context: RunContext, work: Work, result: TrainResult, started: datetime, finished: datetime) -> Row:
     job = work.job
     row = asdict(context) | asdict(result.cost)
-    row |= {name: getattr(result, name) for name in ("parameters", "head_parameters", "best_epoch", "status", "reason")}
+    row |= {name: getattr(result, name) for name in RESULT_COLUMNS}
     row |= {
         name: getattr(job, name)
         for name in ("model_fingerprint", "task_fingerprint", "train_size", "evaluate", "metric")

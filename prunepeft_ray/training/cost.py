@@ -47,6 +47,14 @@ class FlopMeter:
         """Operations of all training so far."""
         return (self._per_token or 0.0) * self.tokens
 
+    def state(self) -> dict[str, Any]:
+        """Return what was counted, as plain data."""
+        return {"per_token": self._per_token, "tokens": self.tokens}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state` gave."""
+        self._per_token, self.tokens = state["per_token"], state["tokens"]
+
     def counter(self) -> FlopCounterMode:
         """Return the context in which to run the micro-batch to count."""
         return FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)

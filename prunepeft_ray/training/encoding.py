@@ -59,6 +59,11 @@ class EncodedSplit:
         return inputs, self.labels[rows].to(device, non_blocking=True)
 
 
+def padded_tokens(lengths: Indices) -> int:
+    """Tokens of a batch of examples of those lengths, padding included."""
+    return len(lengths) * int(lengths.max())
+
+
 def encode(split: Split, backbone: Backbone, max_length: int) -> EncodedSplit:
     """Tokenise a split.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -29,9 +31,24 @@ def loss_sum(logits: Tensor, labels: Tensor, regression: bool) -> Tensor:
 
 @torch.no_grad()
 def predict_logits(
-    model: nn.Module, split: EncodedSplit, outputs: int, batch_size: int, precision: str, group: Group
+    model: nn.Module,
+    split: EncodedSplit,
+    outputs: int,
+    batch_size: int,
+    precision: str,
+    group: Group,
+    on_batch: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """Run a model over a split; the group's processes share the batches.
+
+    Args:
+        model: The model.
+        split: The examples.
+        outputs: Logits per example.
+        batch_size: Examples per batch.
+        precision: As in the recipe.
+        group: The processes that share the batches.
+        on_batch: Called after every batch.
 
     Returns:
         Logits on the CPU, shape (examples, outputs), in the split's order.
@@ -46,6 +63,7 @@ def predict_logits(
         inputs, _ = split.batch(indices, device)
         with autocast(precision, device):
             logits[torch.from_numpy(indices).to(device)] = model(**inputs).logits.float()
+        on_batch()
     group.sum_(logits)
     model.train(was_training)
     return logits.cpu()

@@ -68,7 +68,7 @@ def test_two_processes_count_their_cost_together(ranks, backbone, task):
             alone.eval_examples,
             alone.steps,
         )
-        assert cost.flops == pytest.approx(alone.flops, rel=0.15)
+        assert cost.flops == alone.flops
         assert cost.device_seconds == 2 * cost.wall_seconds
     assert costs["one part"].flops > 0
 
