@@ -147,6 +147,18 @@ class PruningConfig(Config):
     threshold_quantile: float = Field(0.1, gt=0, lt=1)
 
 
+class ExecutionConfig(Config):
+    """How a search survives; none of it changes what is found."""
+
+    checkpoint_seconds: float = Field(
+        60.0, gt=0, description="keep a running job's state that often, and at the end of its epochs"
+    )
+    max_failures: int = Field(3, ge=0, description="how often a group of workers that lost one is started again")
+    hang_seconds: float = Field(
+        600.0, gt=0, description="a worker that makes no step for that long is ended and counts as lost"
+    )
+
+
 class SearchSpec(Config):
     """Everything that says what a search is."""
 
@@ -159,6 +171,7 @@ class SearchSpec(Config):
     training: TrainingConfig = TrainingConfig()
     warmup: WarmupConfig = WarmupConfig()
     pruning: PruningConfig = PruningConfig()
+    execution: ExecutionConfig = ExecutionConfig()
 
     @model_validator(mode="before")
     @classmethod

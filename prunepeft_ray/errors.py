@@ -25,6 +25,13 @@ class RunError(PrunePEFTError):
     """The world failed (disk full, node gone, hub not reachable): exit code 1, a resume may go on."""
 
 
+class Terminated(SystemExit):
+    """The process was asked to end (SIGTERM), and has left everything so that a resume goes on: exit code 143."""
+
+    def __init__(self) -> None:
+        super().__init__(143)
+
+
 def unknown(noun: str, name: str, known: Iterable[str]) -> InputError:
     """Build the error for a name that is not among the known ones, with the nearest as a suggestion.
 

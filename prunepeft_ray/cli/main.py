@@ -8,10 +8,12 @@ import sys
 import typer
 
 from prunepeft_ray.cli import doctor, lists, search, use
-from prunepeft_ray.errors import PrunePEFTError
+from prunepeft_ray.errors import PrunePEFTError, Terminated
 
 # typer does not export the base of its usage errors
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+_SAFE = "finished jobs and checkpoints are safe, 'prunepeft resume DIR' goes on with a search"
 
 app = typer.Typer(
     name="prunepeft",
@@ -25,7 +27,7 @@ for module in (search, use, lists, doctor):
 
 
 def main() -> None:
-    """Run the command line: exit code 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    """Run the command line: exit code 0 done, 1 failed, 2 wrong input, 130 interrupted, 143 asked to end."""
     sys.exit(run(sys.argv[1:]))
 
 
@@ -48,7 +50,9 @@ def run(arguments: list[str]) -> int:
         message = error.format_message()  # type: ignore[attr-defined]
         return _complain(f"{' '.join(message.split())}; see prunepeft --help", 2)
     except (KeyboardInterrupt, typer.Abort):
-        return _complain("interrupted; finished jobs are safe, 'prunepeft resume DIR' goes on with a search", 130)
+        return _complain(f"interrupted; {_SAFE}", 130)
+    except Terminated as ended:
+        return _complain(f"asked to end; {_SAFE}", int(str(ended.code)))
     except BrokenPipeError:
         # the reader of our output has gone, as with `| head`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123

@@ -52,7 +52,11 @@ class _Bars:
         self._labels: dict[str, str] = {}
 
     def show(self, event: Event) -> None:
-        if event.type == "message":
+        if event.type == "lost":
+            for bar in self._bars.values():
+                self._progress.remove_task(bar)
+            self._bars.clear()
+        if event.type in ("message", "lost"):
             self._progress.console.print(escape(event.text), highlight=False)
         elif event.type == "start":
             self._labels[event.job_id] = event.text
@@ -78,7 +82,7 @@ class _Lines:
         self._shown: dict[str, float] = {}
 
     def show(self, event: Event) -> None:
-        if event.type == "message":
+        if event.type in ("message", "lost"):
             self._print(event.text)
         elif event.type == "start":
             self._labels[event.job_id] = event.text

@@ -12,7 +12,8 @@ class Event:
     """One piece of news.
 
     Args:
-        type: ``"message"``, or a job's ``"start"``, ``"progress"`` or ``"end"``.
+        type: ``"message"``; ``"lost"`` for a message about lost workers, whose jobs no longer run; or a job's
+            ``"start"``, ``"progress"`` or ``"end"``.
         text: The message, the job's label, or what came of it.
         kind: The work's kind: warmup, round, candidate or final.
         job_id: The job.
@@ -20,7 +21,7 @@ class Event:
         total: Examples to train on, at most.
     """
 
-    type: Literal["message", "start", "progress", "end"]
+    type: Literal["message", "lost", "start", "progress", "end"]
     text: str
     kind: str = ""
     job_id: str = ""

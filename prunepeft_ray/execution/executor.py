@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from prunepeft_ray.backbones import Backbone
-from prunepeft_ray.errors import RunError
+from prunepeft_ray.config import ExecutionConfig
+from prunepeft_ray.errors import PrunePEFTError, RunError
+from prunepeft_ray.execution.checkpoints import JobKeeper, StoppedError
 from prunepeft_ray.execution.events import Emit, Event
+from prunepeft_ray.execution.watchdog import Watchdog
 from prunepeft_ray.jobs import Decision, Method, TrainJob, TrainResult, Work
 from prunepeft_ray.results import ResultsStore, RunContext, write_whole
 from prunepeft_ray.tasks import TaskData
-from prunepeft_ray.training import EncodedTask, Group, SoloGroup, Trained, encode_task, train
+from prunepeft_ray.training import EncodedTask, Group, SoloGroup, Trained, encode_task, is_out_of_memory, train
 
 PROGRESS_SECONDS = 0.5
+
+T = TypeVar("T")
+
+
+class BrokenGroupError(Exception):
+    """One process of a group has left a job that all train together; the group must start again.
+
+    Args:
+        error: What the user should know, if starting again is of no use; None if it is.
+    """
+
+    def __init__(self, error: PrunePEFTError | None = None) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 @dataclass
@@ -42,15 +64,6 @@ class Workbench:
             self._encoded[max_length] = encode_task(self.data, self.backbone, max_length)
         return self._encoded[max_length]
 
-    def run(self, work: Work, group: Group, emit: Emit) -> Trained:
-        """Train a job and tell the progress from the group's first process."""
-        job = work.job
-        tell = emit if group.rank == 0 else _ignore
-        tell(Event("start", work.label, work.kind, job.id))
-        trained = train(job, self.backbone, self.task(job.training.max_length), group, _throttled(work, tell))
-        tell(Event("end", outcome(job, trained.result), work.kind, job.id))
-        return trained
-
 
 def outcome(job: TrainJob, result: TrainResult) -> str:
     """Say in a few words what came of a job."""
@@ -66,16 +79,8 @@ def _ignore(_event: Event) -> None:
     pass
 
 
-def _throttled(work: Work, emit: Emit) -> Callable[[int, int], None]:
-    due = time.monotonic()
-
-    def on_step(done: int, total: int) -> None:
-        nonlocal due
-        if time.monotonic() >= due:
-            due = time.monotonic() + PROGRESS_SECONDS
-            emit(Event("progress", work.label, work.kind, work.job.id, done, total))
-
-    return on_step
+def _never() -> bool:
+    return False
 
 
 @dataclass
@@ -83,15 +88,18 @@ class GroupExecutor:
     """Runs work in a group of processes; every process calls the same methods with the same work.
 
     Independent jobs are dealt out over the processes; what does not divide evenly is trained by all together. A job
-    that is in the store is not run again.
+    that is in the store is not run again, and one that was interrupted goes on from its checkpoint.
 
     Args:
         workbench: What jobs need.
         group: The processes; one by itself is a group too.
         store: Where results go, and come from.
         context: The run, for the store.
-        checkpoints: Folder for the weights of final jobs.
+        checkpoints: Folder for the state of running jobs and the weights of final ones.
         emit: Told the news.
+        settings: How often to keep a job's state.
+        stop_wanted: Whether somebody wants the search to stop.
+        watchdog: Touched at every step; None where nobody watches.
     """
 
     workbench: Workbench
@@ -100,25 +108,45 @@ class GroupExecutor:
     context: RunContext
     checkpoints: Path
     emit: Emit
+    settings: ExecutionConfig = field(default_factory=ExecutionConfig)
+    stop_wanted: Callable[[], bool] = _never
+    watchdog: Watchdog | None = None
 
     def run(self, work: Sequence[Work]) -> list[TrainResult]:
         """Run pieces of work that do not depend on each other; returns their results in the same order.
 
         Raises:
-            RunError: If a result cannot be stored.
+            RunError: If a result cannot be stored, or a job needs more memory than there is; in all processes alike.
+            StoppedError: If somebody wants the search to stop; the state of running jobs is kept.
+            BrokenGroupError: If this process has left a job that the group trains together.
         """
         # one process looks, so that all agree on what is left
-        found = self.group.gather([self._find(piece) for piece in work] if self.group.rank == 0 else None)[0]
-        assert found is not None
-        results = dict(enumerate(found))
-        missing = [i for i, result in results.items() if result is None]
+        found = self.together(lambda: [self._find(piece) for piece in work])
+        done = {i: result for i, result in enumerate(found) if result is not None}
+        missing = [i for i in range(len(work)) if i not in done]
         dealt = len(missing) - len(missing) % self.group.world
-        mine = {i: self._run(work[i], SoloGroup()) for i in missing[self.group.rank : dealt : self.group.world]}
-        for part in self.group.gather(mine):
-            results |= part
+        for part in self.group.gather(self._run_mine(work, missing[self.group.rank : dealt : self.group.world])):
+            done |= _succeeded(part)
         for i in missing[dealt:]:
-            results[i] = self.group.gather(self._run(work[i], self.group))[0]
-        return [result for _, result in sorted(results.items()) if result is not None]
+            done |= _succeeded(self.group.gather({i: self._run(work[i], self.group)})[0])
+        return [done[i] for i in range(len(work))]
+
+    def together(self, action: Callable[[], T]) -> T:
+        """Do something in the first process alone; all return what it returned, or raise what it raised.
+
+        Raises:
+            PrunePEFTError: Whatever the action raises.
+        """
+        outcome: T | PrunePEFTError | None = None
+        if self.group.rank == 0:
+            try:
+                outcome = action()
+            except PrunePEFTError as error:
+                outcome = error
+        (found, *_) = self.group.gather(outcome)
+        if isinstance(found, PrunePEFTError):
+            raise found
+        return found  # type: ignore[return-value]
 
     def weights(self, job: TrainJob) -> dict[str, Tensor]:
         """Return the weights of a final job that has run.
@@ -143,23 +171,123 @@ class GroupExecutor:
             return None
         return self.store.find(work.job.id)
 
-    def _run(self, work: Work, group: Group) -> TrainResult:
+    def _run_mine(self, work: Sequence[Work], mine: Sequence[int]) -> dict[int, TrainResult | PrunePEFTError]:
+        """Run this process's share of independent work, up to the first error."""
+        done: dict[int, TrainResult | PrunePEFTError] = {}
+        for i in mine:
+            done[i] = self._run(work[i], SoloGroup())
+            if isinstance(done[i], PrunePEFTError):
+                break
+        return done
+
+    def _run(self, work: Work, group: Group) -> TrainResult | PrunePEFTError:
+        """Run and store a job. An error is returned, for all processes to raise together."""
+        if self.stop_wanted():
+            raise StoppedError
         started = datetime.now(UTC)
-        trained = self.workbench.run(work, group, self.emit)
-        if group.rank == 0:
-            if work.kind == "final" and trained.result.status == "done":
-                self._save(work.job, trained)
-            self.store.commit(self.context, work, trained.result, started, datetime.now(UTC))
+        keeper = JobKeeper(
+            work.job.id,
+            self.checkpoints,
+            self.settings.checkpoint_seconds,
+            self.stop_wanted,
+            lambda text: self.emit(Event("message", f"{work.label}: {text}")),
+        )
+        try:
+            trained = self._train(work, group, keeper)
+            if group.rank == 0:
+                if work.kind == "final" and trained.result.status == "done":
+                    self._save(work.job, trained)
+                self.store.commit(self.context, work, trained.result, started, datetime.now(UTC))
+                keeper.discard()
+        except PrunePEFTError as error:
+            return error
         return trained.result
 
     def _save(self, job: TrainJob, trained: Trained) -> None:
         # safetensors' own writer raises no OSError on a full disk
-        data = save(dict(trained.state))
-        write_whole(self._weights_file(job), lambda file: _write_bytes(file, data), replace=True)
+        write_whole(self._weights_file(job), save(dict(trained.state)), replace=True)
+
+    def _train(self, work: Work, group: Group, keeper: JobKeeper) -> Trained:
+        """Train a job; if memory runs out, once more with micro-batches of half the size."""
+        split = group.gather(keeper.split)[0]
+        try:
+            return self._train_once(work, group, keeper, split)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # the error's traceback, which holds on to tensors, is gone here
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self._split_up(work, group, keeper, split)
+        return self._train(work, group, keeper)
+
+    def _train_once(self, work: Work, group: Group, keeper: JobKeeper, split: int) -> Trained:
+        job = work.job
+        tell = self.emit if group.rank == 0 else _ignore
+        tell(Event("start", work.label, work.kind, job.id))
+        with self.watchdog.watching() if self.watchdog else nullcontext():
+            try:
+                trained = train(
+                    job,
+                    self.workbench.backbone,
+                    self.workbench.task(job.training.max_length),
+                    group,
+                    self._on_step(work, tell),
+                    keeper if group.rank == 0 else None,
+                    split,
+                )
+            except StoppedError:
+                tell(Event("end", "stopped; its state is kept", work.kind, job.id))
+                raise
+        tell(Event("end", outcome(job, trained.result), work.kind, job.id))
+        return trained
+
+    def _split_up(self, work: Work, group: Group, keeper: JobKeeper, split: int) -> None:
+        """Prepare the second try of a job that ran out of memory.
+
+        Raises:
+            RunError: If it was the second try, or micro-batches of one example cannot be halved.
+            BrokenGroupError: If others train this job too: they wait for this process where it no longer is.
+        """
+        recipe = work.job.training
+        examples = -(-recipe.batch_size // (split * (recipe.micro_batches or 1)))
+        if split > 1 or examples < 2:
+            error = RunError(
+                f"{work.label} (job {work.job.id}) ran out of memory with {examples} examples at a time; finished jobs "
+                "are safe: resume on a device with more memory, or start a new search with a larger "
+                "training.micro_batches or a smaller training.max_length"
+            )
+            raise error if group.world == 1 else BrokenGroupError(error)
+        keeper.note_split()
+        keeper.tell(
+            f"out of memory with {examples} examples at a time; tried once more with half as many, in the same batches"
+        )
+        if group.world > 1:
+            raise BrokenGroupError
+
+    def _on_step(self, work: Work, tell: Emit) -> Callable[[int, int], None]:
+        due = time.monotonic()
+
+        def on_step(done: int, total: int) -> None:
+            nonlocal due
+            if self.watchdog:
+                self.watchdog.touch()
+            if time.monotonic() >= due:
+                due = time.monotonic() + PROGRESS_SECONDS
+                tell(Event("progress", work.label, work.kind, work.job.id, done, total))
+
+        return on_step
 
 
-def _write_bytes(file: Path, data: bytes) -> None:
-    file.write_bytes(data)
+def _succeeded(part: dict[int, TrainResult | PrunePEFTError]) -> dict[int, TrainResult]:
+    """Raise the first error among results."""
+    done = {}
+    for i, result in sorted(part.items()):
+        if isinstance(result, PrunePEFTError):
+            raise result
+        done[i] = result
+    return done
 
 
 def drive(method: Method, executor: GroupExecutor) -> None:
@@ -177,9 +305,9 @@ def drive(method: Method, executor: GroupExecutor) -> None:
             method.tell(piece.job, result)
         fresh = list(method.decisions[told:])
         told += len(fresh)
-        if executor.group.rank == 0 and fresh:
-            executor.store.commit_decisions(executor.context, fresh)
-            for line in _story(fresh):
+        if fresh:
+            executor.together(partial(executor.store.commit_decisions, executor.context, fresh))
+            for line in _story(fresh) if executor.group.rank == 0 else ():
                 executor.emit(Event("message", line))
 
 

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import os
-import queue
-import threading
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from prunepeft_ray.backbones import load_backbone, load_outline
+from prunepeft_ray.backbones import load_outline
 from prunepeft_ray.config import SearchSpec
-from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
+from prunepeft_ray.errors import InputError
 from prunepeft_ray.execution.events import Emit, Event
-from prunepeft_ray.execution.executor import Workbench
 from prunepeft_ray.execution.local_ray import check_room, ray_cluster
-from prunepeft_ray.execution.search import plan_search, run_search
+from prunepeft_ray.execution.search import plan_search
 from prunepeft_ray.results import ResultsStore, RunFolder
 from prunepeft_ray.tasks import TaskData, load_task
-from prunepeft_ray.training import DistributedGroup, SoloGroup, default_micro_batches
+from prunepeft_ray.training import default_micro_batches
 from prunepeft_ray.training.optimiser import autocast
-
-POLL_SECONDS = 0.2
-BOARD_TIMEOUT_SECONDS = 10
-GROUP_TIMEOUT_SECONDS = 24 * 3600
-"""How long a worker waits for others that are still at an independent job."""
 
 
 def start_search(
@@ -56,7 +46,7 @@ def start_search(
     RunFolder.check_free(output)
     with _workers(workers, address, emit) as count:
         folder = RunFolder.create(output, resolve(spec))
-        _fit(folder, data, emit, count)
+        _run(folder, data, emit, count)
     return folder
 
 
@@ -80,7 +70,7 @@ def resume_search(output: Path, emit: Emit, workers: int | None = None, address:
     data = load_task(folder.spec.task)
     _check_unchanged(folder, data)
     with _workers(workers, address, emit) as count:
-        _fit(folder, data, emit, count)
+        _run(folder, data, emit, count)
     return folder
 
 
@@ -119,117 +109,8 @@ def _workers(wanted: int | None, address: str | None, emit: Emit) -> Iterator[in
         yield count
 
 
-def _fit(folder: RunFolder, data: TaskData, emit: Emit, workers: int) -> None:
-    import ray
-    from ray.exceptions import RayError
-    from ray.train import RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.train.v2.api.exceptions import TrainingFailedError
+def _run(folder: RunFolder, data: TaskData, emit: Emit, workers: int) -> None:
+    # it imports Ray, which reads its settings then
+    from prunepeft_ray.execution.train_group import run_in_group
 
-    board = ray.remote(num_cpus=0)(Board).remote()
-    trainer = TorchTrainer(
-        _worker,
-        train_loop_config={
-            "folder": str(folder.path.resolve()),
-            # inside a list the reference travels instead of the data
-            "data": [ray.put(data)],
-            "board": board,
-        },
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=_device().type == "cuda"),
-        run_config=RunConfig(name=f"train-{uuid.uuid4().hex[:8]}", storage_path=str(folder.checkpoints.resolve())),
-        torch_config=TorchConfig(timeout_s=GROUP_TIMEOUT_SECONDS),
-    )
-    stop = threading.Event()
-    reader = threading.Thread(target=_read_board, args=(board, emit, stop), daemon=True)
-    reader.start()
-    try:
-        trainer.fit()
-    except SystemExit as stopped:
-        # what Ray's own handler of SIGINT ends with
-        raise KeyboardInterrupt from stopped
-    except (TrainingFailedError, RayError) as error:
-        raise _explain(error, folder) from error
-    finally:
-        stop.set()
-        reader.join(timeout=10)
-
-
-def _explain(error: Exception, folder: RunFolder) -> PrunePEFTError:
-    """Find the error of ours behind a Ray error, or say what failed and how to go on."""
-    causes = list(getattr(error, "worker_failures", {}).values()) or [error]
-    for cause in causes:
-        if isinstance(known := getattr(cause, "cause", cause), PrunePEFTError):
-            return known
-    lines = [line for line in str(causes[0]).splitlines() if line.strip()]
-    return RunError(
-        f"a worker failed: {lines[-1].strip() if lines else type(error).__name__}; finished jobs are safe: "
-        f"'prunepeft resume {folder.path}' goes on"
-    )
-
-
-class Board:
-    """Where workers leave their news for the driver; a Ray actor."""
-
-    def __init__(self) -> None:
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-
-    def post(self, event: Event) -> None:
-        """Leave an event."""
-        self._events.put(event)
-
-    def settle(self) -> None:
-        """Return when everything that the caller posted before has arrived."""
-
-    def take(self) -> list[Event]:
-        """Take all events that were left since."""
-        return [self._events.get() for _ in range(self._events.qsize())]
-
-
-def _read_board(board: Any, emit: Emit, stop: threading.Event) -> None:
-    import ray
-    from ray.exceptions import GetTimeoutError, RayError
-
-    asked: Any = None
-    while True:
-        last_time = stop.wait(POLL_SECONDS)
-        is_late = asked is not None
-        if asked is None:
-            asked = board.take.remote()
-        try:
-            events = ray.get(asked, timeout=BOARD_TIMEOUT_SECONDS)
-        except GetTimeoutError:
-            # a busy machine; the events that were asked for still come
-            if last_time:
-                return
-            continue
-        except RayError:
-            return
-        asked = None
-        for event in events:
-            emit(event)
-        if last_time and not is_late:
-            return
-
-
-def _worker(config: dict[str, Any]) -> None:
-    """Run the whole search on one worker of the group; all workers do the same."""
-    import ray
-    from ray import train
-    from ray.exceptions import RayError
-    from ray.train.torch import get_device
-
-    world = train.get_context().get_world_size()
-    device = get_device()
-    if device.type == "cpu":
-        # one thread per worker: sums come out the same whatever the number of workers and cores
-        torch.set_num_threads(1)
-    board = config["board"]
-    folder = RunFolder.open(Path(config["folder"]))
-    bench = Workbench(load_backbone(folder.spec.model, str(device)), ray.get(config["data"][0]))
-    group = DistributedGroup() if world > 1 else SoloGroup()
-    try:
-        run_search(folder.spec, folder, bench, group, lambda event: board.post.remote(event))
-    finally:
-        # the last news would be lost with this process
-        with suppress(RayError):
-            ray.get(board.settle.remote(), timeout=BOARD_TIMEOUT_SECONDS)
+    run_in_group(folder, data, emit, workers, _device().type == "cuda")

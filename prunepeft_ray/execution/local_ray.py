@@ -107,17 +107,21 @@ def _knock(address: str) -> None:
         socket.create_connection((match[1], int(match[2])), timeout=CONNECT_SECONDS).close()
 
 
+def room_for_workers(use_gpu: bool) -> int:
+    """Number of workers that the cluster as it is now can hold."""
+    import ray
+
+    return int(ray.cluster_resources().get("GPU" if use_gpu else "CPU", 0))
+
+
 def check_room(workers: int, use_gpu: bool) -> None:
     """Make sure that the cluster can hold the workers, since Ray would wait for ever.
 
     Raises:
         RunError: If it cannot; the message says what is missing.
     """
-    import ray
-
-    kind = "GPU" if use_gpu else "CPU"
-    there = ray.cluster_resources().get(kind, 0)
-    if there < workers:
+    room, kind = room_for_workers(use_gpu), "GPU" if use_gpu else "CPU"
+    if room < workers:
         raise RunError(
-            f"{workers} workers need {workers} {kind}s, but the cluster has {there:g}: give a smaller --workers"
+            f"{workers} workers need {workers} {kind}s, but the cluster has {room}: give a smaller --workers"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from safetensors import SafetensorError
@@ -10,8 +11,10 @@ from prunepeft_ray.architecture import Space, block_sizes, check_budget, parse_b
 from prunepeft_ray.backbones import Backbone
 from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.errors import RunError
+from prunepeft_ray.execution.checkpoints import discard_all
 from prunepeft_ray.execution.events import Emit
 from prunepeft_ray.execution.executor import GroupExecutor, Workbench, drive
+from prunepeft_ray.execution.watchdog import Watchdog
 from prunepeft_ray.jobs import TrainJob
 from prunepeft_ray.modules import MODULE_TYPES, AdapterConfig, build_space, save_adapter
 from prunepeft_ray.pruning import PrunePEFT, Strategy
@@ -69,7 +72,15 @@ def plan_search(spec: SearchSpec, backbone: Backbone, data: TaskData) -> Plan:
     return Plan(space, budget, template, block_sizes(space.layers, spec.pruning.blocks))
 
 
-def run_search(spec: SearchSpec, folder: RunFolder, bench: Workbench, group: Group, emit: Emit) -> None:
+def run_search(
+    spec: SearchSpec,
+    folder: RunFolder,
+    bench: Workbench,
+    group: Group,
+    emit: Emit,
+    stop_wanted: Callable[[], bool] = lambda: False,
+    watchdog: Watchdog | None = None,
+) -> None:
     """Run a search to its end in this process, or in all processes of a group alike.
 
     Finished jobs are taken from the run's results store. The first process writes the answer.
@@ -80,10 +91,13 @@ def run_search(spec: SearchSpec, folder: RunFolder, bench: Workbench, group: Gro
         bench: Backbone and task.
         group: The processes.
         emit: Told the news.
+        stop_wanted: Whether somebody wants the search to stop.
+        watchdog: Touched at every step.
 
     Raises:
         InputError: If the settings do not fit the model.
         RunError: If a job failed, or results cannot be written.
+        StoppedError: If somebody wants the search to stop.
     """
     plan = plan_search(spec, bench.backbone, bench.data)
     method = plan.method(spec)
@@ -99,10 +113,14 @@ def run_search(spec: SearchSpec, folder: RunFolder, bench: Workbench, group: Gro
         versions=versions(),
         hardware=hardware(),
     )
-    executor = GroupExecutor(bench, group, ResultsStore(folder.results), context, folder.checkpoints, emit)
+    store = ResultsStore(folder.results)
+    executor = GroupExecutor(
+        bench, group, store, context, folder.checkpoints, emit, spec.execution, stop_wanted, watchdog
+    )
     drive(method, executor)
     if group.rank == 0:
         _leave_answer(plan, method, folder, bench, executor)
+        discard_all(folder.checkpoints)
 
 
 def _leave_answer(plan: Plan, method: PrunePEFT, folder: RunFolder, bench: Workbench, executor: GroupExecutor) -> None:

@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -31,12 +31,12 @@ def writing(file: Path) -> Iterator[None]:
         ) from error
 
 
-def write_whole(file: Path, write: Callable[[Path], None], *, replace: bool) -> bool:
+def write_whole(file: Path, data: bytes, *, replace: bool) -> bool:
     """Write a file under another name, then give it its name in one step.
 
     Args:
         file: The file; its folder is made if it is not there.
-        write: Writes to the path that it is given.
+        data: What to write.
         replace: Whether a file of that name is replaced; if not, the first writer wins.
 
     Returns:
@@ -49,8 +49,9 @@ def write_whole(file: Path, write: Callable[[Path], None], *, replace: bool) -> 
     with writing(file):
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            write(unfinished)
-            with unfinished.open("rb") as stream:
+            with unfinished.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
                 os.fsync(stream.fileno())
             if replace:
                 unfinished.replace(file)

@@ -44,7 +44,7 @@ class RunFolder:
             if not os.access(path, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         # another search may have begun there just now
-        if not write_whole(path / SPEC_FILE, lambda file: _write_text(file, dump_yaml(spec)), replace=False):
+        if not write_whole(path / SPEC_FILE, dump_yaml(spec).encode(), replace=False):
             raise _taken(path)
         return cls(path)
 
@@ -114,7 +114,7 @@ class RunFolder:
         Raises:
             RunError: If it cannot be written.
         """
-        write_whole(self.path / name, lambda file: _write_text(file, json.dumps(data, indent=2) + "\n"), replace=True)
+        write_whole(self.path / name, (json.dumps(data, indent=2) + "\n").encode(), replace=True)
 
     def read_json(self, name: str) -> Any:
         """Read a JSON file of the folder; None if it is not there.
@@ -151,7 +151,3 @@ def _keeping(path: Path) -> Iterator[None]:
 def _is_unfinished(file: Path) -> bool:
     """Whether a file is what a killed writer left."""
     return file.name.startswith(f".{SPEC_FILE}.") and file.suffix == ".tmp"
-
-
-def _write_text(file: Path, text: str) -> None:
-    file.write_text(text, encoding="utf-8")

@@ -170,11 +170,9 @@ class ResultsStore:
 
     def _write(self, table: str, name: str, rows: list[Row], *, replace: bool = False) -> bool:
         data = pa.Table.from_pylist(rows, schema=arrow_schema(table))
-        return write_whole(
-            self._file(table, name),
-            lambda path: pq.write_table(data, path, write_page_checksum=True),
-            replace=replace,
-        )
+        stream = pa.BufferOutputStream()
+        pq.write_table(data, stream, write_page_checksum=True)
+        return write_whole(self._file(table, name), stream.getvalue().to_pybytes(), replace=replace)
 
     def _rows(self, table: str, name: str) -> list[Row]:
         rows: list[Row] = _read(self._file(table, name)).to_pylist()

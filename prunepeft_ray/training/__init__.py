@@ -1,21 +1,29 @@
 """Training one job: data, optimiser, loop, metrics, cost; and using what came of it."""
 
+from prunepeft_ray.training.checkpoint import DamagedCheckpointError, Keeper, State, pack, unpack
 from prunepeft_ray.training.encoding import EncodedSplit, EncodedTask, encode_task
 from prunepeft_ray.training.group import DistributedGroup, Group, SoloGroup
 from prunepeft_ray.training.loop import Trained, default_micro_batches, train
+from prunepeft_ray.training.memory import is_out_of_memory
 from prunepeft_ray.training.prediction import Prediction, Predictor, load_adapter
 
 __all__ = [
+    "DamagedCheckpointError",
     "DistributedGroup",
     "EncodedSplit",
     "EncodedTask",
     "Group",
+    "Keeper",
     "Prediction",
     "Predictor",
     "SoloGroup",
+    "State",
     "Trained",
     "default_micro_batches",
     "encode_task",
+    "is_out_of_memory",
     "load_adapter",
+    "pack",
     "train",
+    "unpack",
 ]

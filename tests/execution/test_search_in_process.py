@@ -243,7 +243,8 @@ def test_a_full_disk_ends_in_one_line_and_a_resume_goes_on(copy, spec, undisturb
             search_here(spec, copy, again=True)
     assert "\n" not in str(caught.value)
     assert not (copy / "architecture.json").exists()
-    assert not [file for file in (copy / "checkpoints").iterdir() if file.name != f"{final}.safetensors"]
+    assert {file.name for file in (copy / "checkpoints").iterdir()} <= {f"{final}.safetensors", f"{final}.ckpt"}
     search_here(spec, copy, again=True)
     assert set(trained) == {final}
+    assert {file.name for file in (copy / "checkpoints").iterdir()} == {f"{final}.safetensors"}
     assert_same_answer(answer(copy), answer(undisturbed[0]))

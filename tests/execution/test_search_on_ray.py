@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from pathlib import Path
@@ -18,6 +17,7 @@ import prunepeft_ray
 from prunepeft_ray.config import dump_yaml, load_spec
 from prunepeft_ray.errors import InputError, RunError
 from prunepeft_ray.execution import Event, launch, local_ray, resume_search, start_search
+from prunepeft_ray.execution.board import Reader
 from prunepeft_ray.results import RunFolder
 
 ROOT = str(Path(prunepeft_ray.__file__).parents[1])
@@ -64,7 +64,7 @@ def test_more_workers_than_the_cluster_holds_are_refused_at_once(cluster, tmp_pa
 
 
 class BusyBoard:
-    """A board whose first answers take too long, and whose last news come after the end."""
+    """A board whose first answer takes too long."""
 
     def __init__(self):
         self.take = self
@@ -76,16 +76,16 @@ class BusyBoard:
 
 
 def test_news_from_a_busy_machine_come_late_but_all(monkeypatch):
-    board, events, stop, slow = BusyBoard(), [], threading.Event(), iter([True, True, False, False])
+    board, events, slow = BusyBoard(), [], iter([True, True, False, False])
 
     def get(asked, timeout):
-        if next(slow, False):
+        if next(slow):
             raise ray.exceptions.GetTimeoutError
-        stop.set()
         return [Event("message", f"answer {asked}")]
 
     monkeypatch.setattr(ray, "get", get)
-    launch._read_board(board, events.append, stop)
+    reader = Reader(board, events.append)
+    assert [reader.read(0.0) for _ in range(4)] == [False, False, True, True]
     assert [event.text for event in events] == ["answer 1", "answer 2"]
 
 

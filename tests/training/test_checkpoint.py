@@ -11,7 +11,7 @@ from prunepeft_ray.training import SoloGroup, train
 from prunepeft_ray.training.checkpoint import DamagedCheckpointError, pack, unpack
 
 
-class InterruptedHere(Exception):
+class InterruptedHereError(Exception):
     pass
 
 
@@ -32,7 +32,7 @@ class MemoryKeeper:
         self.states.append(pack(state))
         self.saved += 1
         if self.saved == self.interrupt_after:
-            raise InterruptedHere
+            raise InterruptedHereError
 
 
 def train_with(keeper, job, backbone, task):
@@ -64,7 +64,7 @@ def test_a_job_interrupted_after_every_checkpoint_ends_with_the_same_bits(backbo
         try:
             trained = train_with(keeper, job, backbone, task)
             break
-        except InterruptedHere:
+        except InterruptedHereError:
             keeper.saved = 0
             restarts += 1
             assert not backbone.adapted
@@ -101,7 +101,7 @@ def test_time_is_counted_over_all_attempts(backbone, task, monkeypatch):
     monkeypatch.setattr("prunepeft_ray.training.loop.time.monotonic", lambda: float(next(now)))
     job = make_job(backbone, task, epochs=1, train_size=32, test=True)
     keeper = MemoryKeeper(interrupt_after=2)
-    with pytest.raises(InterruptedHere):
+    with pytest.raises(InterruptedHereError):
         train_with(keeper, job, backbone, task)
     first = unpack(keeper.states[-1])["progress"]
     assert first["seconds"] == first["epoch_seconds"] == first["device_seconds"] > 0

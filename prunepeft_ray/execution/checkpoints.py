@@ -1,0 +1,115 @@
+"""Keeping the state of running jobs in the run's folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prunepeft_ray.errors import RunError
+from prunepeft_ray.results import write_whole
+from prunepeft_ray.training import DamagedCheckpointError, State, pack, unpack
+
+CHECKPOINT = ".ckpt"
+SPLIT = ".split"
+
+
+class StoppedError(Exception):
+    """A job was stopped because somebody asked for it; its state is kept."""
+
+
+@dataclass
+class JobKeeper:
+    """Keeps the state of one job in a file while it trains; a :class:`~prunepeft_ray.training.Keeper`.
+
+    A disk that is full does not end the job: it goes on, and its state is kept again as soon as there is room.
+
+    Args:
+        job_id: The job.
+        folder: Where its file is.
+        seconds: Time between two states.
+        stop_wanted: Whether somebody wants the job to stop.
+        tell: Told what the user should know.
+    """
+
+    job_id: str
+    folder: Path
+    seconds: float
+    stop_wanted: Callable[[], bool]
+    tell: Callable[[str], None]
+    _due: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._due = time.monotonic() + self.seconds
+
+    @property
+    def file(self) -> Path:
+        """The file with the job's state."""
+        return self.folder / f"{self.job_id}{CHECKPOINT}"
+
+    def load(self) -> State | None:
+        """Return the state that was kept last; None if there is none, or it is damaged."""
+        try:
+            state = unpack(self.file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (DamagedCheckpointError, OSError) as error:
+            self.tell(f"{self.file} is damaged ({error}); the job starts from its beginning")
+            return None
+        self.tell(f"goes on after {state['progress']['examples']:,} examples")
+        return state
+
+    def wanted(self) -> bool:
+        """Whether it is time to keep the state, or to stop."""
+        return time.monotonic() >= self._due or self.stop_wanted()
+
+    def save(self, state: State) -> None:
+        """Keep a state in place of the last one.
+
+        Raises:
+            StoppedError: If somebody wants the job to stop.
+        """
+        try:
+            write_whole(self.file, pack(state), replace=True)
+        except RunError as error:
+            self.tell(f"{self.file} cannot be written ({_cause(error)}); the job goes on without")
+        self._due = time.monotonic() + self.seconds
+        if self.stop_wanted():
+            raise StoppedError
+
+    @property
+    def split(self) -> int:
+        """Parts that the job's micro-batches are cut into: 2 once it has run out of memory, else 1."""
+        return 2 if self._split_file.is_file() else 1
+
+    def note_split(self) -> None:
+        """Make the next try of the job cut its micro-batches in two.
+
+        Raises:
+            RunError: If that cannot be written down.
+        """
+        write_whole(self._split_file, b"2\n", replace=True)
+
+    @property
+    def _split_file(self) -> Path:
+        return self.folder / f"{self.job_id}{SPLIT}"
+
+    def discard(self) -> None:
+        """Remove what was kept: the job is finished."""
+        for file in (self.file, self._split_file):
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+
+
+def discard_all(folder: Path) -> None:
+    """Remove what workers that outlived their driver may have kept of finished jobs."""
+    for suffix in (CHECKPOINT, SPLIT):
+        for file in folder.glob(f"*{suffix}"):
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+
+
+def _cause(error: RunError) -> str:
+    return str(getattr(error.__cause__, "strerror", None) or error.__cause__ or error)

@@ -1,0 +1,286 @@
+"""One Ray Train worker group that runs a whole search; import it only when Ray is configured."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import train
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError
+from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
+from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from prunepeft_ray.backbones import load_backbone
+from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
+from prunepeft_ray.execution.board import TIMEOUT_SECONDS, Board, Line, Reader
+from prunepeft_ray.execution.checkpoints import JobKeeper
+from prunepeft_ray.execution.events import Emit, Event
+from prunepeft_ray.execution.executor import BrokenGroupError, Workbench
+from prunepeft_ray.execution.local_ray import room_for_workers
+from prunepeft_ray.execution.search import run_search
+from prunepeft_ray.execution.signals import StopRequest, catching_signals
+from prunepeft_ray.execution.watchdog import Watchdog
+from prunepeft_ray.results import RunFolder
+from prunepeft_ray.tasks import TaskData
+from prunepeft_ray.training import DistributedGroup, Group, SoloGroup
+
+POLL_SECONDS = 0.2
+STOP_SECONDS = 20
+"""How long running jobs may take to keep their state when asked to stop."""
+GROUP_TIMEOUT_SECONDS = 24 * 3600
+"""How long a worker waits for others that are still at an independent job."""
+
+
+class GroupCannotStartError(Exception):
+    """The cluster did not start the workers."""
+
+
+def run_in_group(folder: RunFolder, data: TaskData, emit: Emit, workers: int, use_gpu: bool) -> None:
+    """Run a search in a group of workers that is started again when one is lost, with fewer if a node is gone.
+
+    Args:
+        folder: The run's folder, which all workers can see.
+        data: The task.
+        emit: Told the news.
+        workers: Workers, one CPU or GPU each.
+        use_gpu: Whether workers have GPUs.
+
+    Raises:
+        PrunePEFTError: What ended the search.
+        KeyboardInterrupt: On SIGINT, once running jobs have kept their state.
+        Terminated: On SIGTERM, likewise.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    board = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
+    # inside a list the reference travels instead of the data
+    config = {"folder": str(folder.path.resolve()), "data": [ray.put(data)], "board": board}
+    # Ray hands its settings to the workers' controller when a group starts
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(folder.spec.execution.hang_seconds)
+    with catching_signals() as request:
+        while True:
+            try:
+                return _run_once(folder, config, emit, workers, use_gpu, request)
+            except GroupCannotStartError as error:
+                workers = _workers_left(folder, workers, use_gpu, emit, str(error))
+
+
+def _run_once(
+    folder: RunFolder, config: dict[str, Any], emit: Emit, workers: int, use_gpu: bool, request: StopRequest
+) -> None:
+    board, settings = config["board"], folder.spec.execution
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config=config,
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
+        run_config=RunConfig(
+            name=f"train-{uuid.uuid4().hex[:8]}",
+            storage_path=str(folder.checkpoints.resolve()),
+            failure_config=FailureConfig(max_failures=settings.max_failures, controller_failure_limit=0),
+            callbacks=[TellLosses(board, settings.max_failures)],
+        ),
+        torch_config=TorchConfig(timeout_s=GROUP_TIMEOUT_SECONDS),
+    )
+    fitting = _Fitting(trainer)
+    _follow(fitting, board, emit, request)
+    if isinstance(fitting.error, TrainingFailedError | RayError):
+        raise _explain(fitting.error, board, folder) from fitting.error
+    if fitting.error is not None:
+        raise fitting.error
+    if isinstance(fitting.verdict, PrunePEFTError):
+        raise fitting.verdict
+
+
+class _Fitting(threading.Thread):
+    """A trainer at work in a thread of its own, so that the main thread can follow it and be interrupted."""
+
+    def __init__(self, trainer: Any) -> None:
+        super().__init__(daemon=True, name="trainer")
+        self._trainer = trainer
+        self.error: BaseException | None = None
+        self.verdict: Any = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.verdict = self._trainer.fit().return_value
+        except BaseException as error:  # noqa: BLE001  the main thread raises it
+            self.error = error
+
+
+def _follow(fitting: threading.Thread, board: Any, emit: Emit, request: StopRequest) -> None:
+    """Pass the workers' news on until the end; on a signal, let running jobs keep their state first."""
+    reader, asked = Reader(board, emit), 0.0
+    while fitting.is_alive():
+        fitting.join(POLL_SECONDS)
+        reader.read(TIMEOUT_SECONDS)
+        if request.signal is None:
+            continue
+        if not asked:
+            asked, reader.stopping = time.monotonic(), True
+            emit(Event("message", "stopping: running jobs keep their state; once more to stop at once"))
+            board.stop.remote()
+        if not reader.running or time.monotonic() - asked > STOP_SECONDS:
+            request.end()
+    # what was asked for before the end may lack the last news
+    if reader.read(TIMEOUT_SECONDS):
+        reader.read(TIMEOUT_SECONDS)
+
+
+class TellLosses(UserCallback):  # type: ignore[misc]
+    """Tells which workers were lost, and that the group starts again; runs in Ray's controller.
+
+    Args:
+        board: The board's actor handle.
+        most: How often the group is started again.
+    """
+
+    def __init__(self, board: Any, most: int) -> None:
+        self._board = board
+        self._most = most
+        self._losses = 0
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:  # noqa: ARG002
+        """Tell what happened to the workers."""
+        self._losses += 1
+        self._board.lose.remote(any(is_memory_loss(error) for error in worker_exceptions.values()))
+        what = "; ".join(describe_loss(rank, error) for rank, error in sorted(worker_exceptions.items()))
+        then = f"starting again ({self._losses} of at most {self._most} times)" if self._losses <= self._most else ""
+        self._board.post.remote(Event("lost", "; ".join(part for part in (what, then) if part)))
+
+
+def is_memory_loss(error: Exception) -> bool:
+    """Whether a worker was ended because its node had no memory left."""
+    return isinstance(error, OutOfMemoryError) or "low on memory" in str(error)
+
+
+def describe_loss(rank: int, error: Exception) -> str:
+    """Say in a few words what happened to a worker."""
+    if is_memory_loss(error):
+        return f"worker {rank} was ended because its node is low on memory"
+    if isinstance(error, RayActorError):
+        return f"worker {rank} died"
+    if isinstance(error, BrokenGroupError):
+        return f"worker {rank} left a job that all train together"
+    return f"worker {rank} failed: {type(error).__name__}: {_last_line(error)}"
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:200] if lines else ""
+
+
+def _explain(error: Exception, board: Any, folder: RunFolder) -> Exception:
+    """Find the error of ours behind a Ray error, or say what failed and how to go on."""
+    if isinstance(error, ControllerError):
+        cause = error.controller_failure
+        if isinstance(cause, WorkerGroupStartupFailedError | WorkerGroupStartupTimeoutError):
+            return GroupCannotStartError(_last_line(cause))
+    try:
+        verdict = ray.get(board.verdict.remote(), timeout=TIMEOUT_SECONDS)
+    except RayError:
+        verdict = None
+    if isinstance(verdict, PrunePEFTError):
+        return verdict
+    causes = dict(getattr(error, "worker_failures", {}))
+    what = "; ".join(describe_loss(rank, cause) for rank, cause in sorted(causes.items())) or (
+        f"the group of workers failed: {type(error).__name__}: {_last_line(error)}"
+    )
+    return RunError(f"{what}; finished jobs and checkpoints are safe: 'prunepeft resume {folder.path}' goes on")
+
+
+def _workers_left(folder: RunFolder, workers: int, use_gpu: bool, emit: Emit, why: str) -> int:
+    """Work out how many workers what is left of the cluster can hold.
+
+    Raises:
+        RunError: If it cannot hold any.
+    """
+    room = room_for_workers(use_gpu)
+    kind = "GPU" if use_gpu else "CPU"
+    if room < 1:
+        raise RunError(
+            f"no worker can start: the cluster has no {kind} left ({why}); finished jobs and checkpoints are safe: "
+            f"'prunepeft resume {folder.path}' goes on"
+        )
+    if room >= workers:
+        emit(Event("message", f"still waiting for {workers} free {kind}s of the cluster"))
+        return workers
+    emit(Event("message", f"the cluster has only {room} {kind}{'s' if room > 1 else ''} left: going on with {room}"))
+    return room
+
+
+def _worker(config: dict[str, Any]) -> PrunePEFTError | None:
+    """Run the whole search on one worker of the group; all workers do the same.
+
+    Returns:
+        The error that ended the search in all of them.
+    """
+    line, board = Line(config["board"]), config["board"]
+    # an error or a wish that a lost worker has left
+    if (verdict := ray.get(board.verdict.remote())) is not None:
+        return verdict if isinstance(verdict, PrunePEFTError) else None
+    rank, world = train.get_context().get_world_rank(), train.get_context().get_world_size()
+    group = DistributedGroup() if world > 1 else SoloGroup()
+    try:
+        return _work(config, line, group, rank)
+    except BrokenGroupError as broken:
+        if broken.error is not None:
+            ray.get(board.fail.remote(broken.error))
+        raise
+    finally:
+        line.settle()
+
+
+def _work(config: dict[str, Any], line: Line, group: Group, rank: int) -> PrunePEFTError | None:
+    device = get_device()
+    if device.type == "cpu":
+        # one thread per worker: sums come out the same whatever the number of workers and cores
+        torch.set_num_threads(1)
+    ready = _prepare(config, str(device))
+    # a worker that cannot begin takes the others with it
+    if errors := [found for found in group.gather(ready if isinstance(ready, PrunePEFTError) else None) if found]:
+        return errors[0]
+    assert not isinstance(ready, PrunePEFTError)
+    folder, bench = ready
+    for job_id in ray.get(config["board"].short_of_memory.remote()):
+        JobKeeper(job_id, folder.checkpoints, 1.0, line.stop_wanted, _ignore).note_split()
+    watchdog = Watchdog(folder.spec.execution.hang_seconds, lambda: _end_hung_worker(line, rank, folder))
+    try:
+        run_search(folder.spec, folder, bench, group, line.emit, line.stop_wanted, watchdog)
+    except PrunePEFTError as error:
+        return error
+    return None
+
+
+def _prepare(config: dict[str, Any], device: str) -> tuple[RunFolder, Workbench] | PrunePEFTError:
+    try:
+        folder = RunFolder.open(Path(config["folder"]))
+    except InputError:
+        return InputError(
+            f"{config['folder']} cannot be seen by the worker on {socket.gethostname()}: give --output a folder that "
+            "all nodes of the cluster share, or a bucket such as s3://bucket/run"
+        )
+    try:
+        return folder, Workbench(load_backbone(folder.spec.model, device), ray.get(config["data"][0]))
+    except PrunePEFTError as error:
+        return error
+
+
+def _end_hung_worker(line: Line, rank: int, folder: RunFolder) -> None:
+    seconds = folder.spec.execution.hang_seconds
+    line.emit(Event("lost", f"worker {rank} has made no step for {seconds:g} s and is ended"))
+    line.settle()
+    os._exit(1)
+
+
+def _ignore(_text: str) -> None:
+    pass
