@@ -23,6 +23,16 @@ class Board:
         self._running: set[str] = set()
         self._short_of_memory: set[str] = set()
         self._verdict: Verdict = None
+        self._workers: list[Any] = []
+
+    def join(self, worker: Any) -> Verdict:
+        """Take in a worker's own actor handle; returns the verdict, if there is one already."""
+        self._workers.append(worker)
+        return self._verdict
+
+    def workers(self) -> list[Any]:
+        """Return the actor handles of all workers that have joined since one was lost."""
+        return self._workers
 
     def post(self, event: Event) -> bool:
         """Leave an event; returns whether somebody wants the search to stop."""
@@ -57,6 +67,7 @@ class Board:
         if out_of_memory:
             self._short_of_memory |= self._running
         self._running.clear()
+        self._workers.clear()
 
     def short_of_memory(self) -> set[str]:
         """Return the jobs that ran when a worker was ended for want of memory."""

@@ -16,14 +16,19 @@ from ray import train
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
-from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
+from ray.train.v2._internal.exceptions import (
+    WorkerGroupStartupFailedError,
+    WorkerGroupStartupTimeoutError,
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+)
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from prunepeft_ray.backbones import load_backbone
 from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
 from prunepeft_ray.execution.board import TIMEOUT_SECONDS, Board, Line, Reader
-from prunepeft_ray.execution.checkpoints import JobKeeper
+from prunepeft_ray.execution.checkpoints import JobKeeper, StoppedError
 from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.executor import BrokenGroupError, Workbench
 from prunepeft_ray.execution.local_ray import room_for_workers
@@ -130,6 +135,9 @@ def _follow(fitting: threading.Thread, board: Any, emit: Emit, request: StopRequ
             emit(Event("message", "stopping: running jobs keep their state; once more to stop at once"))
             board.stop.remote()
         if not reader.running or time.monotonic() - asked > STOP_SECONDS:
+            # those that wait for others would wait for ever
+            for worker in ray.get(board.workers.remote()):
+                ray.kill(worker)
             request.end()
     # what was asked for before the end may lack the last news
     if reader.read(TIMEOUT_SECONDS):
@@ -160,14 +168,17 @@ class TellLosses(UserCallback):  # type: ignore[misc]
 
 def is_memory_loss(error: Exception) -> bool:
     """Whether a worker was ended because its node had no memory left."""
-    return isinstance(error, OutOfMemoryError) or "low on memory" in str(error)
+    cause = getattr(error, "health_check_failure", error)
+    return isinstance(cause, OutOfMemoryError) or "low on memory" in str(cause)
 
 
 def describe_loss(rank: int, error: Exception) -> str:
     """Say in a few words what happened to a worker."""
     if is_memory_loss(error):
         return f"worker {rank} was ended because its node is low on memory"
-    if isinstance(error, RayActorError):
+    if isinstance(error, WorkerHealthCheckTimeoutError):
+        return f"worker {rank} no longer answers"
+    if isinstance(error, RayActorError | WorkerHealthCheckFailedError):
         return f"worker {rank} died"
     if isinstance(error, BrokenGroupError):
         return f"worker {rank} left a job that all train together"
@@ -226,12 +237,15 @@ def _worker(config: dict[str, Any]) -> PrunePEFTError | None:
     """
     line, board = Line(config["board"]), config["board"]
     # an error or a wish that a lost worker has left
-    if (verdict := ray.get(board.verdict.remote())) is not None:
+    if (verdict := ray.get(board.join.remote(ray.get_runtime_context().current_actor))) is not None:
         return verdict if isinstance(verdict, PrunePEFTError) else None
     rank, world = train.get_context().get_world_rank(), train.get_context().get_world_size()
     group = DistributedGroup() if world > 1 else SoloGroup()
     try:
         return _work(config, line, group, rank)
+    except StoppedError:
+        # an error would end the others before they have kept their state
+        return None
     except BrokenGroupError as broken:
         if broken.error is not None:
             ray.get(board.fail.remote(broken.error))
