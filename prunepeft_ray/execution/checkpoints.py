@@ -92,23 +92,30 @@ class JobKeeper:
         """
         write_whole(self._split_file, b"2\n", replace=True)
 
+    def forget_split(self) -> None:
+        """Let the next try of the job begin with whole micro-batches: it may run on a device with more memory."""
+        _remove(self._split_file)
+
     @property
     def _split_file(self) -> Path:
         return self.folder / f"{self.job_id}{SPLIT}"
 
     def discard(self) -> None:
         """Remove what was kept: the job is finished."""
-        for file in (self.file, self._split_file):
-            with suppress(OSError):
-                file.unlink(missing_ok=True)
+        _remove(self.file)
+        _remove(self._split_file)
 
 
 def discard_all(folder: Path) -> None:
     """Remove what workers that outlived their driver may have kept of finished jobs."""
     for suffix in (CHECKPOINT, SPLIT):
         for file in folder.glob(f"*{suffix}"):
-            with suppress(OSError):
-                file.unlink(missing_ok=True)
+            _remove(file)
+
+
+def _remove(file: Path) -> None:
+    with suppress(OSError):
+        file.unlink(missing_ok=True)
 
 
 def _cause(error: RunError) -> str:

@@ -199,6 +199,7 @@ class GroupExecutor:
                     self._save(work.job, trained)
                 self.store.commit(self.context, work, trained.result, started, datetime.now(UTC))
                 keeper.discard()
+                self.emit(Event("end", outcome(work.job, trained.result), work.kind, work.job.id))
         except PrunePEFTError as error:
             return error
         return trained.result
@@ -240,7 +241,6 @@ class GroupExecutor:
             except StoppedError:
                 tell(Event("end", "stopped; its state is kept", work.kind, job.id))
                 raise
-        tell(Event("end", outcome(job, trained.result), work.kind, job.id))
         return trained
 
     def _split_up(self, work: Work, group: Group, keeper: JobKeeper, split: int) -> None:
@@ -252,17 +252,17 @@ class GroupExecutor:
         """
         recipe = work.job.training
         examples = -(-recipe.batch_size // (split * (recipe.micro_batches or 1)))
+        at_a_time = f"{examples} example{'s' if examples > 1 else ''} at a time"
         if split > 1 or examples < 2:
+            keeper.forget_split()
             error = RunError(
-                f"{work.label} (job {work.job.id}) ran out of memory with {examples} examples at a time; finished jobs "
+                f"{work.label} (job {work.job.id}) ran out of memory with {at_a_time}; finished jobs "
                 "are safe: resume on a device with more memory, or start a new search with a larger "
                 "training.micro_batches or a smaller training.max_length"
             )
             raise error if group.world == 1 else BrokenGroupError(error)
         keeper.note_split()
-        keeper.tell(
-            f"out of memory with {examples} examples at a time; tried once more with half as many, in the same batches"
-        )
+        keeper.tell(f"out of memory with {at_a_time}; tried once more with half as many, in the same batches")
         if group.world > 1:
             raise BrokenGroupError
 

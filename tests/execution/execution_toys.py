@@ -56,12 +56,16 @@ def make_spec(model: str, task: Path, *settings: str, budget: str = str(BUDGET),
 
 
 def search_here(
-    spec: SearchSpec, path: Path, emit: Callable[[Event], None] = lambda event: None, again: bool = False
+    spec: SearchSpec,
+    path: Path,
+    emit: Callable[[Event], None] = lambda event: None,
+    again: bool = False,
+    stop_wanted: Callable[[], bool] = lambda: False,
 ) -> RunFolder:
     """Run a search in this process."""
     folder = RunFolder.open(path) if again else RunFolder.create(path, spec)
     bench = Workbench(load_backbone(spec.model), load_task(spec.task))
-    run_search(folder.spec, folder, bench, SoloGroup(), emit)
+    run_search(folder.spec, folder, bench, SoloGroup(), emit, stop_wanted)
     return folder
 
 

@@ -1,0 +1,151 @@
+"""Searches as processes of their own, to be killed, stopped and resumed like a user's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from execution_toys import job_ids, make_spec
+
+import prunepeft_ray
+from prunepeft_ray.config import SearchSpec, dump_yaml
+
+ROOT = str(Path(prunepeft_ray.__file__).parents[1])
+LONGER = (
+    "warmup.epochs=12",
+    "pruning.round_epochs=12",
+    "training.epochs=30",
+    "training.patience=30",
+    "execution.checkpoint_seconds=0.3",
+)
+"""Jobs of about a second, so that there is something to interrupt."""
+
+
+def longer_spec(model: str, task: Path, *settings: str) -> SearchSpec:
+    """The toy search with jobs that last a second each."""
+    return make_spec(model, task, *LONGER, *settings)
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """A user's environment: none of the settings that this process has for Ray, and a mark of its own."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    return kept | {"PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1", "PRUNEPEFT_TEST": uuid.uuid4().hex} | changes
+
+
+def processes(mark: str) -> dict[int, str]:
+    """Command lines of all processes with that mark in their environment, by pid."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"PRUNEPEFT_TEST={mark}".encode() in (process / "environ").read_bytes():
+                found[int(process.name)] = (process / "cmdline").read_bytes().decode(errors="replace")
+    return found
+
+
+class SearchProcess:
+    """``prunepeft`` in a process of its own.
+
+    Args:
+        folder: The run's folder.
+        arguments: The command line.
+        log: File for its output.
+        env: Its environment.
+    """
+
+    def __init__(self, folder: Path, arguments: list[str], log: Path, env: dict[str, str]) -> None:
+        self.folder, self.log, self.mark = folder, log, env["PRUNEPEFT_TEST"]
+        start = "from prunepeft_ray.cli.main import main; main()"
+        with log.open("ab") as stream:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", start, *arguments], env=env, stdout=stream, stderr=stream, start_new_session=True
+            )
+
+    @property
+    def told(self) -> str:
+        """All that it has printed."""
+        return self.log.read_text(errors="replace")
+
+    def workers(self) -> list[int]:
+        """Pids of the workers that train."""
+        return [pid for pid, command in processes(self.mark).items() if command.startswith("ray::RayTrainWorker")]
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 120) -> None:
+        """Wait until something is so, or the process has ended."""
+        until = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < until, self.told
+            if self.process.poll() is not None:
+                return
+            time.sleep(0.02)
+
+    def wait_for_jobs(self, count: int) -> None:
+        """Wait until that many jobs are finished and the next one has kept a state."""
+        self.wait_until(lambda: len(job_ids(self.folder)) >= count)
+        self.wait_until(lambda: len(job_ids(self.folder)) > count or self.has_checkpoint())
+
+    def has_checkpoint(self) -> bool:
+        """Whether a running job has kept a state."""
+        return any((self.folder / "checkpoints").glob("*.ckpt"))
+
+    def end(self, number: int) -> int:
+        """Send a signal and wait for the end; returns the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+    def kill_all(self) -> None:
+        """Kill it and everything that it has started."""
+        for pid in processes(self.mark):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(10)
+
+
+@contextlib.contextmanager
+def searching(folder: Path, spec: SearchSpec | None, *arguments: str, env: dict[str, str] | None = None) -> Iterator:
+    """Start a search, or resume one if there is no spec, and leave nothing of it running."""
+    log = folder.parent / "log"
+    if spec is not None:
+        (folder.parent / "search.yaml").write_text(dump_yaml(spec))
+        command = ["search", "--config", str(folder.parent / "search.yaml"), "--output", str(folder)]
+    else:
+        command = ["resume", str(folder)]
+    search = SearchProcess(folder, [*command, *arguments], log, env or environment())
+    try:
+        yield search
+    finally:
+        search.kill_all()
+
+
+def jobs_before(folder: Path) -> dict[str, int]:
+    """Number of jobs that a finished run had finished when each phase was under way; in warm-up, one."""
+    files = (folder / "results" / "jobs").glob("[!.]*.parquet")
+    kinds = [pq.read_table(file, columns=["kind"])["kind"][0].as_py() for file in files]
+    return {"warmup": 1, "round": kinds.count("warmup"), "final": len(kinds) - 1}
+
+
+def restarts(folder: Path) -> int:
+    """How often jobs of a run were taken up again from a checkpoint."""
+    files = (folder / "results" / "jobs").glob("[!.]*.parquet")
+    return sum(pq.read_table(file, columns=["restarts"])["restarts"][0].as_py() for file in files)
+
+
+def finished_twice(told: str) -> list[str]:
+    """Labels of jobs that say more than once that they are finished."""
+    ended = re.findall(r"^(.*): [\d,]+ examples in ", told, flags=re.MULTILINE)
+    return [label for label in set(ended) if ended.count(label) > 1]
+
+
+def every_file_is_readable(folder: Path) -> bool:
+    """Whether every Parquet file of a run can be read."""
+    for file in (folder / "results").rglob("[!.]*.parquet"):
+        pq.read_table(file)
+    return True

@@ -1,0 +1,191 @@
+"""Real processes, really killed: every search ends with the answer of one that nobody disturbed."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+
+import pytest
+from chaos import every_file_is_readable, finished_twice, jobs_before, longer_spec, restarts, searching
+from execution_toys import answer, assert_same_answer, job_ids, search_here
+
+from prunepeft_ray.errors import RunError
+from prunepeft_ray.execution.checkpoints import StoppedError
+from prunepeft_ray.results import RunFolder
+
+
+@pytest.fixture(scope="module")
+def longer(tiny_bert, small_task):
+    return longer_spec(tiny_bert, small_task)
+
+
+@pytest.fixture(scope="module")
+def expected_run(tmp_path_factory, longer):
+    """Folder of that search, undisturbed in this process."""
+    path = tmp_path_factory.mktemp("expected") / "run"
+    search_here(longer, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def expected(expected_run):
+    return answer(expected_run)
+
+
+@pytest.fixture(scope="module")
+def before(expected_run):
+    """Finished jobs when each phase is under way."""
+    return jobs_before(expected_run)
+
+
+def test_a_search_whose_workers_are_killed_goes_on_by_itself(tmp_path, longer, expected, before):
+    path = tmp_path / "run"
+    with searching(path, longer, "--workers", "2") as search:
+        search.wait_for_jobs(before["warmup"])
+        os.kill(search.workers()[0], signal.SIGKILL)
+        search.wait_for_jobs(before["round"])
+        os.kill(search.workers()[-1], signal.SIGKILL)
+        assert search.process.wait(120) == 0, search.told
+        assert "died; starting again (1 of at most 3 times)" in search.told
+        assert "died; starting again (2 of at most 3 times)" in search.told
+        assert "goes on after" in search.told
+        assert "raylet" not in search.told
+        assert finished_twice(search.told) == []
+    assert restarts(path) >= 2
+    assert_same_answer(answer(path), expected)
+    assert [file.suffix for file in (path / "checkpoints").iterdir() if file.is_file()] == [".safetensors"]
+
+
+def test_a_search_that_is_stopped_and_killed_ends_with_the_same_answer(tmp_path, longer, expected, before):
+    path = tmp_path / "run"
+    with searching(path, longer, "--workers", "2") as search:
+        search.wait_for_jobs(before["warmup"])
+        assert search.end(signal.SIGTERM) == 143, search.told
+        assert "its state is kept" in search.told
+        assert search.told.splitlines()[-1].startswith("error: asked to end; finished jobs and checkpoints are safe")
+        assert "Traceback" not in search.told
+    assert every_file_is_readable(path)
+    with searching(path, None, "--workers", "1") as search:
+        search.wait_for_jobs(before["round"])
+        assert search.end(signal.SIGINT) == 130, search.told
+        assert "round 1/2: stopped; its state is kept" in search.told
+        assert search.told.splitlines()[-1].startswith("error: interrupted; finished jobs and checkpoints are safe")
+    assert every_file_is_readable(path)
+    with searching(path, None, "--workers", "2") as search:
+        search.wait_for_jobs(before["final"])
+        search.end(signal.SIGKILL)
+    assert every_file_is_readable(path)
+    assert not (path / "architecture.json").exists()
+    with searching(path, None, "--workers", "2") as search:
+        assert search.process.wait(120) == 0, search.told
+        assert finished_twice(search.told) == []
+        assert "final retraining: goes on after" in search.told
+    assert restarts(path) >= 3
+    assert_same_answer(answer(path), expected)
+    with searching(path, None) as search:
+        assert search.process.wait(60) == 0
+        assert f"{path} is finished; there is nothing to resume" in search.told
+
+
+# --- what happens to files, in this process
+
+
+class WantsStop:
+    """Wants a search to stop some steps into the job after a number of finished ones."""
+
+    def __init__(self, path, jobs):
+        self.path, self.jobs, self.asked = path, jobs, 0
+
+    def __call__(self):
+        self.asked += len(job_ids(self.path)) >= self.jobs
+        return self.asked > 3
+
+
+@pytest.fixture
+def stopped(tmp_path, spec, undisturbed):
+    """A run that was stopped in its first round, with a checkpoint; and that file."""
+    path = tmp_path / "run"
+    with pytest.raises(StoppedError):
+        search_here(spec, path, stop_wanted=WantsStop(path, jobs_before(undisturbed[0])["round"]))
+    (file,) = (path / "checkpoints").glob("*.ckpt")
+    return path, file
+
+
+def test_a_stopped_job_goes_on_where_it_was(stopped, spec, undisturbed):
+    path, _ = stopped
+    told = []
+    search_here(spec, path, told.append, again=True)
+    assert restarts(path) == 1
+    assert [event.text for event in told if "goes on after" in event.text]
+    assert_same_answer(answer(path), answer(undisturbed[0]))
+
+
+@pytest.mark.parametrize("size", [0, 10, 5000])
+def test_a_truncated_checkpoint_is_told_and_its_job_starts_anew(stopped, spec, undisturbed, size):
+    path, file = stopped
+    file.write_bytes(file.read_bytes()[:size])
+    told = []
+    search_here(spec, path, told.append, again=True)
+    assert [event.text for event in told if f"{file} is damaged" in event.text and "from its beginning" in event.text]
+    assert restarts(path) == 0
+    assert_same_answer(answer(path), answer(undisturbed[0]))
+
+
+def test_a_checkpoint_folder_deleted_by_hand_costs_the_running_job_alone(stopped, spec, undisturbed):
+    path, file = stopped
+    shutil.rmtree(file.parent)
+    there = job_ids(path)
+    told = []
+    search_here(spec, path, told.append, again=True)
+    assert not {event.job_id for event in told if event.type == "start"} & there
+    assert restarts(path) == 0
+    assert_same_answer(answer(path), answer(undisturbed[0]))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 1 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, text=True, check=False
+    )
+    if made.returncode:
+        pytest.skip(f"only root can mount a small disk: {made.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def fill(disk):
+    """Leave no room on a disk; returns the file to delete."""
+    file = disk / "filler"
+    with file.open("wb", buffering=0) as stream, contextlib.suppress(OSError):
+        while True:
+            stream.write(bytes(1024))
+    return file
+
+
+def test_a_disk_that_is_full_from_some_job_on_loses_nothing(small_disk, spec, undisturbed):
+    path, told, filler = small_disk / "run", [], []
+
+    def tell(event):
+        told.append(event)
+        if event.type == "start" and event.kind == "final" and not filler:
+            filler.append(fill(small_disk))
+
+    with pytest.raises(
+        RunError, match=r"safetensors cannot be written \(No space left.*jobs are safe.*resume"
+    ) as caught:
+        search_here(spec, path, tell)
+    assert "\n" not in str(caught.value)
+    # the job goes on without a checkpoint, to its end
+    assert [event.text for event in told if ".ckpt cannot be written" in event.text and "goes on" in event.text]
+    assert every_file_is_readable(path)
+    assert len(job_ids(path)) == jobs_before(undisturbed[0])["final"]
+    assert not list(path.rglob("*.tmp"))
+
+    filler[0].unlink()
+    folder = search_here(spec, path, again=True)
+    assert isinstance(folder, RunFolder)
+    assert_same_answer(answer(path), answer(undisturbed[0]))
