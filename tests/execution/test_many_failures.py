@@ -1,0 +1,146 @@
+"""More than twenty kills at seeded random moments; see test_failures.py for the quick ones."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from chaos import (
+    environment,
+    every_file_is_readable,
+    finished_twice,
+    jobs_before,
+    longer_spec,
+    processes,
+    restarts,
+    searching,
+)
+from execution_toys import answer, assert_same_answer, search_here
+
+pytestmark = pytest.mark.slow
+
+PHASES = ("warmup", "round", "final")
+A_JOB = 1.5
+"""Seconds that a phase's first job lasts, about."""
+
+
+@pytest.fixture(scope="module")
+def longer(tiny_bert, small_task):
+    return longer_spec(tiny_bert, small_task, "execution.max_failures=20")
+
+
+@pytest.fixture(scope="module")
+def undisturbed_longer(tmp_path_factory, longer):
+    path = tmp_path_factory.mktemp("expected") / "run"
+    search_here(longer, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def before(undisturbed_longer):
+    return jobs_before(undisturbed_longer)
+
+
+def wait_for_random_moment(search, before, phase, rng):
+    search.wait_until(lambda: len(list((search.folder / "results" / "jobs").glob("[!.]*"))) >= before[phase])
+    time.sleep(rng.uniform(0, A_JOB))
+
+
+def kill(pids):
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_workers_killed_in_every_phase(tmp_path, longer, undisturbed_longer, before, seed):
+    rng, path, kills = random.Random(seed), tmp_path / "run", 0
+    with searching(path, longer, "--workers", "2") as search:
+        for phase in PHASES:
+            wait_for_random_moment(search, before, phase, rng)
+            workers = search.workers()
+            kill(rng.sample(workers, min(len(workers), 1 + seed % 2)))
+            kills += bool(workers)
+        assert search.process.wait(180) == 0, search.told
+        assert finished_twice(search.told) == []
+        assert search.told.count("starting again") <= kills
+    assert kills == 3
+    assert_same_answer(answer(path), answer(undisturbed_longer))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_drivers_killed_in_every_phase(tmp_path, longer, undisturbed_longer, before, seed):
+    rng, path = random.Random(seed), tmp_path / "run"
+    for number, phase in enumerate(PHASES):
+        with searching(path, None if number else longer, "--workers", str(rng.choice([1, 2]))) as search:
+            wait_for_random_moment(search, before, phase, rng)
+            search.end(signal.SIGKILL)
+        assert every_file_is_readable(path)
+    with searching(path, None, "--workers", "2") as search:
+        assert search.process.wait(180) == 0, search.told
+        assert finished_twice(search.told) == []
+    assert_same_answer(answer(path), answer(undisturbed_longer))
+
+
+@contextlib.contextmanager
+def two_nodes():
+    env = environment(RAY_AUTH_MODE="disabled", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", RAY_USAGE_STATS_ENABLED="0")
+    command = [sys.executable, str(Path(__file__).parent / "two_nodes.py")]
+    cluster = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        for line in cluster.stdout:
+            if line.startswith("{"):
+                yield json.loads(line), env
+                break
+    finally:
+        kill(processes(env["PRUNEPEFT_TEST"]))
+        cluster.wait(10)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_node_that_is_lost_leaves_the_search_to_the_other(tmp_path, longer, undisturbed_longer, before, phase):
+    rng, path = random.Random(phase), tmp_path / "run"
+    with two_nodes() as (cluster, env):
+        mine = env | {"PRUNEPEFT_TEST": environment()["PRUNEPEFT_TEST"], "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10"}
+        arguments = ("--workers", "2", "--address", cluster["address"])
+        with searching(path, longer, *arguments, env=mine) as search:
+            wait_for_random_moment(search, before, phase, rng)
+            kill(cluster["raylets"][1:])
+            assert search.process.wait(240) == 0, search.told
+            assert "the cluster has only 1 CPU left: going on with 1" in search.told
+            assert finished_twice(search.told) == []
+    assert_same_answer(answer(path), answer(undisturbed_longer))
+
+
+def test_a_search_whose_head_node_is_lost_is_resumed_elsewhere(tmp_path, longer, undisturbed_longer, before):
+    path = tmp_path / "run"
+    with two_nodes() as (cluster, env):
+        mine = env | {"PRUNEPEFT_TEST": environment()["PRUNEPEFT_TEST"]}
+        with searching(path, longer, "--workers", "2", "--address", cluster["address"], env=mine) as search:
+            wait_for_random_moment(search, before, "round", random.Random(0))
+            kill(cluster["raylets"][:1])
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                assert search.process.wait(90) != 0, search.told
+    assert every_file_is_readable(path)
+    with searching(path, None, "--workers", "2") as search:
+        assert search.process.wait(180) == 0, search.told
+    assert_same_answer(answer(path), answer(undisturbed_longer))
+
+
+def test_a_worker_that_hangs_is_noticed_and_replaced(tmp_path, tiny_bert, small_task, undisturbed_longer, before):
+    spec, path = longer_spec(tiny_bert, small_task, "execution.hang_seconds=8"), tmp_path / "run"
+    with searching(path, spec, "--workers", "2") as search:
+        wait_for_random_moment(search, before, "round", random.Random(0))
+        (stopped, *_) = search.workers()
+        os.kill(stopped, signal.SIGSTOP)
+        assert search.process.wait(240) == 0, search.told
+        assert "has made no step for 8 s and is ended" in search.told
+        assert "starting again" in search.told
+    assert restarts(path) >= 1
+    assert_same_answer(answer(path), answer(undisturbed_longer))
