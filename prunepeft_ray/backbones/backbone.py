@@ -79,6 +79,11 @@ class Backbone:
             if name.startswith(self.family.head + ".") or name in self.new_parameters
         }
 
+    def to(self, device: torch.device) -> Backbone:
+        """Move its weights to a device; returns the same backbone."""
+        self.model.to(device)
+        return self
+
     def site(self, layer: int, name: str) -> tuple[nn.Module, str]:
         """Return the module that holds a site and the attribute's name, for reading and replacing it."""
         *parents, attribute = getattr(self.family, name).split(".")
@@ -109,10 +114,11 @@ class Backbone:
             setattr(parent, attribute, new.to(old.weight.dtype).requires_grad_(False))
         self.model.num_labels = num_outputs
         spread = float(getattr(self.model.config, "initializer_range", 0.02))
-        with torch.no_grad():
-            for name, parameter in self.head_parameters.items():
-                generator = torch.Generator().manual_seed(derive_seed(seed, "head", name))
-                if parameter.dim() > 1:
-                    parameter.copy_(torch.randn(parameter.shape, generator=generator) * spread)
-                else:
-                    parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+        for name, parameter in self.head_parameters.items():
+            generator = torch.Generator().manual_seed(derive_seed(seed, "head", name))
+            if parameter.dim() > 1:
+                fresh = torch.randn(parameter.shape, generator=generator) * spread
+            else:
+                fresh = torch.full(parameter.shape, 0.0 if name.endswith("bias") else 1.0)
+            # new memory: what it had may be shared by several processes
+            parameter.data = fresh.to(parameter.device, parameter.dtype)

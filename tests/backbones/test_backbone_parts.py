@@ -2,7 +2,7 @@ import pytest
 import torch
 from tiny import make_tiny_model
 
-from prunepeft_ray.backbones import SITES, load_backbone
+from prunepeft_ray.backbones import SITES, load_backbone, load_outline
 
 FAMILY_NAMES = ("bert", "roberta", "llama")
 
@@ -170,3 +170,21 @@ def test_a_fresh_head_has_the_models_own_spread_and_no_biases(own_bert):
     head = heads(own_bert, 400, seed=0)
     assert head["classifier.weight"].std() == pytest.approx(own_bert.model.config.initializer_range, rel=0.05)
     assert torch.count_nonzero(head["classifier.bias"]) == 0
+
+
+def test_a_fresh_head_leaves_the_memory_of_the_old_one_alone(backbone):
+    backbone.reset_head(2, seed=0)
+    parameters = backbone.head_parameters
+    old = {name: parameter.data for name, parameter in parameters.items()}
+    before = {name: value.clone() for name, value in old.items()}
+    backbone.reset_head(2, seed=1)
+    assert all(backbone.head_parameters[name] is parameter for name, parameter in parameters.items())
+    assert all(torch.equal(value, before[name]) for name, value in old.items())
+    assert all(backbone.head_parameters[name].data_ptr() != value.data_ptr() for name, value in old.items())
+
+
+def test_a_backbone_moves_as_a_whole(tiny_llama):
+    # the meta device stands for a GPU; the model is not the one that other tests use
+    backbone = load_outline(tiny_llama)
+    assert backbone.to(torch.device("meta")) is backbone
+    assert backbone.device.type == "meta"
