@@ -1,0 +1,160 @@
+"""One copy of a frozen backbone, and all that goes with it, for every worker of a node.
+
+Ray's object store is memory that all processes of a node map. An item is put there once, with its tensors and arrays in
+one block behind a small pickle; a worker that opens it builds the objects anew around that block, without copying it.
+
+What is mapped could be written to: torch does not know read-only memory, and an in-place operation would silently
+change the backbone of every process. So the block's pages are made read-only where they are mapped, and a process that
+writes to them ends at once with a segmentation fault.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import mmap
+import os
+import pickle
+import warnings
+from collections import ChainMap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+LARGEST_SHARE = 0.8
+"""Part of a node's object store that one item may take; other objects live there too."""
+ALIGNMENT = 64
+
+Block = npt.NDArray[np.uint8]
+
+_opened: list[Block] = []
+"""Blocks mapped by this process: were one let go, Ray would give its pages, read-only here, to something else."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """An item in the object store, light enough to send to every worker.
+
+    Args:
+        reference: Its reference in Ray, in a list: so the reference travels instead of the data.
+        size: Bytes that it takes on each node.
+    """
+
+    reference: list[Any]
+    size: int
+
+
+def share(item: Any) -> Shared | None:
+    """Put an item into the object store for all workers to open.
+
+    Tensors and arrays, however deep inside the item, come out with the same values, types and shapes, and contiguous;
+    parameters stay parameters, and one that is tied stays tied. Sparse and quantised tensors, those of another device
+    and those of other classes travel inside the pickle, and every process gets its own copy of them.
+
+    Args:
+        item: What can be pickled, such as a workbench; it stays as it is.
+
+    Returns:
+        What to pass on, or None if the item does not fit into the object store: then every worker has to make its own.
+    """
+    import ray
+
+    buffers: list[memoryview] = []
+    data = _dump(item, buffers)
+    # a page before and after: so no other object's bytes share a page with the item's
+    first, last = mmap.PAGESIZE, mmap.PAGESIZE
+    *starts, end = accumulate((_aligned(buffer.nbytes) for buffer in buffers), initial=first)
+    size = len(data) + end + last
+    if not fits(size):
+        return None
+    block = np.zeros(end + last, np.uint8)
+    for start, buffer in zip(starts, buffers, strict=True):
+        block[start : start + buffer.nbytes] = buffer
+    places = [(start, start + buffer.nbytes) for start, buffer in zip(starts, buffers, strict=True)]
+    return Shared([ray.put((data, places, block))], size)
+
+
+def fits(size: int) -> bool:
+    """Say whether an item of that many bytes fits into the object store of every node of the cluster."""
+    import ray
+
+    room = [node["Resources"].get("object_store_memory", 0) for node in ray.nodes() if node["Alive"]]
+    return size <= LARGEST_SHARE * min(room, default=0)
+
+
+def open_shared(shared: Shared) -> Any:
+    """Build a shared item in this process, around the memory that all processes of the node share.
+
+    Its tensors must not be written to: that ends the process with a segmentation fault. Arrays raise a ValueError
+    instead. The memory stays mapped until the process ends, as Ray would otherwise use it for other objects.
+
+    Nothing but the item is protected: Ray goes on writing other objects next to it, from this process too.
+
+    Args:
+        shared: What :func:`share` returned.
+
+    Raises:
+        OSError: If the memory cannot be protected.
+    """
+    import ray
+
+    data, places, block = ray.get(shared.reference[0])
+    _protect(block)
+    _opened.append(block)
+    view = memoryview(block)
+    with warnings.catch_warnings():
+        # torch warns of undefined behaviour; with protected pages it is a defined end
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return pickle.loads(data, buffers=[view[start:end] for start, end in places])
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def _dump(item: Any, buffers: list[memoryview]) -> bytes:
+    """Pickle an item, with the memory of its tensors and arrays apart, in the buffers."""
+    from ray import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        dispatch_table: ClassVar[Any] = ChainMap(
+            {Tensor: _reduce, nn.Parameter: _reduce}, cloudpickle.Pickler.dispatch_table
+        )
+
+    stream = io.BytesIO()
+    # what list.append returns, None, has a buffer left out of the pickle
+    Pickler(stream, protocol=5, buffer_callback=lambda buffer: buffers.append(buffer.raw())).dump(item)
+    return stream.getvalue()
+
+
+def _reduce(tensor: Tensor) -> Any:
+    if tensor.device.type != "cpu" or tensor.layout != torch.strided or tensor.is_quantized:
+        return tensor.__reduce_ex__(5)  # type: ignore[no-untyped-call]
+    # a view of one element may have a stride of 0 and still be contiguous
+    flat = tensor.detach().resolve_conj().resolve_neg().contiguous().as_strided((tensor.numel(),), (1,))
+    # as bytes, since numpy lacks some of torch's types
+    data = flat.view(torch.uint8).numpy() if len(flat) else None
+    return _rebuild, (data, tensor.dtype, tuple(tensor.shape), tensor.requires_grad, isinstance(tensor, nn.Parameter))
+
+
+def _rebuild(
+    data: Block | None, dtype: torch.dtype, shape: Sequence[int], requires_grad: bool, is_parameter: bool
+) -> Tensor:
+    tensor = torch.empty(shape, dtype=dtype) if data is None else torch.from_numpy(data).view(dtype).view(shape)
+    return nn.Parameter(tensor, requires_grad) if is_parameter else tensor.requires_grad_(requires_grad)
+
+
+def _protect(block: Block) -> None:
+    """Make the whole pages of a block read-only in this process."""
+    start = -(-block.ctypes.data // mmap.PAGESIZE) * mmap.PAGESIZE
+    end = (block.ctypes.data + block.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mprotect(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.PROT_READ):
+        code = ctypes.get_errno()
+        raise OSError(code, f"the shared backbone's memory cannot be protected: {os.strerror(code)}")
