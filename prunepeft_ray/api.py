@@ -7,6 +7,7 @@ from typing import Any
 
 from prunepeft_ray.config import load_spec
 from prunepeft_ray.execution import Emit, Event, resume_search, start_search
+from prunepeft_ray.paths import open_path
 from prunepeft_ray.results import RunFolder
 
 
@@ -29,7 +30,7 @@ def search(
         model: Hub id, local folder, GGUF file or ``packaged:NAME``.
         task: Name or file of the task, or a mapping of its settings.
         budget: Number of parameters, or a percentage of the backbone such as ``"1%"``.
-        output: The run's folder; must not hold anything yet.
+        output: The run's folder, a path or a URL such as ``s3://bucket/run``; must not hold anything yet.
         config: YAML file with any of the settings.
         settings: Further settings, such as ``"training.epochs=3"``.
         seed: Seed of everything random in the search.
@@ -46,7 +47,7 @@ def search(
     """
     values = {"model": model, "task": task, "budget": None if budget is None else str(budget), "seed": seed}
     spec = load_spec(Path(config) if config else None, values, settings)
-    return start_search(spec, Path(output), emit or _ignore, workers, address)
+    return start_search(spec, open_path(output), emit or _ignore, workers, address)
 
 
 def resume(
@@ -64,7 +65,7 @@ def resume(
         InputError: If the folder holds no run, or its task or model has changed since.
         RunError: If the search failed.
     """
-    return resume_search(Path(output), emit or _ignore, workers, address)
+    return resume_search(open_path(output), emit or _ignore, workers, address)
 
 
 def _ignore(_event: Event) -> None:

@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from prunepeft_ray.errors import InputError
+from prunepeft_ray.paths import one_line, read_bytes
 
 PAPER_CRITERIA = ("weight", "zeros", "threshold", "activation", "sensitivity", "gradient")
 
@@ -216,9 +217,9 @@ def read_yaml(file: Path) -> dict[str, Any]:
         InputError: If the file is missing, is no YAML or is no mapping.
     """
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_bytes(file).decode()
     except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
+        raise InputError(f"{file}: cannot be read: {one_line(error)}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: not valid YAML: {error}") from error
     try:

@@ -21,7 +21,7 @@ ROOMS = (
     {"jobs"},
     {"architecture"},
     {"config"},
-    {"registry"},
+    {"registry", "paths"},
     {"errors", "seeds"},
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

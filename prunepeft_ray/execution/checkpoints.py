@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from prunepeft_ray.errors import RunError
+from prunepeft_ray.paths import is_file, names, one_line, read_bytes, remove_file
 from prunepeft_ray.results import write_whole
 from prunepeft_ray.training import DamagedCheckpointError, State, pack, unpack
 
@@ -52,11 +53,11 @@ class JobKeeper:
     def load(self) -> State | None:
         """Return the state that was kept last; None if there is none, or it is damaged."""
         try:
-            state = unpack(self.file.read_bytes())
+            state = unpack(read_bytes(self.file))
         except FileNotFoundError:
             return None
-        except (DamagedCheckpointError, OSError) as error:
-            self.tell(f"{self.file} is damaged ({error}); the job starts from its beginning")
+        except (DamagedCheckpointError, OSError, RunError) as error:
+            self.tell(f"{self.file} is damaged ({one_line(error)}); the job starts from its beginning")
             return None
         self.tell(f"goes on after {state['progress']['examples']:,} examples")
         return state
@@ -82,7 +83,7 @@ class JobKeeper:
     @property
     def split(self) -> int:
         """Parts that the job's micro-batches are cut into: 2 once it has run out of memory, else 1."""
-        return 2 if self._split_file.is_file() else 1
+        return 2 if is_file(self._split_file) else 1
 
     def note_split(self) -> None:
         """Make the next try of the job cut its micro-batches in two.
@@ -108,14 +109,14 @@ class JobKeeper:
 
 def discard_all(folder: Path) -> None:
     """Remove what workers that outlived their driver may have kept of finished jobs."""
-    for suffix in (CHECKPOINT, SPLIT):
-        for file in folder.glob(f"*{suffix}"):
-            _remove(file)
+    for name in names(folder):
+        if name.endswith((CHECKPOINT, SPLIT)):
+            _remove(folder / name)
 
 
 def _remove(file: Path) -> None:
     with suppress(OSError):
-        file.unlink(missing_ok=True)
+        remove_file(file)
 
 
 def _cause(error: RunError) -> str:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from prunepeft_ray.backbones import Backbone
@@ -24,6 +24,7 @@ from prunepeft_ray.execution.checkpoints import JobKeeper, StoppedError
 from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.watchdog import Watchdog
 from prunepeft_ray.jobs import Decision, Method, TrainJob, TrainResult, Work
+from prunepeft_ray.paths import is_file, read_bytes
 from prunepeft_ray.results import ResultsStore, RunContext, write_whole
 from prunepeft_ray.tasks import TaskData
 from prunepeft_ray.training import EncodedTask, Group, SoloGroup, Trained, encode_task, is_out_of_memory, train
@@ -83,6 +84,24 @@ def _never() -> bool:
     return False
 
 
+def together(group: Group, action: Callable[[], T]) -> T:
+    """Do something in a group's first process alone; all return what it returned, or raise what it raised.
+
+    Raises:
+        PrunePEFTError: Whatever the action raises.
+    """
+    outcome: T | PrunePEFTError | None = None
+    if group.rank == 0:
+        try:
+            outcome = action()
+        except PrunePEFTError as error:
+            outcome = error
+    (found, *_) = group.gather(outcome)
+    if isinstance(found, PrunePEFTError):
+        raise found
+    return found  # type: ignore[return-value]
+
+
 @dataclass
 class GroupExecutor:
     """Runs work in a group of processes; every process calls the same methods with the same work.
@@ -121,7 +140,7 @@ class GroupExecutor:
             BrokenGroupError: If this process has left a job that the group trains together.
         """
         # one process looks, so that all agree on what is left
-        found = self.together(lambda: [self._find(piece) for piece in work])
+        found = together(self.group, lambda: [self._find(piece) for piece in work])
         done = {i: result for i, result in enumerate(found) if result is not None}
         missing = [i for i in range(len(work)) if i not in done]
         dealt = len(missing) - len(missing) % self.group.world
@@ -131,23 +150,6 @@ class GroupExecutor:
             done |= _succeeded(self.group.gather({i: self._run(work[i], self.group)})[0])
         return [done[i] for i in range(len(work))]
 
-    def together(self, action: Callable[[], T]) -> T:
-        """Do something in the first process alone; all return what it returned, or raise what it raised.
-
-        Raises:
-            PrunePEFTError: Whatever the action raises.
-        """
-        outcome: T | PrunePEFTError | None = None
-        if self.group.rank == 0:
-            try:
-                outcome = action()
-            except PrunePEFTError as error:
-                outcome = error
-        (found, *_) = self.group.gather(outcome)
-        if isinstance(found, PrunePEFTError):
-            raise found
-        return found  # type: ignore[return-value]
-
     def weights(self, job: TrainJob) -> dict[str, Tensor]:
         """Return the weights of a final job that has run.
 
@@ -156,7 +158,7 @@ class GroupExecutor:
         """
         file = self._weights_file(job)
         try:
-            state: dict[str, Tensor] = load_file(file)
+            state: dict[str, Tensor] = load(read_bytes(file))
         except (OSError, SafetensorError) as error:
             raise RunError(
                 f"{file} is damaged ({error}); delete it: 'prunepeft resume {self.checkpoints.parent}' trains it again"
@@ -167,7 +169,7 @@ class GroupExecutor:
         return self.checkpoints / f"{job.id}.safetensors"
 
     def _find(self, work: Work) -> TrainResult | None:
-        if work.kind == "final" and not self._weights_file(work.job).is_file():
+        if work.kind == "final" and not is_file(self._weights_file(work.job)):
             return None
         return self.store.find(work.job.id)
 
@@ -210,7 +212,7 @@ class GroupExecutor:
 
     def _train(self, work: Work, group: Group, keeper: JobKeeper) -> Trained:
         """Train a job; if memory runs out, once more with micro-batches of half the size."""
-        split = group.gather(keeper.split)[0]
+        split = together(group, lambda: keeper.split)
         try:
             return self._train_once(work, group, keeper, split)
         except (RuntimeError, MemoryError) as error:
@@ -306,7 +308,7 @@ def drive(method: Method, executor: GroupExecutor) -> None:
         fresh = list(method.decisions[told:])
         told += len(fresh)
         if fresh:
-            executor.together(partial(executor.store.commit_decisions, executor.context, fresh))
+            together(executor.group, partial(executor.store.commit_decisions, executor.context, fresh))
             for line in _story(fresh) if executor.group.rank == 0 else ():
                 executor.emit(Event("message", line))
 

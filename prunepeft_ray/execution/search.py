@@ -17,6 +17,7 @@ from prunepeft_ray.execution.executor import GroupExecutor, Workbench, drive
 from prunepeft_ray.execution.watchdog import Watchdog
 from prunepeft_ray.jobs import TrainJob
 from prunepeft_ray.modules import MODULE_TYPES, AdapterConfig, build_space, save_adapter
+from prunepeft_ray.paths import one_line
 from prunepeft_ray.pruning import PrunePEFT, Strategy
 from prunepeft_ray.results import ResultsStore, RunContext, RunFolder, hardware, versions
 from prunepeft_ray.tasks import TaskData
@@ -145,8 +146,8 @@ def _leave_answer(plan: Plan, method: PrunePEFT, folder: RunFolder, bench: Workb
         save_adapter(folder.adapter, executor.weights(job), config, card)
     except (OSError, SafetensorError) as error:
         raise RunError(
-            f"{folder.adapter} cannot be written ({error}); all finished jobs are safe: free some space, then type "
-            f"'prunepeft resume {folder.path}'"
+            f"{folder.adapter} cannot be written ({one_line(error)}); all finished jobs are safe: free some space, "
+            f"then type 'prunepeft resume {folder.path}'"
         ) from error
     folder.write_json(
         "architecture.json",

@@ -7,11 +7,12 @@ import socket
 import threading
 import time
 import uuid
-from pathlib import Path
 from typing import Any
 
 import ray
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
+from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray import train
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
@@ -35,6 +36,7 @@ from prunepeft_ray.execution.local_ray import room_for_workers
 from prunepeft_ray.execution.search import run_search
 from prunepeft_ray.execution.signals import StopRequest, catching_signals
 from prunepeft_ray.execution.watchdog import Watchdog
+from prunepeft_ray.paths import open_path
 from prunepeft_ray.results import RunFolder
 from prunepeft_ray.tasks import TaskData
 from prunepeft_ray.training import DistributedGroup, Group, SoloGroup
@@ -68,7 +70,7 @@ def run_in_group(folder: RunFolder, data: TaskData, emit: Emit, workers: int, us
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     board = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
     # inside a list the reference travels instead of the data
-    config = {"folder": str(folder.path.resolve()), "data": [ray.put(data)], "board": board}
+    config = {"folder": str(folder.path.absolute()), "data": [ray.put(data)], "board": board}
     # Ray hands its settings to the workers' controller when a group starts
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(folder.spec.execution.hang_seconds)
     with catching_signals() as request:
@@ -89,7 +91,8 @@ def _run_once(
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
         run_config=RunConfig(
             name=f"train-{uuid.uuid4().hex[:8]}",
-            storage_path=str(folder.checkpoints.resolve()),
+            storage_path="ray",
+            storage_filesystem=_nowhere(),
             failure_config=FailureConfig(max_failures=settings.max_failures, controller_failure_limit=0),
             callbacks=[TellLosses(board, settings.max_failures)],
         ),
@@ -103,6 +106,11 @@ def _run_once(
         raise fitting.error
     if isinstance(fitting.verdict, PrunePEFTError):
         raise fitting.verdict
+
+
+def _nowhere() -> Any:
+    """A file system in memory: Ray insists on a place for what is reported to it, and nothing ever is."""
+    return PyFileSystem(FSSpecHandler(MemoryFileSystem()))
 
 
 class _Fitting(threading.Thread):
@@ -277,7 +285,7 @@ def _work(config: dict[str, Any], line: Line, group: Group, rank: int) -> PruneP
 
 def _prepare(config: dict[str, Any], device: str) -> tuple[RunFolder, Workbench] | PrunePEFTError:
     try:
-        folder = RunFolder.open(Path(config["folder"]))
+        folder = RunFolder.open(open_path(config["folder"]))
     except InputError:
         return InputError(
             f"{config['folder']} cannot be seen by the worker on {socket.gethostname()}: give --output a folder that "

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 
 from prunepeft_ray.architecture import Architecture
 from prunepeft_ray.config import ModulesConfig
 from prunepeft_ray.errors import InputError
+from prunepeft_ray.paths import is_file, read_bytes, write_bytes
 
 FORMAT = 1
 CONFIG_FILE = "adapter_config.json"
@@ -63,15 +64,14 @@ def save_adapter(folder: Path, state: Mapping[str, torch.Tensor], config: Adapte
     Raises:
         OSError: If the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(dict(state), folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    write_bytes(folder / WEIGHTS_FILE, save(dict(state), metadata={"format": "pt"}))
     data = asdict(config) | {
         "format": FORMAT,
         "architecture": config.architecture.to_dict(),
         "modules": config.modules.model_dump(mode="json"),
     }
-    (folder / CONFIG_FILE).write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    write_bytes(folder / CONFIG_FILE, (json.dumps(data, indent=2, sort_keys=True) + "\n").encode())
+    write_bytes(folder / "README.md", card.encode())
 
 
 def load_adapter_files(folder: Path) -> tuple[AdapterConfig, dict[str, torch.Tensor]]:
@@ -80,10 +80,10 @@ def load_adapter_files(folder: Path) -> tuple[AdapterConfig, dict[str, torch.Ten
     Raises:
         InputError: If the folder holds no adapter, or one that this version cannot read.
     """
-    if not (folder / CONFIG_FILE).is_file() or not (folder / WEIGHTS_FILE).is_file():
+    if not (is_file(folder / CONFIG_FILE) and is_file(folder / WEIGHTS_FILE)):
         raise InputError(f"{folder} holds no adapter: {CONFIG_FILE} and {WEIGHTS_FILE} are expected there")
     try:
-        data = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        data = json.loads(read_bytes(folder / CONFIG_FILE).decode())
         if not isinstance(data, dict):
             raise InputError(f"{folder} holds a damaged adapter: {CONFIG_FILE} is no mapping")
         if (found := data.pop("format", None)) != FORMAT:
@@ -98,7 +98,7 @@ def load_adapter_files(folder: Path) -> tuple[AdapterConfig, dict[str, torch.Ten
                 "modules": ModulesConfig.model_validate(data["modules"]),
             }
         )
-        return config, load_file(folder / WEIGHTS_FILE)
+        return config, load(read_bytes(folder / WEIGHTS_FILE))
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"{folder} holds a damaged adapter: {' '.join(str(error).split())}") from error
 

@@ -5,14 +5,23 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any, cast
 
 from prunepeft_ray.errors import RunError
+from prunepeft_ray.paths import EXTRAS, as_os_error, error_code, is_file, is_local, key_of, one_line, store_of
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
+_CONFLICT, _EXISTS, _NO_CONDITIONS = (
+    "ConditionalRequestConflict",
+    ("PreconditionFailed", "412"),
+    ("NotImplemented", "501"),
+)
+_CREATE_TRIES = 5
 
 
 @contextmanager
@@ -23,20 +32,24 @@ def writing(file: Path) -> Iterator[None]:
         RunError: If an OSError is raised inside.
     """
     try:
-        yield
+        with nullcontext() if is_local(file) else as_os_error():
+            yield
     except OSError as error:
         raise RunError(
-            f"{file} cannot be written ({error.strerror or error}); all finished jobs are safe: free some space or "
+            f"{file} cannot be written ({one_line(error)}); all finished jobs are safe: free some space or "
             "mend the folder, then type 'prunepeft resume' with the run's folder"
         ) from error
 
 
 def write_whole(file: Path, data: bytes, *, replace: bool) -> bool:
-    """Write a file under another name, then give it its name in one step.
+    """Write a file whole or not at all.
+
+    A local file is written under another name and then given its name in one step; an object in a bucket is put in
+    one step.
 
     Args:
         file: The file; its folder is made if it is not there.
-        data: What to write.
+        data: What goes in.
         replace: Whether a file of that name is replaced; if not, the first writer wins.
 
     Returns:
@@ -45,43 +58,83 @@ def write_whole(file: Path, data: bytes, *, replace: bool) -> bool:
     Raises:
         RunError: If it cannot be written.
     """
-    unfinished = file.parent / f".{file.name}.{uuid.uuid4().hex}.tmp"
     with writing(file):
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with unfinished.open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            if replace:
-                unfinished.replace(file)
-                return True
-            try:
-                os.link(unfinished, file)
-            except FileExistsError:
-                return False
-            except OSError as error:
-                # a file system without hard links
-                if error.errno not in _NO_LINKS:
-                    raise
-                if file.exists():
-                    return False
-                unfinished.replace(file)
+        return _write_local(file, data, replace) if is_local(file) else _put(file, data, replace)
+
+
+def _write_local(file: Path, data: bytes, replace: bool) -> bool:
+    unfinished = file.parent / f".{file.name}.{uuid.uuid4().hex}.tmp"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if replace:
+            unfinished.replace(file)
             return True
-        finally:
-            with suppress(OSError):
-                unfinished.unlink(missing_ok=True)
+        try:
+            os.link(unfinished, file)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            # a file system without hard links
+            if error.errno not in _NO_LINKS:
+                raise
+            if file.exists():
+                return False
+            unfinished.replace(file)
+        return True
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+def _put(file: Path, data: bytes, replace: bool) -> bool:
+    store, key = store_of(file), key_of(file)
+    if cast(Any, file).protocol not in EXTRAS:
+        # in a bucket there are no folders, and asking for one may make the bucket
+        store.makedirs(key_of(file.parent), exist_ok=True)
+    if replace:
+        store.pipe_file(key, data)
+        return True
+    # not all stores refuse what is there; with those, only writers at the same moment are not told apart
+    return not is_file(file) and _create(store, key, data)
+
+
+def _create(store: Any, key: str, data: bytes) -> bool:
+    for _ in range(_CREATE_TRIES):
+        try:
+            store.pipe_file(key, data, mode="create")
+            return True
+        except FileExistsError:
+            return False
+        except (OSError, NotImplementedError) as error:
+            code = error_code(error)
+            if code in _EXISTS:
+                return False
+            if code in _NO_CONDITIONS or isinstance(error, NotImplementedError):
+                store.pipe_file(key, data)
+                return True
+            if code != _CONFLICT:
+                raise
+            # somebody else is creating it just now
+            time.sleep(0.1)
+    raise OSError("others keep writing the same file")
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Let one process at a time work in a folder; a lock ends with its process, however that dies.
 
-    On a file system without locks it does nothing.
+    On a file system without locks, and in a bucket, it does nothing.
 
     Raises:
         RunError: If the folder cannot be made or written.
     """
+    if not is_local(folder):
+        yield
+        return
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)

@@ -15,6 +15,7 @@ from typing import Any
 
 from prunepeft_ray.config import SearchSpec, dump_yaml, load_spec
 from prunepeft_ray.errors import InputError
+from prunepeft_ray.paths import is_file, is_folder, is_local, names, one_line, read_bytes
 from prunepeft_ray.results.files import write_whole
 
 SPEC_FILE = "spec.yaml"
@@ -25,7 +26,7 @@ class RunFolder:
     """The folder of one run: its spec, results, checkpoints and answer.
 
     Args:
-        path: The folder.
+        path: The folder, on a disk or in a bucket.
     """
 
     path: Path
@@ -39,10 +40,11 @@ class RunFolder:
             RunError: If the disk is full.
         """
         cls.check_free(path)
-        with _keeping(path):
-            path.mkdir(parents=True, exist_ok=True)
-            if not os.access(path, os.W_OK | os.X_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if is_local(path):
+            with _keeping(path):
+                path.mkdir(parents=True, exist_ok=True)
+                if not os.access(path, os.W_OK | os.X_OK):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         # another search may have begun there just now
         if not write_whole(path / SPEC_FILE, dump_yaml(spec).encode(), replace=False):
             raise _taken(path)
@@ -56,11 +58,12 @@ class RunFolder:
             InputError: If there is a file, another run or anything else.
         """
         with _keeping(path):
-            if path.exists() and not path.is_dir():
+            if is_file(path) or (is_local(path) and path.exists() and not is_folder(path)):
                 raise InputError(f"--output {path}: there is a file of that name; choose a folder")
-            if (path / SPEC_FILE).exists():
+            found = names(path)
+            if SPEC_FILE in found:
                 raise _taken(path)
-            if path.is_dir() and any(not _is_unfinished(file) for file in path.iterdir()):
+            if not all(_is_unfinished(name) for name in found):
                 raise InputError(f"--output {path} is not empty, and what is there is no run: choose another folder")
 
     @classmethod
@@ -70,7 +73,7 @@ class RunFolder:
         Raises:
             InputError: If it holds no run.
         """
-        if not (path / SPEC_FILE).is_file():
+        if not is_file(path / SPEC_FILE):
             raise InputError(f"{path} holds no run: {SPEC_FILE} is expected there")
         return cls(path)
 
@@ -106,7 +109,7 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether the answer is there; ``architecture.json`` is written last."""
-        return (self.path / "architecture.json").is_file()
+        return is_file(self.path / "architecture.json")
 
     def write_json(self, name: str, data: Any) -> None:
         """Write a JSON file into the folder, whole or not at all.
@@ -123,10 +126,10 @@ class RunFolder:
             InputError: If it is damaged.
         """
         file = self.path / name
-        if not file.is_file():
+        if not is_file(file):
             return None
         try:
-            return json.loads(file.read_text(encoding="utf-8"))
+            return json.loads(read_bytes(file).decode())
         except ValueError as error:
             raise InputError(f"{file} is damaged: {error}") from error
 
@@ -144,10 +147,10 @@ def _keeping(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"--output {path}: no run can be kept there ({error.strerror}); choose another folder"
+            f"--output {path}: no run can be kept there ({one_line(error)}); choose another folder"
         ) from error
 
 
-def _is_unfinished(file: Path) -> bool:
+def _is_unfinished(name: str) -> bool:
     """Whether a file is what a killed writer left."""
-    return file.name.startswith(f".{SPEC_FILE}.") and file.suffix == ".tmp"
+    return name.startswith(f".{SPEC_FILE}.") and name.endswith(".tmp")

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from prunepeft_ray.architecture import Slot
 from prunepeft_ray.errors import InputError, RunError, unknown
 from prunepeft_ray.jobs import Cost, Decision, Epoch, TrainResult, Work
+from prunepeft_ray.paths import is_file, map_files, names, read_bytes
 from prunepeft_ray.results.files import locked, write_whole
 from prunepeft_ray.results.schema import SCHEMA_VERSION, TABLES, arrow_schema
 
@@ -61,10 +62,12 @@ class ResultsStore:
     """Results as Parquet files in a folder, one per table and job.
 
     A job's row in ``jobs`` is written last and makes it finished. Files are written whole or not at all, and the first
-    writer wins, so any process may be killed at any time.
+    writer wins, so any process may be killed at any time. In a bucket, where nothing can be locked, two writers that
+    commit the same job at the same moment may leave the row of one and the other tables of the other; that only a run
+    with two owners could do, and what is measured in them is the same but for the seconds.
 
     Args:
-        folder: The folder; made when first written to.
+        folder: The folder, on a disk or in a bucket; made when first written to.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -100,7 +103,7 @@ class ResultsStore:
             for slot, m in architecture
         ]
         with locked(self.folder):
-            if self._file("jobs", job_id).is_file():
+            if is_file(self._file("jobs", job_id)):
                 return False
             # an attempt that was killed may have left rows that belong to no finished job
             for table, rows in (("epochs", epochs), ("scores", scores), ("architectures", filled)):
@@ -125,7 +128,7 @@ class ResultsStore:
         Raises:
             RunError: If a file is damaged.
         """
-        if not self._file("jobs", job_id).is_file():
+        if not is_file(self._file("jobs", job_id)):
             return None
         job = self._rows("jobs", job_id)[0]
         scores: dict[str, dict[str, float]] = {}
@@ -159,8 +162,9 @@ class ResultsStore:
         """
         if table not in TABLES:
             raise unknown("table", table, TABLES)
-        finished = (self.folder / ("decisions" if table == "decisions" else "jobs")).glob("[!.]*.parquet")
-        parts = [_read(self.folder / table / file.name) for file in sorted(finished)]
+        finished = names(self.folder / ("decisions" if table == "decisions" else "jobs"))
+        wanted = [name for name in finished if name.endswith(".parquet") and not name.startswith(".")]
+        parts = map_files(_read, [self.folder / table / name for name in wanted])
         whole = pa.concat_tables([arrow_schema(table).empty_table(), *parts])
         frame: pd.DataFrame = whole.to_pandas(maps_as_pydicts="strict")
         return frame
@@ -170,9 +174,9 @@ class ResultsStore:
 
     def _write(self, table: str, name: str, rows: list[Row], *, replace: bool = False) -> bool:
         data = pa.Table.from_pylist(rows, schema=arrow_schema(table))
-        stream = pa.BufferOutputStream()
-        pq.write_table(data, stream, write_page_checksum=True)
-        return write_whole(self._file(table, name), stream.getvalue().to_pybytes(), replace=replace)
+        sink = pa.BufferOutputStream()
+        pq.write_table(data, sink, write_page_checksum=True)
+        return write_whole(self._file(table, name), sink.getvalue().to_pybytes(), replace=replace)
 
     def _rows(self, table: str, name: str) -> list[Row]:
         rows: list[Row] = _read(self._file(table, name)).to_pylist()
@@ -181,7 +185,7 @@ class ResultsStore:
 
 def _read(file: Path) -> pa.Table:
     try:
-        table = pq.ParquetFile(file, page_checksum_verification=True).read()
+        table = pq.ParquetFile(pa.BufferReader(read_bytes(file)), page_checksum_verification=True).read()
     except (OSError, ValueError, pa.ArrowException) as error:
         raise RunError(
             f"{file} is missing or damaged ({' '.join(str(error).split())}); delete "

@@ -11,6 +11,7 @@ import torch
 from prunepeft_ray.backbones import Backbone, load_backbone
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.modules import AdaptedBackbone, AdapterConfig, load_adapter_files
+from prunepeft_ray.paths import is_folder, open_path
 from prunepeft_ray.tasks import Split, TaskData
 from prunepeft_ray.training.encoding import encode
 from prunepeft_ray.training.evaluation import measure, predict_logits, to_predictions
@@ -98,15 +99,15 @@ def load_adapter(folder: str | Path, model: str | None = None, device: str = "cp
     """Load a saved adapter onto its backbone.
 
     Args:
-        folder: An ``adapter`` folder, or the folder of a run that has one.
+        folder: An ``adapter`` folder, or the folder of a run that has one; a path or a URL such as ``s3://``.
         model: Where to load the backbone from, if not from where it was in training.
         device: Torch device.
 
     Raises:
         InputError: If there is no adapter, or the backbone's weights are not the ones it was trained on.
     """
-    path = Path(folder)
-    if (path / "adapter").is_dir():
+    path = open_path(folder)
+    if is_folder(path / "adapter"):
         path = path / "adapter"
     config, state = load_adapter_files(path)
     backbone = load_backbone(model or config.model, device)

@@ -376,7 +376,7 @@ def assert_one_clear_line(error):
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("broken", [(pq, "write_table"), (os, "link"), (os, "fsync")])
+@pytest.mark.parametrize("broken", [(Path, "open"), (os, "link"), (os, "fsync")])
 def test_a_full_disk_is_told_in_one_line_and_a_later_try_works(store, monkeypatch, broken):
     commit(store, 0)
     with monkeypatch.context() as patch:
