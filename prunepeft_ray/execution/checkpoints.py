@@ -57,7 +57,7 @@ class JobKeeper:
         except FileNotFoundError:
             return None
         except (DamagedCheckpointError, OSError, RunError) as error:
-            self.tell(f"{self.file} is damaged ({one_line(error)}); the job starts from its beginning")
+            self.tell(f"{self.file} cannot be used ({one_line(error)}); the job starts from its beginning")
             return None
         self.tell(f"goes on after {state['progress']['examples']:,} examples")
         return state

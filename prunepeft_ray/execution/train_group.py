@@ -27,6 +27,7 @@ from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from prunepeft_ray.backbones import load_backbone
+from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
 from prunepeft_ray.execution.board import TIMEOUT_SECONDS, Board, Line, Reader
 from prunepeft_ray.execution.checkpoints import JobKeeper, StoppedError
@@ -34,6 +35,7 @@ from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.executor import BrokenGroupError, Workbench
 from prunepeft_ray.execution.local_ray import room_for_workers
 from prunepeft_ray.execution.search import run_search
+from prunepeft_ray.execution.sharing import Shared, open_shared, share
 from prunepeft_ray.execution.signals import StopRequest, catching_signals
 from prunepeft_ray.execution.watchdog import Watchdog
 from prunepeft_ray.paths import open_path
@@ -69,8 +71,7 @@ def run_in_group(folder: RunFolder, data: TaskData, emit: Emit, workers: int, us
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     board = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
-    # inside a list the reference travels instead of the data
-    config = {"folder": str(folder.path.absolute()), "data": [ray.put(data)], "board": board}
+    config = {"folder": str(folder.path.absolute()), "bench": share_bench(folder.spec, data), "board": board}
     # Ray hands its settings to the workers' controller when a group starts
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(folder.spec.execution.hang_seconds)
     with catching_signals() as request:
@@ -111,6 +112,31 @@ def _run_once(
 def _nowhere() -> Any:
     """A file system in memory: Ray insists on a place for what is reported to it, and nothing ever is."""
     return PyFileSystem(FSSpecHandler(MemoryFileSystem()))
+
+
+def share_bench(spec: SearchSpec, data: TaskData) -> Shared | list[Any]:
+    """Load the backbone and encode the task once for all workers; the task alone where the whole is too large to share.
+
+    Raises:
+        PrunePEFTError: If the backbone cannot be loaded.
+    """
+    bench = Workbench(load_backbone(spec.model), data)
+    bench.task(spec.training.max_length)
+    # inside a list the reference travels instead of the data
+    return share(bench) or [ray.put(data)]
+
+
+def open_bench(there: Shared | list[Any], spec: SearchSpec, device: torch.device) -> Workbench:
+    """Take what :func:`share_bench` left, in a worker.
+
+    Raises:
+        PrunePEFTError: If the backbone was too large to share, and cannot be loaded here.
+    """
+    if not isinstance(there, Shared):
+        return Workbench(load_backbone(spec.model, str(device)), ray.get(there[0]))
+    bench: Workbench = open_shared(there)
+    bench.backbone.to(device)
+    return bench
 
 
 class _Fitting(threading.Thread):
@@ -267,7 +293,7 @@ def _work(config: dict[str, Any], line: Line, group: Group, rank: int) -> PruneP
     if device.type == "cpu":
         # one thread per worker: sums come out the same whatever the number of workers and cores
         torch.set_num_threads(1)
-    ready = _prepare(config, str(device))
+    ready = _prepare(config, device)
     # a worker that cannot begin takes the others with it
     if errors := [found for found in group.gather(ready if isinstance(ready, PrunePEFTError) else None) if found]:
         return errors[0]
@@ -283,7 +309,7 @@ def _work(config: dict[str, Any], line: Line, group: Group, rank: int) -> PruneP
     return None
 
 
-def _prepare(config: dict[str, Any], device: str) -> tuple[RunFolder, Workbench] | PrunePEFTError:
+def _prepare(config: dict[str, Any], device: torch.device) -> tuple[RunFolder, Workbench] | PrunePEFTError:
     try:
         folder = RunFolder.open(open_path(config["folder"]))
     except InputError:
@@ -292,7 +318,7 @@ def _prepare(config: dict[str, Any], device: str) -> tuple[RunFolder, Workbench]
             "all nodes of the cluster share, or a bucket such as s3://bucket/run"
         )
     try:
-        return folder, Workbench(load_backbone(folder.spec.model, device), ray.get(config["data"][0]))
+        return folder, open_bench(config["bench"], folder.spec, device)
     except PrunePEFTError as error:
         return error
 

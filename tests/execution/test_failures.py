@@ -127,7 +127,9 @@ def test_a_truncated_checkpoint_is_told_and_its_job_starts_anew(stopped, spec, u
     file.write_bytes(file.read_bytes()[:size])
     told = []
     search_here(spec, path, told.append, again=True)
-    assert [event.text for event in told if f"{file} is damaged" in event.text and "from its beginning" in event.text]
+    assert [
+        event.text for event in told if f"{file} cannot be used" in event.text and "from its beginning" in event.text
+    ]
     assert restarts(path) == 0
     assert_same_answer(answer(path), answer(undisturbed[0]))
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from prunepeft_ray.backbones import Backbone, load_backbone
 from prunepeft_ray.criteria import CRITERIA
-from prunepeft_ray.execution import Workbench, plan_search
+from prunepeft_ray.execution import Workbench, plan_search, sharing, train_group
 from prunepeft_ray.execution.sharing import fits, open_shared, share
 from prunepeft_ray.jobs import Work
 from prunepeft_ray.tasks import load_task
@@ -259,3 +259,25 @@ def test_an_item_must_fit_into_the_smallest_node_that_is_alive(monkeypatch):
     assert not fits(801)
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 1.0}}])
     assert not fits(1)
+
+
+def test_workers_load_by_themselves_what_is_too_large(cluster, monkeypatch, spec):
+    monkeypatch.setattr(sharing, "LARGEST_SHARE", 1e-9)
+    data = load_task(spec.task)
+    assert share(data) is None
+    bench = train_group.open_bench(train_group.share_bench(spec, data), spec, torch.device("cpu"))
+    assert bench.backbone is load_backbone(spec.model, "cpu")
+    assert bench.data.fingerprint == data.fingerprint
+
+
+def train_without_tokenizer(there, spec):
+    bench = train_group.open_bench(there, spec, torch.device("cpu"))
+    bench.backbone.tokenizer = None
+    return len(bench.task(spec.training.max_length).train)
+
+
+def test_workers_encode_nothing(readers, spec):
+    data = load_task(spec.task)
+    there = train_group.share_bench(spec, data)
+    work = ray.remote(num_cpus=0)(train_without_tokenizer)
+    assert ray.get(work.remote(there, spec)) == len(data.train)
