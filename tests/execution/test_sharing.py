@@ -20,9 +20,8 @@ from prunepeft_ray.backbones import Backbone, load_backbone
 from prunepeft_ray.criteria import CRITERIA
 from prunepeft_ray.execution import Workbench, plan_search, sharing, train_group
 from prunepeft_ray.execution.sharing import fits, open_shared, share
-from prunepeft_ray.jobs import Work
 from prunepeft_ray.tasks import load_task
-from prunepeft_ray.training import SoloGroup
+from prunepeft_ray.training import SoloGroup, train
 
 # the workers cannot import this file
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -123,7 +122,8 @@ def trained(bench, jobs):
     torch.set_num_threads(1)
     found = []
     for job in jobs:
-        done = bench.run(Work(job, "final", ""), SoloGroup(), lambda event: None)
+        task = bench.task(job.training.max_length)
+        done = train(job, bench.backbone, task, SoloGroup(), lambda done, total: None)
         assert done.result.status == "done"
         epochs = [(epoch.train_loss, dict(epoch.metrics)) for epoch in done.result.epochs]
         weights = {name: tensor.numpy().tobytes() for name, tensor in done.state.items()}
