@@ -6,7 +6,7 @@ A new family is one file with a :class:`Family` and one line here.
 from prunepeft_ray.backbones import bert, llama, roberta
 from prunepeft_ray.backbones.backbone import SITES, Backbone
 from prunepeft_ray.backbones.family import FAMILIES, Family
-from prunepeft_ray.backbones.load import load_backbone, load_outline
+from prunepeft_ray.backbones.load import load_backbone, load_outline, read_backbone
 from prunepeft_ray.backbones.source import PACKAGED, ModelSource, find_source
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "llama",
     "load_backbone",
     "load_outline",
+    "read_backbone",
     "roberta",
 ]

@@ -18,6 +18,14 @@ from prunepeft_ray.errors import InputError
 def load_backbone(model: str, device: str = "cpu") -> Backbone:
     """Load a frozen backbone with its tokenizer; a second call in this process returns the same object.
 
+    Arguments and errors are those of :func:`read_backbone`.
+    """
+    return read_backbone(model, device)
+
+
+def read_backbone(model: str, device: str = "cpu") -> Backbone:
+    """Load a frozen backbone with its tokenizer, for one who does not keep it long.
+
     Args:
         model: Hub id, local folder, GGUF file, ``packaged:minilm`` or ``packaged:smollm2``.
         device: Torch device to keep it on.

@@ -26,7 +26,7 @@ from ray.train.v2._internal.exceptions import (
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from prunepeft_ray.backbones import load_backbone
+from prunepeft_ray.backbones import load_backbone, read_backbone
 from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
 from prunepeft_ray.execution.board import TIMEOUT_SECONDS, Board, Line, Reader
@@ -120,7 +120,7 @@ def share_bench(spec: SearchSpec, data: TaskData) -> Shared | list[Any]:
     Raises:
         PrunePEFTError: If the backbone cannot be loaded.
     """
-    bench = Workbench(load_backbone(spec.model), data)
+    bench = Workbench(read_backbone(spec.model), data)
     bench.task(spec.training.max_length)
     # inside a list the reference travels instead of the data
     return share(bench) or [ray.put(data)]
