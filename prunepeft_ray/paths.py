@@ -18,6 +18,8 @@ LOCAL = ("file", "local")
 READERS = 16
 CONNECT_SECONDS, ANSWER_SECONDS, TRIES = 5, 10, 2
 """How long and how often a bucket is asked; the libraries' own patience is minutes."""
+PUT_SECONDS, PUT_RATE = 20.0, 50_000
+"""How long a file may take on its way into a bucket, and how many bytes more per second."""
 
 T = TypeVar("T")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
@@ -177,7 +179,30 @@ def write_bytes(file: Path, data: bytes) -> None:
         file.write_bytes(data)
         return
     with as_os_error():
-        store_of(file).pipe_file(key_of(file), data)
+        put_object(file, data)
+
+
+def put_object(file: Path, data: bytes, mode: str = "overwrite") -> None:
+    """Put a file into a bucket in one step.
+
+    Args:
+        file: The file; not a local one.
+        data: What goes in.
+        mode: ``overwrite``, or ``create`` if it must not be there yet.
+
+    Raises:
+        FileExistsError: If it must not be there, but is.
+        OSError: If it takes too long; the library raises whatever it likes.
+    """
+    store, key = store_of(file), key_of(file)
+    if not store.async_impl:
+        store.pipe_file(key, data, mode=mode)
+        return
+    from fsspec.asyn import sync
+
+    # a server that takes the connection and never answers is waited for without end otherwise
+    seconds = PUT_SECONDS + len(data) / PUT_RATE
+    sync(store.loop, store._pipe_file, key, data, mode=mode, timeout=seconds)
 
 
 def remove_file(file: Path) -> None:

@@ -10,7 +10,10 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import pytest
 import torch
 from hypothesis import settings
+from s3 import bucket, s3_server
 from tiny import make_tiny_model
+
+__all__ = ["bucket", "s3_server"]
 
 torch.set_num_threads(1)
 settings.register_profile("offline", deadline=None, derandomize=True, database=None)

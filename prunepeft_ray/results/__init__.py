@@ -1,5 +1,6 @@
 """What a run leaves behind: the run's folder and the Parquet results store."""
 
+from prunepeft_ray.results.attempts import Attempt, attempt
 from prunepeft_ray.results.environment import hardware, versions
 from prunepeft_ray.results.files import write_whole
 from prunepeft_ray.results.run import RunFolder
@@ -9,9 +10,11 @@ from prunepeft_ray.results.store import ResultsStore, RunContext
 __all__ = [
     "SCHEMA_VERSION",
     "TABLES",
+    "Attempt",
     "ResultsStore",
     "RunContext",
     "RunFolder",
+    "attempt",
     "hardware",
     "schema_markdown",
     "versions",

@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any, cast
 
 from prunepeft_ray.errors import RunError
-from prunepeft_ray.paths import EXTRAS, as_os_error, error_code, is_file, is_local, key_of, one_line, store_of
+from prunepeft_ray.paths import (
+    EXTRAS,
+    as_os_error,
+    error_code,
+    is_file,
+    is_local,
+    key_of,
+    one_line,
+    put_object,
+    store_of,
+)
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 _CONFLICT, _EXISTS, _NO_CONDITIONS = (
@@ -91,21 +101,20 @@ def _write_local(file: Path, data: bytes, replace: bool) -> bool:
 
 
 def _put(file: Path, data: bytes, replace: bool) -> bool:
-    store, key = store_of(file), key_of(file)
     if cast(Any, file).protocol not in EXTRAS:
         # in a bucket there are no folders, and asking for one may make the bucket
-        store.makedirs(key_of(file.parent), exist_ok=True)
+        store_of(file).makedirs(key_of(file.parent), exist_ok=True)
     if replace:
-        store.pipe_file(key, data)
+        put_object(file, data)
         return True
     # not all stores refuse what is there; with those, only writers at the same moment are not told apart
-    return not is_file(file) and _create(store, key, data)
+    return not is_file(file) and _create(file, data)
 
 
-def _create(store: Any, key: str, data: bytes) -> bool:
+def _create(file: Path, data: bytes) -> bool:
     for _ in range(_CREATE_TRIES):
         try:
-            store.pipe_file(key, data, mode="create")
+            put_object(file, data, mode="create")
             return True
         except FileExistsError:
             return False
@@ -114,7 +123,7 @@ def _create(store: Any, key: str, data: bytes) -> bool:
             if code in _EXISTS:
                 return False
             if code in _NO_CONDITIONS or isinstance(error, NotImplementedError):
-                store.pipe_file(key, data)
+                put_object(file, data)
                 return True
             if code != _CONFLICT:
                 raise

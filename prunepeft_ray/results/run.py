@@ -102,6 +102,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def attempts(self) -> Path:
+        """Folder of the attempts at the run, one file each."""
+        return self.path / "attempts"
+
+    @property
     def adapter(self) -> Path:
         """Folder of the final adapter."""
         return self.path / "adapter"

@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import threading
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from results_fakes import SPEC
 
 from prunepeft_ray.config import SearchSpec, load_spec
 from prunepeft_ray.errors import InputError, RunError
+from prunepeft_ray.paths import open_path
 from prunepeft_ray.results import RunFolder
 
 FULL = SPEC.model_copy(update={"seed": 7, "budget": "1.5M"})
@@ -218,3 +220,70 @@ def test_what_is_written_is_plain_json(tmp_path):
     folder = RunFolder.create(tmp_path, SPEC)
     folder.write_json("a.json", {"b": [1.5]})
     assert json.loads((tmp_path / "a.json").read_text()) == {"b": [1.5]}
+
+
+# --- in a bucket
+
+
+@pytest.fixture
+def in_bucket(bucket):
+    return open_path(f"{bucket}/runs/one")
+
+
+def test_a_run_in_a_bucket_can_be_opened_again(in_bucket):
+    RunFolder.check_free(in_bucket)
+    made = RunFolder.create(in_bucket, FULL)
+    opened = RunFolder.open(open_path(str(in_bucket)))
+    assert (opened, opened.spec, opened.run_id) == (made, FULL, made.run_id)
+    assert not opened.finished
+    for data in ({"a": 1}, {"größe": 1.5}):
+        opened.write_json("architecture.json", data)
+        assert opened.read_json("architecture.json") == data
+    assert opened.finished
+    assert opened.read_json("strategy.json") is None
+    # one run beside another
+    assert RunFolder.create(in_bucket.parent / "on", SPEC).spec == SPEC
+
+
+def assert_bucket_refused(path, *words):
+    for call in (RunFolder.check_free, lambda path: RunFolder.create(path, SPEC)):
+        with pytest.raises(InputError) as caught:
+            call(path)
+        for word in (str(path), *words):
+            assert word in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_what_is_in_a_bucket_already_is_left_alone(in_bucket):
+    RunFolder.create(in_bucket, FULL)
+    assert_bucket_refused(in_bucket, f"prunepeft resume {in_bucket}")
+    assert_bucket_refused(in_bucket.parent, "is not empty")
+    assert_bucket_refused(in_bucket / "spec.yaml", "there is a file of that name")
+    assert_bucket_refused(open_path("s3://nowhere-at-all/run"), "no such bucket")
+    assert RunFolder.open(in_bucket).spec == FULL
+    with pytest.raises(InputError, match="holds no run"):
+        RunFolder.open(in_bucket.parent)
+
+
+def test_of_two_searches_that_begin_at_one_place_of_a_bucket_only_one_gets_it(in_bucket):
+    barrier, got = threading.Barrier(4), []
+
+    def begin(seed):
+        barrier.wait()
+        with suppress(InputError):
+            got.append((seed, RunFolder.create(in_bucket, spec_with(seed=seed))))
+
+    threads = [threading.Thread(target=begin, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ((seed, folder),) = got
+    assert folder.spec.seed == seed
+
+
+@pytest.mark.parametrize("content", [b"model: [", b"\xff\xfe", b"modell: x\n"])
+def test_a_damaged_spec_in_a_bucket_is_told_with_its_file(in_bucket, content):
+    (in_bucket / "spec.yaml").write_bytes(content)
+    with pytest.raises(InputError, match=rf"{in_bucket}/spec\.yaml"):
+        _ = RunFolder.open(in_bucket).spec
