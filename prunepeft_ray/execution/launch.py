@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import torch
@@ -15,7 +17,7 @@ from prunepeft_ray.errors import InputError
 from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.local_ray import check_room, ray_cluster
 from prunepeft_ray.execution.search import plan_search
-from prunepeft_ray.results import ResultsStore, RunFolder
+from prunepeft_ray.results import Attempt, ResultsStore, RunFolder, attempt
 from prunepeft_ray.tasks import TaskData, load_task
 from prunepeft_ray.training import default_micro_batches
 from prunepeft_ray.training.optimiser import autocast
@@ -46,7 +48,8 @@ def start_search(
     RunFolder.check_free(output)
     with _workers(workers, address, emit) as count:
         folder = RunFolder.create(output, resolve(spec))
-        _run(folder, data, emit, count)
+        with _attempt(folder, emit):
+            _run(folder, data, emit, count)
     return folder
 
 
@@ -69,7 +72,7 @@ def resume_search(output: Path, emit: Emit, workers: int | None = None, address:
         return folder
     data = load_task(folder.spec.task)
     _check_unchanged(folder, data)
-    with _workers(workers, address, emit) as count:
+    with _attempt(folder, emit), _workers(workers, address, emit) as count:
         _run(folder, data, emit, count)
     return folder
 
@@ -81,6 +84,16 @@ def resolve(spec: SearchSpec) -> SearchSpec:
     found = default_micro_batches(_device())
     training = spec.training.model_copy(update={"micro_batches": found})
     return spec.model_copy(update={"training": training})
+
+
+def _attempt(folder: RunFolder, emit: Emit) -> AbstractContextManager[Attempt]:
+    """Be the one process that works on a run; when another one takes it over, stop like at Ctrl-C."""
+    is_main = threading.current_thread() is threading.main_thread()
+    return attempt(folder, lambda line: emit(Event("message", line)), _interrupt if is_main else lambda: None)
+
+
+def _interrupt() -> None:
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 def _device() -> torch.device:

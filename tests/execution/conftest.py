@@ -27,8 +27,8 @@ def undisturbed(tmp_path_factory, spec):
 
 
 @pytest.fixture(scope="session")
-def cluster():
-    """A Ray cluster of 2 CPUs on this machine, as a search starts it, for all tests."""
+def cluster(s3_server):
+    """A Ray cluster of 2 CPUs on this machine, as a search starts it, for all tests; its workers find the buckets."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         with ray_cluster(None, 2):

@@ -18,9 +18,15 @@ from prunepeft_ray.config import dump_yaml, load_spec
 from prunepeft_ray.errors import InputError, RunError
 from prunepeft_ray.execution import Event, launch, local_ray, resume_search, start_search
 from prunepeft_ray.execution.board import Reader
-from prunepeft_ray.results import RunFolder
+from prunepeft_ray.paths import is_file, is_local, names, open_path
+from prunepeft_ray.results import RunFolder, attempt
 
 ROOT = str(Path(prunepeft_ray.__file__).parents[1])
+
+
+def attempts_of(folder):
+    """What came of each attempt at a run."""
+    return [folder.read_json(f"attempts/{name}")["outcome"] for name in names(folder.attempts)]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -39,6 +45,10 @@ def test_any_number_of_workers_gives_the_answer_of_one_process(cluster, tmp_path
     assert f"{workers} CPU worker" in told[1]
     assert {text[:7] for text in told[2:] if text.startswith("round")} == {"round 1", "round 2"}
     assert told[-1].endswith("slots left")
+    # nothing of Ray's own, and one attempt
+    assert [file.suffix for file in folder.checkpoints.iterdir()] == [".safetensors"]
+    assert attempts_of(folder) == ["finished"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
     # a finished run is left as it is
     before = {file: file.stat().st_mtime_ns for file in folder.path.rglob("*")}
@@ -102,31 +112,44 @@ def marked():
                 os.kill(int(process.name), signal.SIGKILL)
 
 
-def test_a_search_killed_midway_is_resumed_to_the_same_answer(cluster, tmp_path, spec, undisturbed, marked):
-    path, config = tmp_path / "run", tmp_path / "search.yaml"
+@pytest.fixture(params=["disk", "bucket"])
+def place(request, tmp_path):
+    """Where a run goes, as the user writes it; processes started later must find the bucket."""
+    return f"{request.getfixturevalue('bucket')}/run" if request.param == "bucket" else str(tmp_path / "run")
+
+
+def stamps(path, ids):
+    """What changes when a job's row is written again."""
+    files = {id: path / "results" / "jobs" / f"{id}.parquet" for id in ids}
+    if is_local(path):
+        return {id: (file.stat().st_ino, file.stat().st_mtime_ns) for id, file in files.items()}
+    return {id: file.fs.info(file.path)["LastModified"] for id, file in files.items()}
+
+
+def test_a_search_killed_midway_is_resumed_to_the_same_answer(cluster, tmp_path, place, spec, undisturbed, marked):
+    path, config = open_path(place), tmp_path / "search.yaml"
     config.write_text(dump_yaml(spec))
     start = "from prunepeft_ray.cli.main import main; main()"
-    command = [sys.executable, "-c", start, "search", "--config", str(config), "--output", str(path), "--workers", "2"]
+    command = [sys.executable, "-c", start, "search", "--config", str(config), "--output", place, "--workers", "2"]
     with (tmp_path / "log").open("wb") as log:
         driver = subprocess.Popen(command, env=marked, stdout=log, stderr=log, start_new_session=True)
         until = time.monotonic() + 200
         while len(job_ids(path)) < 2 and driver.poll() is None and time.monotonic() < until:
-            time.sleep(0.02)
+            time.sleep(0.02 if is_local(path) else 0.1)
         driver.kill()
         driver.wait()
-    there = {id: (path / "results" / "jobs" / f"{id}.parquet").stat() for id in job_ids(path)}
+    there = stamps(path, job_ids(path))
     assert len(there) >= 2, (tmp_path / "log").read_text()
-    assert not (path / "architecture.json").exists()
+    assert not is_file(path / "architecture.json")
 
     events = []
-    resume_search(path, events.append, workers=1)
+    folder = resume_search(path, events.append, workers=1)
     assert_same_answer(answer(path), answer(undisturbed[0]))
     started = [event.job_id for event in events if event.type == "start"]
     assert len(started) == len(set(started)) > 0
     assert not set(started) & set(there)
-    for id, before in there.items():
-        after = (path / "results" / "jobs" / f"{id}.parquet").stat()
-        assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert stamps(path, there) == there
+    assert attempts_of(folder) == [None, "finished"]
 
 
 def run_python(code, environment, seconds):
@@ -205,6 +228,36 @@ def test_a_folder_that_is_not_empty_is_left_alone(no_ray, tmp_path, spec, undist
         start_search(spec, undisturbed[0], lambda event: None)
     with pytest.raises(InputError, match="holds no run"):
         resume_search(tmp_path, lambda event: None)
+
+
+def test_a_run_that_somebody_works_on_is_left_alone(no_ray, tmp_path, spec):
+    folder = RunFolder.create(tmp_path / "run", spec)
+    with attempt(folder), pytest.raises(InputError, match=rf"is being written by process {os.getpid()} on"):
+        resume_search(folder.path, lambda event: None)
+    assert attempts_of(folder) == ["finished"]
+
+
+def test_a_search_that_another_process_has_taken_over_stops(no_ray, tmp_path, spec, monkeypatch):
+    monkeypatch.setattr("prunepeft_ray.results.attempts.RENEW_SECONDS", 0.05)
+    folder = RunFolder.create(tmp_path / "run", spec)
+
+    def long_work(*_args):
+        (folder.attempts / "000002.json").write_text("{}")
+        time.sleep(30)
+
+    monkeypatch.setattr(launch, "ray_cluster", lambda *_args: contextlib.nullcontext())
+    monkeypatch.setattr(launch, "check_room", lambda *_args: None)
+    monkeypatch.setattr(launch, "_fit", long_work)
+    started = time.monotonic()
+    with pytest.raises(RunError, match="another one has taken the run over"):
+        resume_search(folder.path, lambda event: None)
+    assert time.monotonic() - started < 20
+
+
+def test_a_finished_run_is_not_attempted_again(no_ray, undisturbed):
+    before = sorted(file.name for file in undisturbed[0].iterdir())
+    resume_search(undisturbed[0], lambda event: None)
+    assert sorted(file.name for file in undisturbed[0].iterdir()) == before
 
 
 def test_a_run_whose_task_has_changed_is_not_resumed(no_ray, tmp_path, tiny_bert, small_task, undisturbed):
