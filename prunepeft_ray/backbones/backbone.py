@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -42,6 +43,21 @@ class Backbone:
         self.model.eval()
         head = sum(p.numel() for p in self.head_parameters.values())
         self.parameters = sum(p.numel() for p in self.model.parameters()) - head
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        if "tokenizer" in state:
+            state["_packed_tokenizer"] = pickle.dumps(state.pop("tokenizer"), 5)
+        return state
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            # a tokenizer takes far longer to unpickle than a model in shared memory, and few processes need it
+            if name != "tokenizer" or "_packed_tokenizer" not in self.__dict__:
+                raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+            self.tokenizer = pickle.loads(self.__dict__.pop("_packed_tokenizer"))
+            return self.tokenizer
 
     @property
     def layers(self) -> int:

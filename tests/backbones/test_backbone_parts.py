@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 import torch
 from tiny import make_tiny_model
@@ -188,3 +190,15 @@ def test_a_backbone_moves_as_a_whole(tiny_llama):
     backbone = load_outline(tiny_llama)
     assert backbone.to(torch.device("meta")) is backbone
     assert backbone.device.type == "meta"
+
+
+def test_a_pickled_backbone_makes_its_tokenizer_when_it_is_asked_for(own_bert):
+    copy = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(own_bert))))
+    assert "tokenizer" not in vars(copy)
+    assert copy.tokenizer is copy.tokenizer
+    assert copy.tokenizer("the film") == own_bert.tokenizer("the film")
+    # once it is there, changes to it count
+    copy.tokenizer.model_max_length = 3
+    assert pickle.loads(pickle.dumps(copy)).max_length == 3 != own_bert.max_length
+    with pytest.raises(AttributeError, match="no attribute 'tokeniser'"):
+        copy.tokeniser  # noqa: B018
