@@ -120,6 +120,7 @@ def share_bench(spec: SearchSpec, data: TaskData) -> Shared | list[Any]:
     Raises:
         PrunePEFTError: If the backbone cannot be loaded.
     """
+    # not the one that this process may be using: that may carry an adapter or hooks, and it would stay in memory
     bench = Workbench(read_backbone(spec.model), data)
     bench.task(spec.training.max_length)
     # inside a list the reference travels instead of the data
