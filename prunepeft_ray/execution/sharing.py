@@ -19,7 +19,6 @@ import warnings
 from collections import ChainMap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,6 +29,7 @@ from torch import Tensor, nn
 LARGEST_SHARE = 0.8
 """Part of a node's object store that one item may take; other objects live there too."""
 ALIGNMENT = 64
+"""What Ray aligns a block to, and the most that a kernel asks for."""
 
 Block = npt.NDArray[np.uint8]
 
@@ -65,18 +65,15 @@ def share(item: Any) -> Shared | None:
     """
     import ray
 
-    buffers: list[memoryview] = []
+    buffers: list[Block] = []
     data = _dump(item, buffers)
-    # a page before and after: so no other object's bytes share a page with the item's
-    first, last = mmap.PAGESIZE, mmap.PAGESIZE
-    *starts, end = accumulate((_aligned(buffer.nbytes) for buffer in buffers), initial=first)
-    size = len(data) + end + last
+    places, end = _places(buffers)
+    size = len(data) + end
     if not fits(size):
         return None
-    block = np.zeros(end + last, np.uint8)
-    for start, buffer in zip(starts, buffers, strict=True):
-        block[start : start + buffer.nbytes] = buffer
-    places = [(start, start + buffer.nbytes) for start, buffer in zip(starts, buffers, strict=True)]
+    block = np.zeros(end, np.uint8)
+    for (start, stop), buffer in zip(places, buffers, strict=True):
+        block[start:stop] = buffer
     return Shared([ray.put((data, places, block))], size)
 
 
@@ -114,11 +111,21 @@ def open_shared(shared: Shared) -> Any:
         return pickle.loads(data, buffers=[view[start:end] for start, end in places])
 
 
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+def _places(buffers: Sequence[Block]) -> tuple[list[tuple[int, int]], int]:
+    """Where each buffer begins and ends in the block, and where the block ends.
+
+    Each keeps its alignment, which a file that is mapped gives too: the last bits of what the kernels compute depend on
+    it. A page is left before and after, so that no page holds bytes of the item and of other objects.
+    """
+    places, end = [], mmap.PAGESIZE
+    for buffer in buffers:
+        start = -(-end // ALIGNMENT) * ALIGNMENT + buffer.ctypes.data % ALIGNMENT
+        end = start + len(buffer)
+        places.append((start, end))
+    return places, end + mmap.PAGESIZE
 
 
-def _dump(item: Any, buffers: list[memoryview]) -> bytes:
+def _dump(item: Any, buffers: list[Block]) -> bytes:
     """Pickle an item, with the memory of its tensors and arrays apart, in the buffers."""
     from ray import cloudpickle
 
@@ -129,7 +136,7 @@ def _dump(item: Any, buffers: list[memoryview]) -> bytes:
 
     stream = io.BytesIO()
     # what list.append returns, None, has a buffer left out of the pickle
-    Pickler(stream, protocol=5, buffer_callback=lambda buffer: buffers.append(buffer.raw())).dump(item)
+    Pickler(stream, protocol=5, buffer_callback=lambda buffer: buffers.append(np.asarray(buffer.raw()))).dump(item)
     return stream.getvalue()
 
 
