@@ -5,8 +5,9 @@ The public API. Everything is loaded when first used, so importing this package 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from prunepeft_ray.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from prunepeft_ray.api import resume, search
@@ -19,20 +20,6 @@ if TYPE_CHECKING:
     from prunepeft_ray.report import summarise
     from prunepeft_ray.results import ResultsStore, RunFolder
     from prunepeft_ray.training import Predictor, load_adapter
-
-_HOMES = {
-    "prunepeft_ray.api": ("resume", "search"),
-    "prunepeft_ray.architecture": ("Architecture", "Module", "Slot", "Space"),
-    "prunepeft_ray.config": ("SearchSpec", "load_spec"),
-    "prunepeft_ray.criteria": ("CRITERIA", "Criterion"),
-    "prunepeft_ray.errors": ("InputError", "PrunePEFTError", "RunError"),
-    "prunepeft_ray.jobs": ("Method", "TrainJob", "TrainResult", "Work"),
-    "prunepeft_ray.pruning": ("PrunePEFT", "Strategy"),
-    "prunepeft_ray.report": ("summarise",),
-    "prunepeft_ray.results": ("ResultsStore", "RunFolder"),
-    "prunepeft_ray.training": ("Predictor", "load_adapter"),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "CRITERIA",
@@ -61,8 +48,18 @@ __all__ = [
     "summarise",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'prunepeft_ray' has no attribute '{name}'")
-    return getattr(import_module(_HOME_OF[name]), name)
+__getattr__ = lazy_attributes(
+    __name__,
+    {
+        "prunepeft_ray.api": ("resume", "search"),
+        "prunepeft_ray.architecture": ("Architecture", "Module", "Slot", "Space"),
+        "prunepeft_ray.config": ("SearchSpec", "load_spec"),
+        "prunepeft_ray.criteria": ("CRITERIA", "Criterion"),
+        "prunepeft_ray.errors": ("InputError", "PrunePEFTError", "RunError"),
+        "prunepeft_ray.jobs": ("Method", "TrainJob", "TrainResult", "Work"),
+        "prunepeft_ray.pruning": ("PrunePEFT", "Strategy"),
+        "prunepeft_ray.report": ("summarise",),
+        "prunepeft_ray.results": ("ResultsStore", "RunFolder"),
+        "prunepeft_ray.training": ("Predictor", "load_adapter"),
+    },
+)

@@ -22,7 +22,7 @@ ROOMS = (
     {"architecture"},
     {"config"},
     {"registry", "paths"},
-    {"errors", "seeds"},
+    {"errors", "lazy", "seeds"},
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 FREE = {"__init__", "api"}

@@ -1,9 +1,19 @@
-"""Executing searches: jobs in a group of processes, the Ray Train worker group, and its news. Ray is only here."""
+"""Executing searches: jobs in a group of processes, the Ray Train worker group, and its news. Ray is only here.
 
-from prunepeft_ray.execution.events import Emit, Event
-from prunepeft_ray.execution.executor import GroupExecutor, Workbench, drive
-from prunepeft_ray.execution.launch import resume_search, start_search
-from prunepeft_ray.execution.search import Plan, plan_search, run_search
+Everything is loaded when first used: not every process of a search needs torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prunepeft_ray.lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from prunepeft_ray.execution.events import Emit, Event
+    from prunepeft_ray.execution.executor import GroupExecutor, Workbench, drive
+    from prunepeft_ray.execution.launch import resume_search, start_search
+    from prunepeft_ray.execution.search import Plan, plan_search, run_search
 
 __all__ = [
     "Emit",
@@ -17,3 +27,13 @@ __all__ = [
     "run_search",
     "start_search",
 ]
+
+__getattr__ = lazy_attributes(
+    __name__,
+    {
+        "prunepeft_ray.execution.events": ("Emit", "Event"),
+        "prunepeft_ray.execution.executor": ("GroupExecutor", "Workbench", "drive"),
+        "prunepeft_ray.execution.launch": ("resume_search", "start_search"),
+        "prunepeft_ray.execution.search": ("Plan", "plan_search", "run_search"),
+    },
+)

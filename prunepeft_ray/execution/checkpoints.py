@@ -9,16 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from prunepeft_ray.errors import RunError
+from prunepeft_ray.execution.interruptions import StoppedError
 from prunepeft_ray.paths import is_file, names, one_line, read_bytes, remove_file
 from prunepeft_ray.results import write_whole
 from prunepeft_ray.training import DamagedCheckpointError, State, pack, unpack
 
 CHECKPOINT = ".ckpt"
 SPLIT = ".split"
-
-
-class StoppedError(Exception):
-    """A job was stopped because somebody asked for it; its state is kept."""
 
 
 @dataclass

@@ -20,8 +20,9 @@ from torch import Tensor
 from prunepeft_ray.backbones import Backbone
 from prunepeft_ray.config import ExecutionConfig
 from prunepeft_ray.errors import PrunePEFTError, RunError
-from prunepeft_ray.execution.checkpoints import JobKeeper, StoppedError
+from prunepeft_ray.execution.checkpoints import JobKeeper
 from prunepeft_ray.execution.events import Emit, Event
+from prunepeft_ray.execution.interruptions import BrokenGroupError, StoppedError
 from prunepeft_ray.execution.watchdog import Watchdog
 from prunepeft_ray.jobs import Decision, Method, TrainJob, TrainResult, Work
 from prunepeft_ray.paths import is_file, read_bytes
@@ -32,18 +33,6 @@ from prunepeft_ray.training import EncodedTask, Group, SoloGroup, Trained, encod
 PROGRESS_SECONDS = 0.5
 
 T = TypeVar("T")
-
-
-class BrokenGroupError(Exception):
-    """One process of a group has left a job that all train together; the group must start again.
-
-    Args:
-        error: What the user should know, if starting again is of no use; None if it is.
-    """
-
-    def __init__(self, error: PrunePEFTError | None = None) -> None:
-        super().__init__(error)
-        self.error = error
 
 
 @dataclass

@@ -14,14 +14,12 @@ import torch
 from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray import train
-from ray.exceptions import OutOfMemoryError, RayActorError, RayError
-from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.exceptions import RayError
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2._internal.exceptions import (
     WorkerGroupStartupFailedError,
     WorkerGroupStartupTimeoutError,
-    WorkerHealthCheckFailedError,
-    WorkerHealthCheckTimeoutError,
 )
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -30,10 +28,12 @@ from prunepeft_ray.backbones import load_backbone, read_backbone
 from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
 from prunepeft_ray.execution.board import TIMEOUT_SECONDS, Board, Line, Reader
-from prunepeft_ray.execution.checkpoints import JobKeeper, StoppedError
+from prunepeft_ray.execution.checkpoints import JobKeeper
 from prunepeft_ray.execution.events import Emit, Event
-from prunepeft_ray.execution.executor import BrokenGroupError, Workbench
+from prunepeft_ray.execution.executor import Workbench
+from prunepeft_ray.execution.interruptions import BrokenGroupError, StoppedError
 from prunepeft_ray.execution.local_ray import room_for_workers
+from prunepeft_ray.execution.losses import TellLosses, describe_loss, last_line
 from prunepeft_ray.execution.search import run_search
 from prunepeft_ray.execution.sharing import Shared, open_shared, share
 from prunepeft_ray.execution.signals import StopRequest, catching_signals
@@ -179,58 +179,12 @@ def _follow(fitting: threading.Thread, board: Any, emit: Emit, request: StopRequ
         reader.read(TIMEOUT_SECONDS)
 
 
-class TellLosses(UserCallback):  # type: ignore[misc]
-    """Tells which workers were lost, and that the group starts again; runs in Ray's controller.
-
-    Args:
-        board: The board's actor handle.
-        most: How often the group is started again.
-    """
-
-    def __init__(self, board: Any, most: int) -> None:
-        self._board = board
-        self._most = most
-        self._losses = 0
-
-    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:  # noqa: ARG002
-        """Tell what happened to the workers."""
-        self._losses += 1
-        self._board.lose.remote(any(is_memory_loss(error) for error in worker_exceptions.values()))
-        what = "; ".join(describe_loss(rank, error) for rank, error in sorted(worker_exceptions.items()))
-        then = f"starting again ({self._losses} of at most {self._most} times)" if self._losses <= self._most else ""
-        self._board.post.remote(Event("lost", "; ".join(part for part in (what, then) if part)))
-
-
-def is_memory_loss(error: Exception) -> bool:
-    """Whether a worker was ended because its node had no memory left."""
-    cause = getattr(error, "health_check_failure", error)
-    return isinstance(cause, OutOfMemoryError) or "low on memory" in str(cause)
-
-
-def describe_loss(rank: int, error: Exception) -> str:
-    """Say in a few words what happened to a worker."""
-    if is_memory_loss(error):
-        return f"worker {rank} was ended because its node is low on memory"
-    if isinstance(error, WorkerHealthCheckTimeoutError):
-        return f"worker {rank} no longer answers"
-    if isinstance(error, RayActorError | WorkerHealthCheckFailedError):
-        return f"worker {rank} died"
-    if isinstance(error, BrokenGroupError):
-        return f"worker {rank} left a job that all train together"
-    return f"worker {rank} failed: {type(error).__name__}: {_last_line(error)}"
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:200] if lines else ""
-
-
 def _explain(error: Exception, board: Any, folder: RunFolder) -> Exception:
     """Find the error of ours behind a Ray error, or say what failed and how to go on."""
     if isinstance(error, ControllerError):
         cause = error.controller_failure
         if isinstance(cause, WorkerGroupStartupFailedError | WorkerGroupStartupTimeoutError):
-            return GroupCannotStartError(_last_line(cause))
+            return GroupCannotStartError(last_line(cause))
     try:
         verdict = ray.get(board.verdict.remote(), timeout=TIMEOUT_SECONDS)
     except RayError:
@@ -239,7 +193,7 @@ def _explain(error: Exception, board: Any, folder: RunFolder) -> Exception:
         return verdict
     causes = dict(getattr(error, "worker_failures", {}))
     what = "; ".join(describe_loss(rank, cause) for rank, cause in sorted(causes.items())) or (
-        f"the group of workers failed: {type(error).__name__}: {_last_line(error)}"
+        f"the group of workers failed: {type(error).__name__}: {last_line(error)}"
     )
     return RunError(f"{what}; finished jobs and checkpoints are safe: 'prunepeft resume {folder.path}' goes on")
 

@@ -9,7 +9,7 @@ from execution_toys import answer, job_ids, make_spec, search_here
 from prunepeft_ray.backbones import load_backbone
 from prunepeft_ray.errors import RunError
 from prunepeft_ray.execution import Workbench, run_search
-from prunepeft_ray.execution.executor import BrokenGroupError
+from prunepeft_ray.execution.interruptions import BrokenGroupError
 from prunepeft_ray.results import ResultsStore, RunFolder
 from prunepeft_ray.tasks import load_task
 from prunepeft_ray.training import DistributedGroup, is_out_of_memory
