@@ -36,7 +36,7 @@ def search(
         seed: Seed of everything random in the search.
         workers: Workers; default: every GPU, or 2 on a CPU.
         address: Ray cluster to run on; default: one on this machine.
-        emit: Told the news, from another thread.
+        emit: Told the news.
 
     Returns:
         The run's folder; give it to :func:`prunepeft_ray.summarise`, and its path to ``load_adapter``.
@@ -59,7 +59,7 @@ def resume(
         output: The run's folder.
         workers: Workers; may differ from before.
         address: Ray cluster to run on; default: one on this machine.
-        emit: Told the news, from another thread.
+        emit: Told the news.
 
     Raises:
         InputError: If the folder holds no run, or its task or model has changed since.

@@ -17,6 +17,7 @@ from prunepeft_ray.errors import InputError
 from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.local_ray import check_room, ray_cluster
 from prunepeft_ray.execution.search import plan_search
+from prunepeft_ray.execution.signals import StopRequest, catching_signals
 from prunepeft_ray.results import Attempt, ResultsStore, RunFolder, attempt
 from prunepeft_ray.tasks import TaskData, load_task
 from prunepeft_ray.training import default_micro_batches
@@ -33,7 +34,7 @@ def start_search(
     Args:
         spec: The search.
         output: The run's folder; must not hold anything yet.
-        emit: Told the news, from another thread.
+        emit: Told the news.
         workers: Workers; default: all GPUs, or two CPU workers.
         address: Ray cluster to run on; default: one on this machine.
 
@@ -46,10 +47,10 @@ def start_search(
     plan_search(spec, load_outline(spec.model), data).method(spec)
     autocast(spec.training.precision, _device())
     RunFolder.check_free(output)
-    with _workers(workers, address, emit) as count:
+    with _workers(workers, address, emit) as (count, request):
         folder = RunFolder.create(output, resolve(spec))
         with _attempt(folder, emit):
-            _run(folder, data, emit, count)
+            _run(folder, data, emit, count, request)
     return folder
 
 
@@ -58,7 +59,7 @@ def resume_search(output: Path, emit: Emit, workers: int | None = None, address:
 
     Args:
         output: The run's folder.
-        emit: Told the news, from another thread.
+        emit: Told the news.
         workers: Workers; may differ from before.
         address: Ray cluster to run on; default: one on this machine.
 
@@ -72,8 +73,8 @@ def resume_search(output: Path, emit: Emit, workers: int | None = None, address:
         return folder
     data = load_task(folder.spec.task)
     _check_unchanged(folder, data)
-    with _attempt(folder, emit), _workers(workers, address, emit) as count:
-        _run(folder, data, emit, count)
+    with _attempt(folder, emit), _workers(workers, address, emit) as (count, request):
+        _run(folder, data, emit, count, request)
     return folder
 
 
@@ -112,18 +113,19 @@ def _check_unchanged(folder: RunFolder, data: TaskData) -> None:
 
 
 @contextmanager
-def _workers(wanted: int | None, address: str | None, emit: Emit) -> Iterator[int]:
-    """Join or start a cluster with room for the workers; gives their number."""
+def _workers(wanted: int | None, address: str | None, emit: Emit) -> Iterator[tuple[int, StopRequest]]:
+    """Join or start a cluster with room for the workers; gives their number, and notes signals meanwhile."""
     use_gpu = _device().type == "cuda"
     count = wanted or (torch.cuda.device_count() if use_gpu else min(2, os.cpu_count() or 1))
-    with ray_cluster(address, count):
+    # Ray sets handlers of its own when it starts
+    with ray_cluster(address, count), catching_signals() as request:
         check_room(count, use_gpu)
         emit(Event("message", f"starting {count} {'GPU' if use_gpu else 'CPU'} worker{'s' if count > 1 else ''}"))
-        yield count
+        yield count, request
 
 
-def _run(folder: RunFolder, data: TaskData, emit: Emit, workers: int) -> None:
+def _run(folder: RunFolder, data: TaskData, emit: Emit, workers: int, request: StopRequest) -> None:
     # it imports Ray, which reads its settings then
     from prunepeft_ray.execution.train_group import run_in_group
 
-    run_in_group(folder, data, emit, workers, _device().type == "cuda")
+    run_in_group(folder, data, emit, workers, _device().type == "cuda", request)

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 import uuid
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -36,7 +37,7 @@ from prunepeft_ray.execution.local_ray import room_for_workers
 from prunepeft_ray.execution.losses import TellLosses, describe_loss, last_line
 from prunepeft_ray.execution.search import run_search
 from prunepeft_ray.execution.sharing import Shared, open_shared, share
-from prunepeft_ray.execution.signals import StopRequest, catching_signals
+from prunepeft_ray.execution.signals import StopRequest
 from prunepeft_ray.execution.watchdog import Watchdog
 from prunepeft_ray.paths import open_path
 from prunepeft_ray.results import RunFolder
@@ -51,10 +52,21 @@ GROUP_TIMEOUT_SECONDS = 24 * 3600
 
 
 class GroupCannotStartError(Exception):
-    """The cluster did not start the workers."""
+    """The cluster did not start the workers.
+
+    Args:
+        why: What Ray says.
+        is_full: Whether it waited for resources in vain.
+    """
+
+    def __init__(self, why: str, is_full: bool) -> None:
+        super().__init__(why)
+        self.is_full = is_full
 
 
-def run_in_group(folder: RunFolder, data: TaskData, emit: Emit, workers: int, use_gpu: bool) -> None:
+def run_in_group(
+    folder: RunFolder, data: TaskData, emit: Emit, workers: int, use_gpu: bool, request: StopRequest
+) -> None:
     """Run a search in a group of workers that is started again when one is lost, with fewer if a node is gone.
 
     Args:
@@ -63,6 +75,7 @@ def run_in_group(folder: RunFolder, data: TaskData, emit: Emit, workers: int, us
         emit: Told the news.
         workers: Workers, one CPU or GPU each.
         use_gpu: Whether workers have GPUs.
+        request: Whether a signal has asked the search to stop.
 
     Raises:
         PrunePEFTError: What ended the search.
@@ -70,16 +83,22 @@ def run_in_group(folder: RunFolder, data: TaskData, emit: Emit, workers: int, us
         Terminated: On SIGTERM, likewise.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    board = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
+    board = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Board).remote()
     config = {"folder": str(folder.path.absolute()), "bench": share_bench(folder.spec, data), "board": board}
     # Ray hands its settings to the workers' controller when a group starts
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(folder.spec.execution.hang_seconds)
-    with catching_signals() as request:
-        while True:
-            try:
-                return _run_once(folder, config, emit, workers, use_gpu, request)
-            except GroupCannotStartError as error:
-                workers = _workers_left(folder, workers, use_gpu, emit, str(error))
+    failures = 0
+    while True:
+        if request.signal is not None:
+            request.end()
+        try:
+            return _run_once(folder, config, emit, workers, use_gpu, request)
+        except GroupCannotStartError as error:
+            failures += not error.is_full
+            room = room_for_workers(use_gpu) if failures <= folder.spec.execution.max_failures else 0
+            if room < 1:
+                raise RunError(f"no worker can start: {error}; {_safe(folder)}") from error
+            workers = _workers_left(workers, room, use_gpu, emit)
 
 
 def _run_once(
@@ -171,8 +190,9 @@ def _follow(fitting: threading.Thread, board: Any, emit: Emit, request: StopRequ
             board.stop.remote()
         if not reader.running or time.monotonic() - asked > STOP_SECONDS:
             # those that wait for others would wait for ever
-            for worker in ray.get(board.workers.remote()):
-                ray.kill(worker)
+            with suppress(RayError):
+                for worker in ray.get(board.workers.remote(), timeout=TIMEOUT_SECONDS):
+                    ray.kill(worker)
             request.end()
     # what was asked for before the end may lack the last news
     if reader.read(TIMEOUT_SECONDS):
@@ -184,7 +204,7 @@ def _explain(error: Exception, board: Any, folder: RunFolder) -> Exception:
     if isinstance(error, ControllerError):
         cause = error.controller_failure
         if isinstance(cause, WorkerGroupStartupFailedError | WorkerGroupStartupTimeoutError):
-            return GroupCannotStartError(last_line(cause))
+            return GroupCannotStartError(last_line(cause), isinstance(cause, WorkerGroupStartupTimeoutError))
     try:
         verdict = ray.get(board.verdict.remote(), timeout=TIMEOUT_SECONDS)
     except RayError:
@@ -195,22 +215,16 @@ def _explain(error: Exception, board: Any, folder: RunFolder) -> Exception:
     what = "; ".join(describe_loss(rank, cause) for rank, cause in sorted(causes.items())) or (
         f"the group of workers failed: {type(error).__name__}: {last_line(error)}"
     )
-    return RunError(f"{what}; finished jobs and checkpoints are safe: 'prunepeft resume {folder.path}' goes on")
+    return RunError(f"{what}; {_safe(folder)}")
 
 
-def _workers_left(folder: RunFolder, workers: int, use_gpu: bool, emit: Emit, why: str) -> int:
-    """Work out how many workers what is left of the cluster can hold.
+def _safe(folder: RunFolder) -> str:
+    return f"finished jobs and checkpoints are safe: 'prunepeft resume {folder.path}' goes on"
 
-    Raises:
-        RunError: If it cannot hold any.
-    """
-    room = room_for_workers(use_gpu)
+
+def _workers_left(workers: int, room: int, use_gpu: bool, emit: Emit) -> int:
+    """Say with how many workers the search goes on: as many as before if the cluster is only busy, else fewer."""
     kind = "GPU" if use_gpu else "CPU"
-    if room < 1:
-        raise RunError(
-            f"no worker can start: the cluster has no {kind} left ({why}); finished jobs and checkpoints are safe: "
-            f"'prunepeft resume {folder.path}' goes on"
-        )
     if room >= workers:
         emit(Event("message", f"still waiting for {workers} free {kind}s of the cluster"))
         return workers

@@ -10,14 +10,12 @@ import uuid
 from pathlib import Path
 
 import pytest
-import ray
 from execution_toys import BUDGET, SETTINGS, answer, assert_same_answer, job_ids, make_spec
 
 import prunepeft_ray
 from prunepeft_ray.config import dump_yaml, load_spec
 from prunepeft_ray.errors import InputError, RunError
-from prunepeft_ray.execution import Event, launch, local_ray, resume_search, start_search
-from prunepeft_ray.execution.board import Reader
+from prunepeft_ray.execution import launch, local_ray, resume_search, start_search
 from prunepeft_ray.paths import is_file, is_local, names, open_path
 from prunepeft_ray.results import RunFolder, attempt
 
@@ -71,32 +69,6 @@ def test_a_job_that_fails_on_a_worker_is_named(cluster, tmp_path, tiny_bert, sma
 def test_more_workers_than_the_cluster_holds_are_refused_at_once(cluster, tmp_path, spec):
     with pytest.raises(RunError, match="64 workers need 64 CPUs, but the cluster has"):
         start_search(spec, tmp_path / "run", lambda event: None, workers=64)
-
-
-class BusyBoard:
-    """A board whose first answer takes too long."""
-
-    def __init__(self):
-        self.take = self
-        self.asked = 0
-
-    def remote(self):
-        self.asked += 1
-        return self.asked
-
-
-def test_news_from_a_busy_machine_come_late_but_all(monkeypatch):
-    board, events, slow = BusyBoard(), [], iter([True, True, False, False])
-
-    def get(asked, timeout):
-        if next(slow):
-            raise ray.exceptions.GetTimeoutError
-        return [Event("message", f"answer {asked}")]
-
-    monkeypatch.setattr(ray, "get", get)
-    reader = Reader(board, events.append)
-    assert [reader.read(0.0) for _ in range(4)] == [False, False, True, True]
-    assert [event.text for event in events] == ["answer 1", "answer 2"]
 
 
 @pytest.fixture

@@ -1,0 +1,264 @@
+"""What the driver makes of what happens to its workers; real losses are in test_failures.py."""
+
+import signal
+import threading
+
+import pytest
+import ray
+from ray.exceptions import ActorDiedError, GetTimeoutError, OutOfMemoryError
+from ray.train.v2._internal.exceptions import (
+    WorkerGroupStartupFailedError,
+    WorkerGroupStartupTimeoutError,
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+)
+from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+
+from prunepeft_ray.errors import InputError, RunError, Terminated
+from prunepeft_ray.execution import Event, train_group
+from prunepeft_ray.execution.board import Board, Line, Reader
+from prunepeft_ray.execution.interruptions import BrokenGroupError
+from prunepeft_ray.execution.losses import TellLosses, describe_loss, is_memory_loss
+from prunepeft_ray.execution.signals import StopRequest, catching_signals
+from prunepeft_ray.execution.train_group import GroupCannotStartError
+from prunepeft_ray.results import RunFolder
+
+LOW = "Task was killed due to the node running low on memory."
+LOSSES = {
+    "died": (ActorDiedError(), "worker 1 died"),
+    "died, seen by a health check": (WorkerHealthCheckFailedError("failed", ActorDiedError()), "worker 1 died"),
+    "silent": (WorkerHealthCheckTimeoutError("late"), "worker 1 no longer answers"),
+    "memory": (OutOfMemoryError(LOW), "worker 1 was ended because its node is low on memory"),
+    "memory, seen by a health check": (
+        WorkerHealthCheckFailedError("failed", OutOfMemoryError(LOW)),
+        "worker 1 was ended because its node is low on memory",
+    ),
+    "left": (BrokenGroupError(), "worker 1 left a job that all train together"),
+    "a defect": (ValueError("first\n  second \n"), "worker 1 failed: ValueError: second"),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_is_described_in_a_few_words(name):
+    error, text = LOSSES[name]
+    assert describe_loss(1, error) == text
+    assert is_memory_loss(error) == ("memory" in name)
+
+
+class Actor:
+    """An object of this process, called as a Ray actor is."""
+
+    def __init__(self, item):
+        self.item = item
+
+    def __getattr__(self, name):
+        method = getattr(self.item, name)
+
+        class Remote:
+            @staticmethod
+            def remote(*args):
+                return method(*args)
+
+        return Remote
+
+
+@pytest.fixture
+def board(monkeypatch):
+    """A board in this process."""
+    monkeypatch.setattr(ray, "get", lambda item, timeout=None: item)
+    monkeypatch.setattr(ray, "wait", lambda items, timeout: (items, []))
+    return Actor(Board())
+
+
+def test_losses_are_told_with_their_number(board):
+    told = []
+    teller = TellLosses(board, most=1)
+    teller.after_exception(None, {0: ActorDiedError(), 1: ValueError("odd")})
+    teller.after_exception(None, {1: ActorDiedError()})
+    Reader(board, told.append).read(0)
+    assert [(event.type, event.text) for event in told] == [
+        ("lost", "worker 0 died; worker 1 failed: ValueError: odd; starting again (1 of at most 1 times)"),
+        ("lost", "worker 1 died"),
+    ]
+
+
+def test_jobs_that_ran_when_memory_ran_out_are_remembered(board):
+    line = Line(board)
+    for job in ("a", "b"):
+        line.emit(Event("start", "", job_id=job))
+    line.emit(Event("end", "", job_id="a"))
+    TellLosses(board, 3).after_exception(None, {0: ActorDiedError()})
+    assert board.item.short_of_memory() == set()
+    line.emit(Event("start", "", job_id="b"))
+    TellLosses(board, 3).after_exception(None, {0: OutOfMemoryError(LOW)})
+    assert board.item.short_of_memory() == {"b"}
+
+
+def test_a_worker_learns_from_the_answer_to_its_news_that_it_should_stop(board):
+    line = Line(board)
+    assert not line.stop_wanted()
+    line.emit(Event("message", ""))
+    assert not line.stop_wanted()
+    board.stop.remote()
+    assert not line.stop_wanted()
+    line.emit(Event("message", ""))
+    assert line.stop_wanted()
+    assert line.stop_wanted()
+
+
+def test_an_error_of_ours_is_kept_when_a_stop_comes_later(board):
+    error = RunError("no memory")
+    board.fail.remote(error)
+    board.stop.remote()
+    assert board.join.remote("a worker") is error
+    assert board.workers.remote() == ["a worker"]
+
+
+def test_the_reader_knows_which_jobs_run(board):
+    reader, line = Reader(board, lambda event: None), Line(board)
+    for job in ("a", "b", "c"):
+        line.emit(Event("start", "", job_id=job))
+    line.emit(Event("end", "", job_id="b"))
+    reader.read(0)
+    assert reader.running == {"a", "c"}
+    line.emit(Event("lost", "worker 0 died"))
+    reader.read(0)
+    assert reader.running == set()
+
+
+class OneRun:
+    """Stands for a run of the group that may fail to start, and counts."""
+
+    def __init__(self, *outcomes):
+        self.outcomes, self.workers = list(outcomes), []
+
+    def __call__(self, folder, config, emit, workers, use_gpu, request):
+        self.workers.append(workers)
+        outcome = self.outcomes.pop(0)
+        if outcome is not None:
+            raise outcome
+
+
+@pytest.fixture
+def run_group(monkeypatch, tmp_path, spec, cluster):
+    """Run a group whose runs come out as given, in a cluster with that room; gives workers of each run and the news."""
+
+    def run(outcomes, room, request=None):
+        runs, told, rooms = OneRun(*outcomes), [], iter(room)
+        monkeypatch.setattr(train_group, "_run_once", runs)
+        monkeypatch.setattr(train_group, "share_bench", lambda spec, data: None)
+        monkeypatch.setattr(train_group, "room_for_workers", lambda use_gpu: next(rooms))
+        folder = RunFolder.create(tmp_path / "run", spec)
+        try:
+            train_group.run_in_group(folder, None, told.append, 4, False, request or StopRequest())
+        finally:
+            run.workers, run.told = runs.workers, [event.text for event in told]
+
+    return run
+
+
+def full():
+    return GroupCannotStartError("timed out", is_full=True)
+
+
+def broken():
+    return GroupCannotStartError("No module named 'cat'", is_full=False)
+
+
+def test_a_smaller_cluster_gets_a_smaller_group(run_group):
+    run_group([full(), full(), None], room=[3, 1])
+    assert run_group.workers == [4, 3, 1]
+    assert run_group.told == [
+        "the cluster has only 3 CPUs left: going on with 3",
+        "the cluster has only 1 CPU left: going on with 1",
+    ]
+
+
+def test_a_busy_cluster_is_waited_for(run_group):
+    run_group([full()] * 6 + [None], room=[4] * 6)
+    assert run_group.workers == [4] * 7
+    assert set(run_group.told) == {"still waiting for 4 free CPUs of the cluster"}
+
+
+def test_a_cluster_without_any_room_ends_the_search_in_one_line(run_group):
+    with pytest.raises(
+        RunError, match=r"no worker can start: timed out; .* are safe: 'prunepeft resume .*run' goes on"
+    ):
+        run_group([full()], room=[0])
+
+
+def test_workers_that_never_start_are_not_tried_for_ever(run_group):
+    with pytest.raises(RunError, match="no worker can start: No module named 'cat'"):
+        run_group([broken()] * 9, room=[4] * 9)
+    assert len(run_group.workers) == 4
+
+
+def test_a_signal_before_the_workers_start_ends_at_once(run_group):
+    request = StopRequest()
+    request.signal = signal.SIGTERM
+    with pytest.raises(Terminated):
+        run_group([], room=[], request=request)
+    assert run_group.workers == []
+
+
+def test_errors_of_ray_are_explained_in_one_line(board, tmp_path):
+    folder = RunFolder(tmp_path)
+
+    def explain(error):
+        return train_group._explain(error, board, folder)
+
+    for cause, is_full in ((WorkerGroupStartupTimeoutError(2), True), (WorkerGroupStartupFailedError("odd"), False)):
+        found = explain(ControllerError(cause))
+        assert isinstance(found, GroupCannotStartError)
+        assert found.is_full is is_full
+    found = explain(WorkerGroupError("bad", {1: ActorDiedError(), 0: ValueError("odd")}))
+    assert str(found).startswith("worker 0 failed: ValueError: odd; worker 1 died; finished jobs and checkpoints are")
+    assert "the group of workers failed: ActorDiedError" in str(explain(ActorDiedError()))
+    board.fail.remote(InputError("wrong"))
+    assert str(explain(WorkerGroupError("bad", {0: BrokenGroupError()}))) == "wrong"
+
+
+def test_the_first_signal_is_noted_and_the_second_ends():
+    with catching_signals() as request:
+        signal.raise_signal(signal.SIGTERM)
+        assert request.signal == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    with pytest.raises(Terminated) as caught, catching_signals() as request:
+        signal.raise_signal(signal.SIGTERM)
+        request.end()
+    assert caught.value.code == 143
+
+
+def test_handlers_are_given_back_and_other_threads_get_none():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with catching_signals():
+        assert signal.getsignal(signal.SIGINT) is not before[0]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    found = []
+
+    def elsewhere():
+        with catching_signals() as request:
+            found.append((request.signal, signal.getsignal(signal.SIGINT) is before[0]))
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert found == [(None, True)]
+
+
+def test_a_busy_board_is_asked_again_for_the_same_news(monkeypatch):
+    answers = iter([GetTimeoutError(), [Event("message", "late")]])
+
+    def get(asked, timeout):
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    board, told = Actor(Board()), []
+    monkeypatch.setattr(ray, "get", get)
+    reader = Reader(board, told.append)
+    assert not reader.read(0)
+    assert reader.read(0)
+    assert [event.text for event in told] == ["late"]
