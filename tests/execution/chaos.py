@@ -110,15 +110,16 @@ class SearchProcess:
 
 
 @contextlib.contextmanager
-def searching(folder: Path, spec: SearchSpec | None, *arguments: str, env: dict[str, str] | None = None) -> Iterator:
+def searching(
+    folder: Path, spec: SearchSpec | None, *arguments: str, env: dict[str, str] | None = None, log: str = "log"
+) -> Iterator[SearchProcess]:
     """Start a search, or resume one if there is no spec, and leave nothing of it running."""
-    log = folder.parent / "log"
     if spec is not None:
         (folder.parent / "search.yaml").write_text(dump_yaml(spec))
         command = ["search", "--config", str(folder.parent / "search.yaml"), "--output", str(folder)]
     else:
         command = ["resume", str(folder)]
-    search = SearchProcess(folder, [*command, *arguments], log, env or environment())
+    search = SearchProcess(folder, [*command, *arguments], folder.parent / log, env or environment())
     try:
         yield search
     finally:

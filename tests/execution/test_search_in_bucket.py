@@ -7,7 +7,8 @@ from execution_toys import answer, assert_same_answer, job_ids, make_spec, searc
 
 from prunepeft_ray import load_adapter, summarise
 from prunepeft_ray.cli.main import run
-from prunepeft_ray.paths import open_path
+from prunepeft_ray.execution.interruptions import StoppedError
+from prunepeft_ray.paths import names, open_path
 from prunepeft_ray.results import ResultsStore, RunFolder
 from prunepeft_ray.tasks import load_task
 
@@ -142,3 +143,29 @@ def test_another_search_in_a_bucket_is_left_alone(url, tiny_bert, small_task, ca
     command = ["search", "--model", spec.model, "--task", spec.task.name, "--budget", spec.budget, "--seed", "1"]
     assert_complaint(capsys, [*command, *arguments, "--output", url], 2, f"prunepeft resume {url}")
     assert_same_answer(answer(open_path(url)), before)
+
+
+class StopInFinalTraining:
+    """Wants a search to stop after some steps of its last job."""
+
+    def __init__(self, jobs_before):
+        self.ended, self.asked, self.jobs_before = 0, 0, jobs_before
+
+    def hear(self, event):
+        self.ended += event.type == "end"
+
+    def __call__(self):
+        self.asked += self.ended == self.jobs_before
+        return self.asked > 4
+
+
+def test_a_job_whose_state_is_kept_in_a_bucket_goes_on_where_it_was(bucket, spec, undisturbed):
+    path, told = open_path(f"{bucket}/run"), []
+    stop = StopInFinalTraining(len(job_ids(undisturbed[0])) - 1)
+    with pytest.raises(StoppedError):
+        search_here(spec, path, stop.hear, stop_wanted=stop)
+    assert [name for name in names(path / "checkpoints") if name.endswith(".ckpt")]
+    search_here(spec, path, told.append, again=True)
+    assert [event.text for event in told if "final retraining: goes on after" in event.text]
+    assert [name.split(".")[1] for name in names(path / "checkpoints")] == ["safetensors"]
+    assert_same_answer(answer(path), answer(undisturbed[0]))
