@@ -59,6 +59,9 @@ class _Bars:
         if event.type in ("message", "lost"):
             self._progress.console.print(escape(event.text), highlight=False)
         elif event.type == "start":
+            # a job that is tried again
+            if event.job_id in self._bars:
+                self._progress.remove_task(self._bars.pop(event.job_id))
             self._labels[event.job_id] = event.text
             self._bars[event.job_id] = self._progress.add_task(escape(event.text), total=None, rate="-")
         elif event.type == "progress" and event.job_id in self._bars:
@@ -78,7 +81,7 @@ class _Lines:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._labels: dict[str, str] = {}
-        self._started: dict[str, float] = {}
+        self._since: dict[str, tuple[float, int]] = {}
         self._shown: dict[str, float] = {}
 
     def show(self, event: Event) -> None:
@@ -86,15 +89,24 @@ class _Lines:
             self._print(event.text)
         elif event.type == "start":
             self._labels[event.job_id] = event.text
-            self._started[event.job_id] = self._shown[event.job_id] = time.monotonic()
+            self._shown[event.job_id] = time.monotonic()
+            self._since.pop(event.job_id, None)
         elif event.type == "end":
             self._print(f"{self._labels.get(event.job_id, event.kind)}: {event.text}")
-        elif event.job_id in self._shown and time.monotonic() - self._shown[event.job_id] >= PLAIN_SECONDS:
-            self._shown[event.job_id] = time.monotonic()
-            rate = event.done / max(1e-9, time.monotonic() - self._started[event.job_id])
-            left = (event.total - event.done) / max(rate, 1e-9)
-            counted = f"{event.done:,} of at most {event.total:,} examples"
-            self._print(f"  {self._labels[event.job_id]}: {counted}, {rate:.0f}/s, {left:.0f} s left")
+        elif event.job_id in self._shown:
+            self._show_progress(event)
+
+    def _show_progress(self, event: Event) -> None:
+        now = time.monotonic()
+        # a job that goes on does not begin at 0
+        since, done_before = self._since.setdefault(event.job_id, (now, event.done))
+        if now - self._shown[event.job_id] < PLAIN_SECONDS or event.done == done_before:
+            return
+        self._shown[event.job_id] = now
+        rate = (event.done - done_before) / max(1e-9, now - since)
+        left = (event.total - event.done) / rate
+        counted = f"{event.done:,} of at most {event.total:,} examples"
+        self._print(f"  {self._labels[event.job_id]}: {counted}, {rate:.0f}/s, {left:.0f} s left")
 
     def _print(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -173,7 +173,8 @@ class GroupExecutor:
 
     def _run(self, work: Work, group: Group) -> TrainResult | PrunePEFTError:
         """Run and store a job. An error is returned, for all processes to raise together."""
-        if self.stop_wanted():
+        # only the first process: the others could not know of it
+        if group.rank == 0 and self.stop_wanted():
             raise StoppedError
         started = datetime.now(UTC)
         keeper = JobKeeper(
