@@ -72,7 +72,8 @@ def resume_search(output: Path, emit: Emit, workers: int | None = None, address:
         emit(Event("message", f"{output} is finished; there is nothing to resume"))
         return folder
     data = load_task(folder.spec.task)
-    _check_unchanged(folder, data)
+    finished = _check_unchanged(folder, data)
+    emit(Event("message", f"going on with {output}: {finished} job{'' if finished == 1 else 's'} finished so far"))
     with _attempt(folder, emit), _workers(workers, address, emit) as (count, request):
         _run(folder, data, emit, count, request)
     return folder
@@ -101,7 +102,8 @@ def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _check_unchanged(folder: RunFolder, data: TaskData) -> None:
+def _check_unchanged(folder: RunFolder, data: TaskData) -> int:
+    """Make sure that the run's task and model are what they were; returns the number of finished jobs."""
     jobs = ResultsStore(folder.results).read("jobs")
     here = {"task": data.fingerprint, "model": load_outline(folder.spec.model).fingerprint}
     for what, fingerprint in here.items():
@@ -110,6 +112,7 @@ def _check_unchanged(folder: RunFolder, data: TaskData) -> None:
                 f"{folder.path}: the {what} has changed since this run began (it was {odd[0]}, now {fingerprint}): "
                 "bring the old one back, or start a new search"
             )
+    return len(jobs)
 
 
 @contextmanager

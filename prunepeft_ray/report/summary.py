@@ -189,7 +189,10 @@ def _busy_seconds(jobs: pd.DataFrame) -> float:
     ordered = jobs.sort_values("started_at")
     latest_end = ordered.finished_at.cummax()
     idle = (ordered.started_at - latest_end.shift()).dt.total_seconds().clip(lower=0).sum()
-    return float((latest_end.iloc[-1] - ordered.started_at.iloc[0]).total_seconds() - idle)
+    # a job that was taken up again has a start of its last attempt alone
+    earlier = (jobs.wall_seconds - (jobs.finished_at - jobs.started_at).dt.total_seconds()).clip(lower=0)
+    busy = (latest_end.iloc[-1] - ordered.started_at.iloc[0]).total_seconds() - idle
+    return float(busy + earlier[jobs.restarts > 0].sum())
 
 
 def _removals(decisions: pd.DataFrame) -> tuple[Removal, ...]:

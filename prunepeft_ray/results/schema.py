@@ -75,7 +75,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("device_seconds", pa.float64(), "wall-clock time times devices taking part", "s"),
         Column("wall_seconds", pa.float64(), "wall-clock time", "s"),
         Column("peak_memory_bytes", pa.int64(), "most GPU memory, or resident memory on a CPU", "bytes"),
-        Column("started_at", _TIME, "start", "UTC"),
+        Column("started_at", _TIME, "start; of the last attempt at a job that was taken up again", "UTC"),
         Column("finished_at", _TIME, "end", "UTC"),
         Column("job_json", pa.string(), "the whole job as JSON"),
         Column("versions", _TEXTS, "versions of Python and packages"),

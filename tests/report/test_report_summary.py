@@ -5,6 +5,7 @@ from report_fakes import add_job, add_rounds, add_search, finish, start_run, sup
 
 from prunepeft_ray.architecture import Slot
 from prunepeft_ray.errors import InputError, RunError
+from prunepeft_ray.jobs import Cost
 from prunepeft_ray.report import Phase, Removal, summarise
 from prunepeft_ray.report.summary import removed_in
 
@@ -39,6 +40,12 @@ def test_costs_are_added_up_per_phase_and_epochs_are_passes_over_the_training_sp
         Phase("final", 1, 1200, 3.0, 30.0, 1200e9),
     )
     assert summary.search_epochs == 2.0  # without the retraining
+
+
+def test_time_spent_before_an_interruption_counts(folder):
+    add_job(folder, "final", 3, 1200, 4.0, restarts=1, cost=Cost(wall_seconds=10.0))
+    (*_, final) = summarise(folder).phases
+    assert final.seconds == 10.0
 
 
 def test_removals_come_by_round_and_the_most_expendable_first(folder):
