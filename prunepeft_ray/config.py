@@ -54,7 +54,7 @@ class TaskConfig(Config):
 class SpaceConfig(Config):
     """Which slots the supernet has, and what fills them (paper, Tables 2 and 3)."""
 
-    kinds: tuple[Literal["PA", "SA"], ...] = Field(("PA", "SA"), min_length=1, description="slot kinds")
+    kinds: tuple[Literal["PA", "PF", "SA"], ...] = Field(("PA", "SA"), min_length=1, description="slot kinds")
     parallel: Literal["lora", "dora"] = Field("lora", description="module in PA slots, on query and value")
     serial: Literal["pfeiffer", "houlsby"] = Field(
         "pfeiffer", description="module in SA slots: adapter after the FFN, or after attention and FFN"
@@ -63,12 +63,23 @@ class SpaceConfig(Config):
     bottleneck: PositiveInt | tuple[PositiveInt, ...] = Field(
         128, description="adapter bottleneck, one or one per layer"
     )
+    ffn_bottleneck: PositiveInt | tuple[PositiveInt, ...] = Field(
+        128, description="bottleneck of the adapter parallel to the FFN (PF slots), one or one per layer"
+    )
 
     @model_validator(mode="after")
     def _kinds_are_distinct(self) -> SpaceConfig:
         if len(set(self.kinds)) != len(self.kinds):
             raise ValueError("kinds must not repeat")
         return self
+
+    def module(self, kind: str) -> tuple[str, str]:
+        """Return the module type that fills slots of a kind, and the name of the setting with its size."""
+        return {
+            "PA": (self.parallel, "rank"),
+            "PF": ("parallel", "ffn_bottleneck"),
+            "SA": (self.serial, "bottleneck"),
+        }[kind]
 
 
 class ModulesConfig(Config):
@@ -80,12 +91,14 @@ class ModulesConfig(Config):
     )
     lora_alpha: float | None = Field(None, gt=0, description="LoRA alpha; default: the rank, a scaling of 1")
     lora_dropout: Share = Field(0.1, description="dropout on the input of LoRA and DoRA")
+    parallel_scale: float = Field(4.0, gt=0, description="what the update of an adapter parallel to the FFN is times")
 
 
 class LearningRates(Config):
     """Peak learning rates."""
 
     PA: float = Field(5e-4, gt=0, description="LoRA and DoRA modules")
+    PF: float = Field(5e-4, gt=0, description="adapters parallel to the FFN")
     SA: float = Field(5e-4, gt=0, description="adapters")
     head: float = Field(1e-3, gt=0, description="the task head")
 

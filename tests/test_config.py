@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from prunepeft_ray.architecture import KINDS
 from prunepeft_ray.config import (
     PAPER_CRITERIA,
     Config,
@@ -24,6 +25,7 @@ from prunepeft_ray.config import (
     validate,
 )
 from prunepeft_ray.errors import InputError
+from prunepeft_ray.modules import MODULE_TYPES
 
 BASE = {"model": "packaged:minilm", "task": {"name": "packaged:movie"}, "budget": "1%"}
 
@@ -252,6 +254,15 @@ def test_a_wrong_value_is_refused_by_key(setting):
     assert ", got " in message
 
 
+def test_every_kind_of_slot_has_its_settings():
+    assert set(spec(f"space.kinds=[{', '.join(KINDS)}]").space.kinds) == set(KINDS)
+    assert set(LearningRates.model_fields) == {*KINDS, "head"}
+    for kind in KINDS:
+        module_type, size = SpaceConfig().module(kind)
+        assert MODULE_TYPES[module_type].kind == kind
+        assert getattr(SpaceConfig(), size) >= 1
+
+
 def test_a_kind_given_twice_is_refused():
     assert "kinds must not repeat" in refusal("space.kinds=[PA, PA]")
 
@@ -345,7 +356,7 @@ SPECS = st.builds(
     task=st.builds(TaskConfig, name=words, text=maybe(words), label=maybe(words), train_size=maybe(counts)),
     space=st.builds(
         SpaceConfig,
-        kinds=st.permutations(["PA", "SA"]).map(tuple) | st.just(("SA",)),
+        kinds=st.permutations(list(KINDS)).map(tuple) | st.just(("SA",)),
         parallel=st.sampled_from(["lora", "dora"]),
         serial=st.sampled_from(["pfeiffer", "houlsby"]),
         rank=counts | st.lists(counts).map(tuple),
@@ -355,7 +366,7 @@ SPECS = st.builds(
         TrainingConfig,
         epochs=counts,
         patience=maybe(counts),
-        learning_rates=st.builds(LearningRates, PA=positive, SA=positive, head=positive),
+        learning_rates=st.builds(LearningRates, **dict.fromkeys((*KINDS, "head"), positive)),
         warmup_share=shares,
         max_grad_norm=maybe(positive),
     ),

@@ -58,6 +58,20 @@ def test_the_id_is_pinned():
     assert JOB.id == "03d6cb2a068c991e"
 
 
+def test_settings_of_kinds_that_came_later_count_where_such_slots_are_filled():
+    rates = JOB.training.learning_rates
+    others = {
+        "PF": replace(
+            JOB, training=JOB.training.model_copy(update={"learning_rates": rates.model_copy(update={"PF": 0.1})})
+        ),
+        "PF scale": replace(JOB, modules=JOB.modules.model_copy(update={"parallel_scale": 1.0})),
+    }
+    for name, other in others.items():
+        assert other.id == JOB.id
+        filled = Architecture.of({Slot(1, name[:2]): Module({"PF": "parallel", "PT": "prefix"}[name[:2]], 4)})
+        assert replace(other, architecture=filled).id != replace(JOB, architecture=filled).id
+
+
 def test_every_field_is_tested():
     assert {field.name for field in fields(TrainJob)} == CHANGES.keys() | NAMES.keys()
 

@@ -17,6 +17,7 @@ from transformers import (
 
 from prunepeft_ray.architecture import Architecture, Module, Slot
 from prunepeft_ray.backbones import Backbone, find_source
+from prunepeft_ray.modules import MODULE_TYPES
 
 SPECIAL = ("<pad>", "<unk>", "<cls>", "<sep>")
 WORDS = 800
@@ -118,5 +119,6 @@ def hidden_states(backbone: Backbone) -> torch.Tensor:
 
 def filled(layers: int, *types: str, size: int = 4) -> Architecture:
     """An architecture with modules of those types in every layer."""
-    kinds = {"lora": "PA", "dora": "PA", "pfeiffer": "SA", "houlsby": "SA"}
-    return Architecture.of({Slot(layer, kinds[t]): Module(t, size) for layer in range(layers) for t in types})
+    return Architecture.of(
+        {Slot(layer, MODULE_TYPES[t].kind): Module(t, size) for layer in range(layers) for t in types}
+    )

@@ -3,11 +3,12 @@
 from prunepeft_ray.architecture.architecture import Architecture
 from prunepeft_ray.architecture.budget import check_budget, parse_budget
 from prunepeft_ray.architecture.partition import Partition, block_sizes, partition_of
-from prunepeft_ray.architecture.slots import KINDS, Module, Slot
+from prunepeft_ray.architecture.slots import KIND_TITLES, KINDS, Module, Slot
 from prunepeft_ray.architecture.space import ModuleCost, Space
 
 __all__ = [
     "KINDS",
+    "KIND_TITLES",
     "Architecture",
     "Module",
     "ModuleCost",

@@ -7,8 +7,13 @@ from dataclasses import dataclass
 
 from prunepeft_ray.errors import InputError
 
-KINDS = ("PA", "SA")
-"""Slot kinds: PA, parallel, on the query and value projections; SA, serial, a bottleneck adapter."""
+KIND_TITLES = {"PA": "query, value", "PF": "parallel", "SA": "serial"}
+"""What slot kinds are called beside their letters.
+
+PA: parallel, on the query and value projections. PF: an adapter parallel to the FFN. SA: serial, a bottleneck adapter.
+"""
+KINDS = tuple(KIND_TITLES)
+"""Slot kinds."""
 
 
 @dataclass(frozen=True, order=True)
@@ -17,7 +22,7 @@ class Slot:
 
     Args:
         layer: 0-based layer of the backbone.
-        kind: ``"PA"`` or ``"SA"``.
+        kind: One of :data:`KINDS`.
 
     Raises:
         ValueError: If the layer is negative or the kind unknown.

@@ -13,7 +13,7 @@ from torch import nn
 from prunepeft_ray.backbones.family import Family
 from prunepeft_ray.seeds import derive_seed
 
-SITES = ("query", "value", "attention_output", "ffn_output")
+SITES = ("query", "value", "attention_output", "ffn", "ffn_output")
 """Places in a layer where PEFT modules attach."""
 
 
@@ -103,7 +103,7 @@ class Backbone:
     def site(self, layer: int, name: str) -> tuple[nn.Module, str]:
         """Return the module that holds a site and the attribute's name, for reading and replacing it."""
         *parents, attribute = getattr(self.family, name).split(".")
-        return reduce(getattr, parents, self._layers[layer]), attribute
+        return reduce(_inner, parents, self._layers[layer]), attribute
 
     def width(self, layer: int, name: str) -> tuple[int, int]:
         """Input and output width of what a PEFT module adds at a site.
@@ -138,3 +138,10 @@ class Backbone:
                 fresh = torch.full(parameter.shape, 0.0 if name.endswith("bias") else 1.0)
             # new memory: what it had may be shared by several processes
             parameter.data = fresh.to(parameter.device, parameter.dtype)
+
+
+def _inner(parent: nn.Module, attribute: str) -> nn.Module:
+    """Look behind a wrapper: one that stands for a whole FFN still has the FFN's sites inside."""
+    found: nn.Module = getattr(parent, attribute)
+    inner: nn.Module = getattr(found, "base_layer", found)
+    return inner

@@ -21,6 +21,8 @@ class Family:
         attention_output: Path inside a layer of the module whose output is the attention's update, before the
             residual is added.
         ffn_output: The same for the feed-forward network.
+        ffn: Path inside a layer of the module that is called with the feed-forward network's input: either the whole
+            network, or the part that adds the residual, which gets that input as its second argument.
         head: Path of the task head.
         classifier: Path of the head's last projection, whose outputs are the logits.
         reserved_positions: Positions of the position embedding that no token uses.
@@ -32,6 +34,7 @@ class Family:
     value: str
     attention_output: str
     ffn_output: str
+    ffn: str
     head: str
     classifier: str
     reserved_positions: int = 0

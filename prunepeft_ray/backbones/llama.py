@@ -11,6 +11,7 @@ LLAMA = FAMILIES.register(
         value="self_attn.v_proj",
         attention_output="self_attn.o_proj",
         ffn_output="mlp.down_proj",
+        ffn="mlp",
         head="score",
         classifier="score",
     ),

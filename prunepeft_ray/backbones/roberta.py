@@ -11,6 +11,7 @@ ROBERTA = FAMILIES.register(
         value="attention.self.value",
         attention_output="attention.output.dropout",
         ffn_output="output.dropout",
+        ffn="output",
         head="classifier",
         classifier="classifier.out_proj",
         reserved_positions=2,

@@ -1,4 +1,4 @@
-"""PEFT modules: LoRA, DoRA and serial adapters; insert, remove, save and load.
+"""PEFT modules: LoRA, DoRA, serial and parallel adapters; insert, remove, save and load.
 
 A new module type is one file that registers a :class:`ModuleType` and one line here.
 """

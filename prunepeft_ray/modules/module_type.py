@@ -20,7 +20,7 @@ class ModuleType:
     update to its output.
 
     Args:
-        kind: The slot kind that it fills, ``"PA"`` or ``"SA"``.
+        kind: The slot kind that it fills.
         label: How people call it, such as ``"LoRA"``.
         sites: The sites in a layer that one slot's module covers.
         cost: Parameters at one site, from its input and output width.

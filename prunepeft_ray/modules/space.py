@@ -21,13 +21,12 @@ def build_space(config: SpaceConfig, backbone: Backbone) -> Space:
     """
     modules: dict[Slot, Module] = {}
     costs: dict[Slot, ModuleCost] = {}
-    types = {"PA": config.parallel, "SA": config.serial}
     for kind in config.kinds:
-        key, sizes = ("space.rank", config.rank) if kind == "PA" else ("space.bottleneck", config.bottleneck)
-        for layer, size in enumerate(_per_layer(key, sizes, backbone.layers)):
+        module_type, key = config.module(kind)
+        for layer, size in enumerate(_per_layer(f"space.{key}", getattr(config, key), backbone.layers)):
             slot = Slot(layer, kind)
-            modules[slot] = Module(types[kind], size)
-            costs[slot] = module_cost(backbone, slot, types[kind])
+            modules[slot] = Module(module_type, size)
+            costs[slot] = module_cost(backbone, slot, module_type)
     return Space(backbone.layers, Architecture.of(modules), costs)
 
 

@@ -9,14 +9,13 @@ from xml.sax.saxutils import escape
 from rich.table import Table
 from rich.text import Text
 
-from prunepeft_ray.architecture import Architecture, Slot
+from prunepeft_ray.architecture import KIND_TITLES, Architecture, Slot
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.modules import MODULE_TYPES
 from prunepeft_ray.report.summary import Summary, removed_in
 
-KIND_TITLES = {"PA": "PA: query, value", "SA": "SA: serial"}
-COLOURS = {"PA": ("#0072b2", "#ffffff"), "SA": ("#e69f00", "#1a1a1a")}
-"""Box and text: Okabe and Ito's blue and orange, which colour-blind people tell apart; text has a contrast above 5."""
+COLOURS = {"PA": ("#0072b2", "#ffffff"), "PF": ("#009e73", "#1a1a1a"), "SA": ("#e69f00", "#1a1a1a")}
+"""Box and text: colours of Okabe and Ito, which colour-blind people tell apart; text has a contrast above 5."""
 INK, SOFT, EDGE, PANEL = "#1a1a1a", "#5f6368", "#8a9097", "#f1f3f5"
 MARGIN, LEFT, GAP = 24, 168, 12
 
@@ -24,6 +23,11 @@ MARGIN, LEFT, GAP = 24, 168, 12
 def kinds_of(architecture: Architecture) -> list[str]:
     """The slot kinds of an architecture, PA first."""
     return sorted({slot.kind for slot in architecture.slots})
+
+
+def kind_title(kind: str) -> str:
+    """What stands above the column of a slot kind."""
+    return f"{kind}: {KIND_TITLES[kind]}"
 
 
 def module_text(found: Architecture, slot: Slot) -> str:
@@ -52,7 +56,7 @@ def architecture_table(summary: Summary) -> Table:
     assert summary.supernet is not None
     kinds, rounds = kinds_of(summary.supernet), removed_in(summary)
     table = Table(
-        "block", "layer", *(KIND_TITLES[kind] for kind in kinds), title="architecture found", caption="· pruned"
+        "block", "layer", *(kind_title(kind) for kind in kinds), title="architecture found", caption="· pruned"
     )
     for block, layers in reversed(list(enumerate(layers_of_blocks(summary.blocks)))):
         for layer in reversed(layers):
@@ -94,7 +98,7 @@ def summary_svg(summary: Summary) -> str:
     y += 40
     for column, kind in enumerate(kinds):
         middle = LEFT + column * (cell + GAP) + cell / 2
-        parts.append(_text(middle, y, KIND_TITLES[kind], 13, weight="bold", anchor="middle"))
+        parts.append(_text(middle, y, kind_title(kind), 13, weight="bold", anchor="middle"))
     y += 12
     for block, layers in reversed(list(enumerate(layers_of_blocks(summary.blocks)))):
         height = row * len(layers) + 8

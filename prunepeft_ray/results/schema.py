@@ -33,7 +33,7 @@ class Column:
 _SLOT = (
     Column("slot", pa.string(), "slot, as kind.layer"),
     Column("layer", pa.int32(), "0-based layer of the slot"),
-    Column("kind", pa.string(), "slot kind: PA (query and value) or SA (serial adapter)"),
+    Column("kind", pa.string(), "slot kind: PA (query and value), PF (parallel to the FFN) or SA (serial adapter)"),
 )
 
 TABLES: dict[str, tuple[Column, ...]] = {

@@ -16,7 +16,7 @@ from prunepeft_ray.criteria.collector import Collector, Update
 from prunepeft_ray.modules import AdaptedBackbone
 
 FAMILY_NAMES = ("bert", "roberta", "llama")
-COMBINATIONS = [("lora", "pfeiffer"), ("dora", "houlsby")]
+COMBINATIONS = [("lora", "pfeiffer"), ("dora", "houlsby"), ("lora", "pfeiffer", "parallel")]
 SETTINGS = ModulesConfig(init="paper", lora_alpha=2)
 LABELS = torch.tensor([0, 1, 1, 0, 1, 0])
 
@@ -122,7 +122,8 @@ def test_gate_is_the_derivative_of_the_loss_by_a_gate_on_the_modules_output(exac
             return loss
 
         step = 1e-5
-        for slot in (Slot(0, "PA"), Slot(0, "SA"), Slot(2, "PA"), Slot(exact.layers - 1, "SA")):
+        kinds = sorted({slot.kind for slot in adapted.architecture.slots})
+        for slot in [Slot(layer, kind) for layer in (0, exact.layers - 1) for kind in kinds]:
             derivative = (gated_loss(slot, 1 + step) - gated_loss(slot, 1 - step)) / (2 * step)
             # padding tokens get no gradient where the attention mask hides them, so leaving them out changes nothing
             assert thetas[slot] == pytest.approx(abs(derivative), rel=1e-4, abs=1e-7), slot

@@ -8,9 +8,11 @@ import pytest
 from execution_toys import BUDGET, answer, assert_same_answer, job_ids, make_spec, search_here
 from safetensors.torch import load_file
 
+from prunepeft_ray.architecture import KINDS
 from prunepeft_ray.errors import RunError
 from prunepeft_ray.execution import executor as executor_module
 from prunepeft_ray.execution import search as search_module
+from prunepeft_ray.report import summarise, summary_svg
 from prunepeft_ray.results import ResultsStore, RunFolder
 from prunepeft_ray.tasks import load_task
 from prunepeft_ray.training import load_adapter
@@ -53,6 +55,26 @@ def test_a_search_leaves_exactly_the_promised_files(undisturbed):
     # two turns for six criteria, then two rounds
     assert len(decisions) >= 4
     assert files - {"results/.lock"} == tables | decisions | adapter | answer_files
+
+
+def test_a_search_over_all_kinds_of_slots(tiny_bert, small_task, tmp_path):
+    spec = make_spec(
+        tiny_bert, small_task, f"space.kinds=[{', '.join(KINDS)}]", "space.ffn_bottleneck=4", budget="4000"
+    )
+    folder = search_here(spec, tmp_path / "run")
+    summary = summarise(folder)
+    assert len(summary.supernet) == 4 * len(KINDS)
+    assert set(summary.strategy) == {f"{block}.{kind}" for block in range(4) for kind in KINDS}
+    assert 0 < len(summary.found) < len(summary.supernet)
+    predictor = load_adapter(folder.path)
+    assert predictor.evaluate(load_task(spec.task).test) == pytest.approx(summary.test, abs=1e-6)
+    predictor.close()
+    tensors = load_file(folder.path / "adapter" / "adapter_model.safetensors")
+    counted = sum(tensor.numel() for name, tensor in tensors.items() if not name.startswith("head."))
+    assert counted == summary.parameters <= 4000
+    assert all(f'id="{slot}"' in summary_svg(summary) for slot in summary.supernet.slots)
+    scores = ResultsStore(folder.results).read("scores")
+    assert set(scores["kind"]) == set(KINDS)
 
 
 def test_the_answer_fits_the_budget_as_torch_counts(undisturbed):

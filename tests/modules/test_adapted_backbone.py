@@ -14,7 +14,9 @@ from prunepeft_ray.modules import MODULE_TYPES, AdaptedBackbone, build_space
 FAMILY_NAMES = ("bert", "roberta", "llama")
 PARALLEL = ("lora", "dora")
 SERIAL = ("pfeiffer", "houlsby")
-TYPES = PARALLEL + SERIAL
+FFN = ("parallel",)
+TYPES = PARALLEL + SERIAL + FFN
+ALL_KINDS = ("PA", "PF", "SA")
 COMBINATIONS = [(parallel, serial) for parallel in PARALLEL for serial in SERIAL]
 DEFAULT = ModulesConfig(init="default")
 PAPER = ModulesConfig(init="paper")
@@ -54,8 +56,9 @@ def logits(backbone):
 @pytest.mark.parametrize(("parallel", "serial"), COMBINATIONS)
 @pytest.mark.parametrize("init", ["default", "paper"])
 def test_the_supernet_has_as_many_parameters_as_the_space_says(backbone, parallel, serial, init):
-    space = build_space(SpaceConfig(parallel=parallel, serial=serial, rank=3, bottleneck=5), backbone)
-    assert len(space.supernet) == 2 * backbone.layers
+    config = SpaceConfig(kinds=ALL_KINDS, parallel=parallel, serial=serial, rank=3, bottleneck=5, ffn_bottleneck=6)
+    space = build_space(config, backbone)
+    assert len(space.supernet) == len(ALL_KINDS) * backbone.layers
     with AdaptedBackbone(backbone, space.supernet, ModulesConfig(init=init), 2, seed=0) as adapted:
         counted = sum(parameter.numel() for parameter in backbone.model.parameters()) - adapted.head_parameters
         head = sum(parameter.numel() for parameter in backbone.head_parameters.values())
@@ -71,7 +74,7 @@ def test_the_supernet_has_as_many_parameters_as_the_space_says(backbone, paralle
 @given(data=st.data())
 def test_any_sub_architecture_has_as_many_parameters_as_the_space_says(backbone, data):
     parallel, serial = data.draw(st.sampled_from(PARALLEL)), data.draw(st.sampled_from(SERIAL))
-    space = build_space(SpaceConfig(parallel=parallel, serial=serial), backbone)
+    space = build_space(SpaceConfig(kinds=ALL_KINDS, parallel=parallel, serial=serial), backbone)
     slots = data.draw(st.lists(st.sampled_from(space.supernet.slots), unique=True))
     size = st.integers(1, 40)
     architecture = Architecture.of({slot: Module(space.supernet[slot].type, data.draw(size)) for slot in slots})
@@ -157,6 +160,46 @@ def test_an_adapter_adds_its_bottlenecks_output_with_relu_to_the_sites_output(ba
         assert site.name == "ffn_output"
 
 
+@pytest.mark.parametrize("scale", [4.0, 0.5])
+def test_a_parallel_adapter_adds_its_scaled_output_to_that_of_the_ffn(backbone, scale):
+    """Recomputed layer by layer from what the bare backbone's parts give."""
+    settings = ModulesConfig(init="paper", parallel_scale=scale)
+    layer = backbone.model.get_submodule(backbone.family.layers)[0]
+    with AdaptedBackbone(backbone, filled(1, "parallel"), settings, 2, seed=0) as adapted:
+        own = {name: parameter.detach() for name, parameter in adapted.sites[0].parameters()}
+        found = hidden_states(backbone)
+    x = torch.zeros(0)
+    entry = layer.mlp if backbone.family.name == "Llama" else layer.intermediate
+
+    def keep(_module, inputs):
+        nonlocal x
+        x = inputs[0]
+
+    handle = entry.register_forward_pre_hook(keep)
+    bare = hidden_states(backbone)
+    handle.remove()
+    with torch.no_grad():
+        down = (x @ own["bottleneck.down.weight"].T + own["bottleneck.down.bias"]).clamp(min=0)
+        update = scale * (down @ own["bottleneck.up.weight"].T + own["bottleneck.up.bias"])
+        if backbone.family.name == "Llama":
+            expected = bare[1] + update
+        else:
+            expected = layer.output.LayerNorm(layer.output.dense(layer.intermediate(x)) + update + x)
+    torch.testing.assert_close(found[1], expected)
+    assert not torch.allclose(found[1], bare[1], atol=0.1)
+
+
+def test_an_adapter_after_the_ffn_reads_the_ffns_own_output_beside_a_parallel_one(backbone):
+    given = []
+    for types in (("pfeiffer",), ("parallel", "pfeiffer")):
+        with AdaptedBackbone(backbone, filled(1, *types), PAPER, 2, seed=0) as adapted:
+            bottleneck = next(site.update for site in adapted.sites if site.slot.kind == "SA")
+            handle = bottleneck.register_forward_pre_hook(lambda _module, inputs: given.append(inputs[0]))
+            hidden_states(backbone)
+            handle.remove()
+    assert torch.equal(given[0], given[1])
+
+
 def test_houlsby_sits_after_attention_and_ffn(backbone):
     with AdaptedBackbone(backbone, filled(1, "houlsby"), PAPER, 2, seed=0) as adapted:
         assert [site.name for site in adapted.sites] == ["attention_output", "ffn_output"]
@@ -215,7 +258,7 @@ def test_closing_gives_back_exactly_the_outputs_of_before_even_after_training(ba
 
 def test_training_changes_nothing_but_modules_and_head(backbone):
     frozen = {name: value.clone() for name, value in backbone.model.state_dict().items()}
-    with AdaptedBackbone(backbone, filled(backbone.layers, "lora", "pfeiffer"), DEFAULT, 2, seed=0) as adapted:
+    with AdaptedBackbone(backbone, filled(backbone.layers, "lora", "pfeiffer", *FFN), DEFAULT, 2, seed=0) as adapted:
         start = weights(adapted)
         train_a_little(adapted)
         assert not any(torch.equal(value, start[name]) for name, value in weights(adapted).items() if "SA.0" in name)
@@ -254,7 +297,7 @@ def test_an_empty_architecture_trains_the_head_alone(backbone):
 
 @pytest.mark.parametrize("settings", [DEFAULT, PAPER])
 def test_a_module_starts_the_same_whatever_other_slots_are_filled(backbone, settings):
-    supernet = filled(backbone.layers, "lora", "houlsby")
+    supernet = filled(backbone.layers, "lora", "houlsby", *FFN)
     with AdaptedBackbone(backbone, supernet, settings, 2, seed=7) as adapted:
         whole = weights(adapted)
     for chosen in (supernet.slots[-1:], supernet.slots[1:4], tuple(reversed(supernet.slots[2:]))):
@@ -284,7 +327,7 @@ def test_modules_start_by_the_seed_and_not_by_the_global_random_stream(backbone)
 # state
 
 
-@pytest.mark.parametrize("modules", [("lora", "pfeiffer"), ("dora", "houlsby")])
+@pytest.mark.parametrize("modules", [("lora", "pfeiffer"), ("dora", "houlsby", *FFN)])
 @pytest.mark.parametrize("init", ["default", "paper"])
 def test_a_state_loaded_into_a_fresh_backbone_gives_identical_outputs(backbone, modules, init, tmp_path):
     architecture = filled(backbone.layers, *modules)
@@ -316,7 +359,7 @@ def test_names_do_not_depend_on_the_family(tiny_bert, tiny_llama):
     names = []
     for path in (tiny_bert, tiny_llama):
         backbone = load_backbone(path)
-        with AdaptedBackbone(backbone, filled(2, "dora", "houlsby"), DEFAULT, 2, seed=0) as adapted:
+        with AdaptedBackbone(backbone, filled(2, "dora", "houlsby", *FFN), DEFAULT, 2, seed=0) as adapted:
             names.append({name for name in adapted.trainable if not name.startswith("head.")})
     assert names[0] == names[1]
     assert "SA.1.attention_output.bottleneck.down.weight" in names[0]
@@ -363,7 +406,7 @@ def test_an_architecture_that_does_not_fit_is_refused_and_leaves_the_backbone_fr
 
 def test_what_trains_is_listed_slot_by_slot_and_then_the_head(backbone):
     # scores rely on it: gradients are told to the criteria in this order
-    with AdaptedBackbone(backbone, filled(3, "dora", "houlsby"), DEFAULT, 2, seed=0) as adapted:
+    with AdaptedBackbone(backbone, filled(3, "dora", "houlsby", *FFN), DEFAULT, 2, seed=0) as adapted:
         slots = [parameter for found in adapted.slot_parameters.values() for parameter in found]
         assert list(adapted.slot_parameters) == list(adapted.architecture.slots)
         listed = list(adapted.trainable.values())
@@ -379,6 +422,8 @@ def test_a_wrapper_adds_its_update_to_what_the_wrapped_module_returns(backbone):
             for site in adapted.sites:
                 width_in = getattr(site.wrapper.base_layer, "in_features", 32)
                 x = torch.randn(2, 3, width_in, generator=torch.Generator().manual_seed(0))
+                if module == "parallel" and backbone.family.name != "Llama":
+                    continue  # what its base returns is behind a norm
                 updates = []
                 handle = site.update.register_forward_hook(lambda _m, _i, out, into=updates: into.append(out))
                 added = site.wrapper(x) - site.wrapper.base_layer(x)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, RobertaConfig
 
-from prunepeft_ray.architecture import Slot
+from prunepeft_ray.architecture import KINDS, Slot
 from prunepeft_ray.backbones import FAMILIES, Backbone, load_backbone
 from prunepeft_ray.config import SpaceConfig
 from prunepeft_ray.errors import InputError
@@ -63,11 +63,18 @@ def test_llamas_grouped_values_cost_less_than_its_queries(tiny_llama):
     assert space.slot_parameters(Slot(0, "PA")) == 2 * (32 + 32) + 2 * (32 + 16)
 
 
-@pytest.mark.parametrize(("kinds", "expected"), [(("PA",), 4), (("SA",), 4), (("SA", "PA"), 8)])
+@pytest.mark.parametrize(
+    ("kinds", "expected"), [(("PA",), 4), (("SA",), 4), (("SA", "PA"), 8), (("PF", "SA", "PA"), 12)]
+)
 def test_the_space_has_the_kinds_asked_for(tiny_bert, kinds, expected):
     space = build_space(SpaceConfig(kinds=kinds), load_backbone(tiny_bert))
     assert len(space.supernet) == expected
     assert {slot.kind for slot in space.supernet.slots} == set(kinds)
+
+
+def test_a_parallel_adapter_costs_what_its_bottleneck_has(tiny_bert):
+    space = build_space(SpaceConfig(kinds=("PF",), ffn_bottleneck=(3, 5, 3, 3)), load_backbone(tiny_bert))
+    assert space.slot_parameters(Slot(1, "PF")) == 32 * 5 + 5 + 5 * 32 + 32
 
 
 def test_one_size_per_layer(tiny_bert):
@@ -76,8 +83,8 @@ def test_one_size_per_layer(tiny_bert):
     assert {space.supernet[Slot(layer, "SA")].size for layer in range(4)} == {7}
 
 
-@pytest.mark.parametrize("key", ["rank", "bottleneck"])
+@pytest.mark.parametrize("key", ["rank", "bottleneck", "ffn_bottleneck"])
 @pytest.mark.parametrize("sizes", [(1, 2, 3), (1, 2, 3, 4, 5)])
 def test_a_list_of_sizes_of_another_length_than_the_backbone_is_refused(tiny_bert, key, sizes):
     with pytest.raises(InputError, match=rf"space\.{key}: {len(sizes)} sizes given, but the backbone has 4 layers"):
-        build_space(SpaceConfig(**{key: sizes}), load_backbone(tiny_bert))
+        build_space(SpaceConfig(kinds=tuple(KINDS), **{key: sizes}), load_backbone(tiny_bert))

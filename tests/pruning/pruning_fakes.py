@@ -6,7 +6,7 @@ import hashlib
 import random
 from collections.abc import Callable, Iterable, Mapping
 
-from prunepeft_ray.architecture import KINDS, Architecture, Module, ModuleCost, Slot, Space
+from prunepeft_ray.architecture import Architecture, Module, ModuleCost, Slot, Space
 from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.jobs import TrainJob, TrainResult, Work
 from prunepeft_ray.pruning import GeneratorMethod
@@ -24,7 +24,7 @@ def sa(*layers: int) -> list[Slot]:
     return [Slot(layer, "SA") for layer in layers]
 
 
-def make_space(layers: int = 12, cost_pa: int = 100, cost_sa: int = 200, kinds: Iterable[str] = KINDS) -> Space:
+def make_space(layers: int = 12, cost_pa: int = 100, cost_sa: int = 200, kinds: Iterable[str] = ("PA", "SA")) -> Space:
     slots = [Slot(layer, kind) for layer in range(layers) for kind in kinds]
     supernet = Architecture.of({slot: Module("lora" if slot.kind == "PA" else "pfeiffer", 1) for slot in slots})
     return Space(layers, supernet, {s: ModuleCost(cost_pa if s.kind == "PA" else cost_sa) for s in slots})

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import pytest
 from report_fakes import REMOVED, add_search, finish, start_run, supernet
 
-from prunepeft_ray.architecture import Slot
+from prunepeft_ray.architecture import KINDS, Slot
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.report import Removal, summarise, summary_svg
 from prunepeft_ray.report.drawing import COLOURS
@@ -77,7 +77,13 @@ def test_the_picture_says_what_it_shows(summary):
 
 @pytest.mark.parametrize(
     ("layers", "kinds", "blocks"),
-    [(30, ("PA", "SA"), (5, 10, 10, 5)), (6, ("SA",), (1, 2, 2, 1)), (12, ("PA",), (12,)), (1, ("PA", "SA"), (1,))],
+    [
+        (30, ("PA", "SA"), (5, 10, 10, 5)),
+        (6, ("SA",), (1, 2, 2, 1)),
+        (12, tuple(KINDS), (12,)),
+        (12, ("PA",), (12,)),
+        (1, ("PA", "SA"), (1,)),
+    ],
 )
 def test_everything_lies_within_the_picture_whatever_the_size(summary, layers, kinds, blocks):
     whole = supernet(layers, kinds)
