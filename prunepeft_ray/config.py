@@ -54,7 +54,11 @@ class TaskConfig(Config):
 class SpaceConfig(Config):
     """Which slots the supernet has, and what fills them (paper, Tables 2 and 3)."""
 
-    kinds: tuple[Literal["PA", "PF", "SA"], ...] = Field(("PA", "SA"), min_length=1, description="slot kinds")
+    kinds: tuple[Literal["PA", "PF", "PT", "SA"], ...] = Field(
+        ("PA", "SA"),
+        min_length=1,
+        description="slot kinds: PA, query and value; PF, parallel to the FFN; PT, prefix; SA, serial adapter",
+    )
     parallel: Literal["lora", "dora"] = Field("lora", description="module in PA slots, on query and value")
     serial: Literal["pfeiffer", "houlsby"] = Field(
         "pfeiffer", description="module in SA slots: adapter after the FFN, or after attention and FFN"
@@ -65,6 +69,9 @@ class SpaceConfig(Config):
     )
     ffn_bottleneck: PositiveInt | tuple[PositiveInt, ...] = Field(
         128, description="bottleneck of the adapter parallel to the FFN (PF slots), one or one per layer"
+    )
+    prefix: PositiveInt | tuple[PositiveInt, ...] = Field(
+        30, description="vectors before an attention's keys and values (PT slots), one or one per layer"
     )
 
     @model_validator(mode="after")
@@ -78,6 +85,7 @@ class SpaceConfig(Config):
         return {
             "PA": (self.parallel, "rank"),
             "PF": ("parallel", "ffn_bottleneck"),
+            "PT": ("prefix", "prefix"),
             "SA": (self.serial, "bottleneck"),
         }[kind]
 
@@ -87,7 +95,7 @@ class ModulesConfig(Config):
 
     init: Literal["paper", "default"] = Field(
         "default",
-        description="paper: both projections normal (Eqs. 4-5); default: each module's own, which starts as identity",
+        description="paper: both projections normal (Eqs. 4-5); default: each module's own, identity but for PT",
     )
     lora_alpha: float | None = Field(None, gt=0, description="LoRA alpha; default: the rank, a scaling of 1")
     lora_dropout: Share = Field(0.1, description="dropout on the input of LoRA and DoRA")
@@ -99,6 +107,7 @@ class LearningRates(Config):
 
     PA: float = Field(5e-4, gt=0, description="LoRA and DoRA modules")
     PF: float = Field(5e-4, gt=0, description="adapters parallel to the FFN")
+    PT: float = Field(5e-4, gt=0, description="prefixes")
     SA: float = Field(5e-4, gt=0, description="adapters")
     head: float = Field(1e-3, gt=0, description="the task head")
 
@@ -142,7 +151,7 @@ class PruningConfig(Config):
     profile: Literal["paper", "reference", "averaged"] = Field("averaged", description="how scores become p(m)")
     compare: Literal["within-kind", "raw"] = Field(
         "within-kind",
-        description="how scores of PA and SA are set against each other: standardised within each kind, or as they are",
+        description="how slot kinds are set against each other: scores standardised within each kind, or as they are",
     )
     blocks: Literal["spindle", "reference", "none"] | tuple[float, ...] = Field(
         "spindle",

@@ -64,12 +64,13 @@ class TrainJob:
         """A digest of the job's content, 16 hexadecimal digits.
 
         Names of model and task are left out: the fingerprints stand for what they name, wherever it lies. So are the
-        settings of PF slots where there are none, and jobs from before there was such a kind keep their ids.
+        settings of PF and PT slots where there are none, and jobs from before there were such kinds keep their ids.
         """
         content = {key: value for key, value in self.to_dict().items() if key not in ("model", "task")}
         kinds = {slot.kind for slot in self.architecture.slots}
+        for kind in {"PF", "PT"} - kinds:
+            del content["training"]["learning_rates"][kind]
         if "PF" not in kinds:
-            del content["training"]["learning_rates"]["PF"]
             del content["modules"]["parallel_scale"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -64,6 +64,9 @@ def test_settings_of_kinds_that_came_later_count_where_such_slots_are_filled():
         "PF": replace(
             JOB, training=JOB.training.model_copy(update={"learning_rates": rates.model_copy(update={"PF": 0.1})})
         ),
+        "PT": replace(
+            JOB, training=JOB.training.model_copy(update={"learning_rates": rates.model_copy(update={"PT": 0.1})})
+        ),
         "PF scale": replace(JOB, modules=JOB.modules.model_copy(update={"parallel_scale": 1.0})),
     }
     for name, other in others.items():

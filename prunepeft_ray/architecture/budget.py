@@ -53,10 +53,10 @@ def check_budget(text: str, budget: int, space: Space) -> None:
     if budget >= supernet:
         raise InputError(
             f"budget '{text}' is {budget:,} parameters, but the whole supernet has only {supernet:,}: "
-            "nothing would be pruned; give a smaller budget or a larger space (space.rank, space.bottleneck)"
+            "nothing would be pruned; give a smaller budget or a larger space (sizes in 'space', such as space.rank)"
         )
     if budget < smallest:
         raise InputError(
             f"budget '{text}' is {budget:,} parameters, but the smallest slot has {smallest:,}: "
-            "give a larger budget or smaller modules (space.rank, space.bottleneck)"
+            "give a larger budget or smaller modules (sizes in 'space', such as space.rank)"
         )

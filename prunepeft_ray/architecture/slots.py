@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from prunepeft_ray.errors import InputError
 
-KIND_TITLES = {"PA": "query, value", "PF": "parallel", "SA": "serial"}
+KIND_TITLES = {"PA": "query, value", "PF": "parallel", "PT": "prefix", "SA": "serial"}
 """What slot kinds are called beside their letters.
 
-PA: parallel, on the query and value projections. PF: an adapter parallel to the FFN. SA: serial, a bottleneck adapter.
+PA: parallel, on the query and value projections. PF: an adapter parallel to the FFN. PT: a prefix of the
+attention's keys and values. SA: serial, a bottleneck adapter.
 """
 KINDS = tuple(KIND_TITLES)
 """Slot kinds."""
@@ -57,7 +58,7 @@ class Module:
 
     Args:
         type: A registered module type, such as ``"lora"`` or ``"pfeiffer"``.
-        size: LoRA rank or adapter bottleneck.
+        size: LoRA rank, adapter bottleneck or number of prefix vectors.
 
     Raises:
         ValueError: If the size is not at least 1.

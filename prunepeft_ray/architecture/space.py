@@ -20,7 +20,7 @@ class ModuleCost:
     fixed: int = 0
 
     def parameters(self, size: int) -> int:
-        """Exact number of parameters at a size (rank or bottleneck)."""
+        """Exact number of parameters at a size (rank, bottleneck or number of vectors)."""
         return self.per_size * size + self.fixed
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from prunepeft_ray.backbones.family import Family
 from prunepeft_ray.seeds import derive_seed
 
-SITES = ("query", "value", "attention_output", "ffn", "ffn_output")
+SITES = ("query", "value", "attention", "attention_output", "ffn", "ffn_output")
 """Places in a layer where PEFT modules attach."""
 
 
@@ -108,8 +108,11 @@ class Backbone:
     def width(self, layer: int, name: str) -> tuple[int, int]:
         """Input and output width of what a PEFT module adds at a site.
 
-        A projection's update maps its input to its output; everywhere else hidden state to hidden state.
+        A projection's update maps its input to its output; an attention's has the width of keys and values, and the
+        width of what all heads return; everywhere else hidden state maps to hidden state.
         """
+        if name == "attention":
+            return self.width(layer, "value")[1], self.width(layer, "query")[1]
         if name in ("query", "value"):
             projection = getattr(*self.site(layer, name))
             return int(projection.in_features), int(projection.out_features)
@@ -141,7 +144,7 @@ class Backbone:
 
 
 def _inner(parent: nn.Module, attribute: str) -> nn.Module:
-    """Look behind a wrapper: one that stands for a whole FFN still has the FFN's sites inside."""
+    """Look behind a wrapper: one of a whole FFN or attention still has their sites inside."""
     found: nn.Module = getattr(parent, attribute)
     inner: nn.Module = getattr(found, "base_layer", found)
     return inner

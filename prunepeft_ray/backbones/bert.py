@@ -9,6 +9,7 @@ BERT = FAMILIES.register(
         layers="bert.encoder.layer",
         query="attention.self.query",
         value="attention.self.value",
+        attention="attention.self",
         attention_output="attention.output.dropout",
         ffn_output="output.dropout",
         ffn="output",

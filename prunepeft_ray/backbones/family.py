@@ -18,6 +18,7 @@ class Family:
         layers: Path of the list of layers.
         query: Path of the query projection inside a layer.
         value: Path of the value projection inside a layer.
+        attention: Path inside a layer of the self-attention that computes from queries, keys and values.
         attention_output: Path inside a layer of the module whose output is the attention's update, before the
             residual is added.
         ffn_output: The same for the feed-forward network.
@@ -32,6 +33,7 @@ class Family:
     layers: str
     query: str
     value: str
+    attention: str
     attention_output: str
     ffn_output: str
     ffn: str

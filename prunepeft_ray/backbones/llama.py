@@ -9,6 +9,7 @@ LLAMA = FAMILIES.register(
         layers="model.layers",
         query="self_attn.q_proj",
         value="self_attn.v_proj",
+        attention="self_attn",
         attention_output="self_attn.o_proj",
         ffn_output="mlp.down_proj",
         ffn="mlp",

@@ -9,6 +9,7 @@ ROBERTA = FAMILIES.register(
         layers="roberta.encoder.layer",
         query="attention.self.query",
         value="attention.self.value",
+        attention="attention.self",
         attention_output="attention.output.dropout",
         ffn_output="output.dropout",
         ffn="output",

@@ -23,7 +23,7 @@ class Criterion:
         focus: What it looks at: feature characteristics, forward or backward.
         formula: Theta in a few symbols, for people.
         prunes: Whether slots with a small or with a large Theta are pruned first.
-        scale_free: Whether Theta of slots of different kinds are on one scale. If not, PA and SA are never set
+        scale_free: Whether Theta of slots of different kinds are on one scale. If not, kinds are never set
             against each other by the raw value.
         of_weights: Theta from all weights of a slot as one vector and the threshold t, after the last step.
         of_step: Per parameter tensor a sum over its elements, from weights and gradients, at every optimiser step;

@@ -1,9 +1,9 @@
-"""PEFT modules: LoRA, DoRA, serial and parallel adapters; insert, remove, save and load.
+"""PEFT modules: LoRA, DoRA, adapters and prefixes; insert, remove, save and load.
 
 A new module type is one file that registers a :class:`ModuleType` and one line here.
 """
 
-from prunepeft_ray.modules import adapter, lora
+from prunepeft_ray.modules import adapter, lora, prefix
 from prunepeft_ray.modules.adapted import AdaptedBackbone, InsertedSite
 from prunepeft_ray.modules.module_type import MODULE_TYPES, ModuleType
 from prunepeft_ray.modules.saving import AdapterConfig, load_adapter_files, save_adapter
@@ -20,5 +20,6 @@ __all__ = [
     "load_adapter_files",
     "lora",
     "module_cost",
+    "prefix",
     "save_adapter",
 ]

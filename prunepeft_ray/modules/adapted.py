@@ -173,7 +173,7 @@ def _insert(
         base = getattr(parent, attribute)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "module", slot, name))
-            wrapper = module_type.wrap(base, backbone.width(slot.layer, name)[1], module.size, settings)
+            wrapper = module_type.wrap(base, backbone.width(slot.layer, name), module.size, settings)
         wrapper.to(backbone.device)
         wrapper.train(backbone.model.training)
         setattr(parent, attribute, wrapper)

@@ -99,12 +99,12 @@ def _bottleneck(width: int, size: int, settings: ModulesConfig) -> Bottleneck:
     return bottleneck
 
 
-def _wrap(base: nn.Module, width: int, size: int, settings: ModulesConfig) -> nn.Module:
-    return SerialAdapter(base, _bottleneck(width, size, settings))
+def _wrap(base: nn.Module, widths: tuple[int, int], size: int, settings: ModulesConfig) -> nn.Module:
+    return SerialAdapter(base, _bottleneck(widths[1], size, settings))
 
 
-def _wrap_parallel(base: nn.Module, width: int, size: int, settings: ModulesConfig) -> nn.Module:
-    return ParallelAdapter(base, _bottleneck(width, size, settings), settings.parallel_scale)
+def _wrap_parallel(base: nn.Module, widths: tuple[int, int], size: int, settings: ModulesConfig) -> nn.Module:
+    return ParallelAdapter(base, _bottleneck(widths[1], size, settings), settings.parallel_scale)
 
 
 def _update(layer: nn.Module) -> tuple[nn.Module, float]:

@@ -21,7 +21,9 @@ NAME = "default"
 """PEFT's name for the one adapter that a layer carries here."""
 
 
-def _wrap(base: nn.Module, _width: int, rank: int, settings: ModulesConfig, *, use_dora: bool) -> nn.Module:
+def _wrap(
+    base: nn.Module, _widths: tuple[int, int], rank: int, settings: ModulesConfig, *, use_dora: bool
+) -> nn.Module:
     alpha = settings.lora_alpha or rank
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=settings.lora_dropout, use_dora=use_dora)
     layer = LoraLinear(base, NAME, config=config, r=rank, lora_alpha=alpha)

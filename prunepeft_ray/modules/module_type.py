@@ -24,7 +24,7 @@ class ModuleType:
         label: How people call it, such as ``"LoRA"``.
         sites: The sites in a layer that one slot's module covers.
         cost: Parameters at one site, from its input and output width.
-        wrap: Builds the wrapper from (base module, output width, size, settings).
+        wrap: Builds the wrapper from (base module, input and output width, size, settings).
         update: Returns, for a wrapper, the submodule whose output is the update, and what to multiply it by.
     """
 
@@ -32,7 +32,7 @@ class ModuleType:
     label: str
     sites: tuple[str, ...]
     cost: Callable[[int, int], ModuleCost]
-    wrap: Callable[[nn.Module, int, int, ModulesConfig], nn.Module]
+    wrap: Callable[[nn.Module, tuple[int, int], int, ModulesConfig], nn.Module]
     update: Callable[[nn.Module], tuple[nn.Module, float]]
 
 

@@ -14,7 +14,12 @@ from prunepeft_ray.errors import InputError
 from prunepeft_ray.modules import MODULE_TYPES
 from prunepeft_ray.report.summary import Summary, removed_in
 
-COLOURS = {"PA": ("#0072b2", "#ffffff"), "PF": ("#009e73", "#1a1a1a"), "SA": ("#e69f00", "#1a1a1a")}
+COLOURS = {
+    "PA": ("#0072b2", "#ffffff"),
+    "PF": ("#009e73", "#1a1a1a"),
+    "PT": ("#cc79a7", "#1a1a1a"),
+    "SA": ("#e69f00", "#1a1a1a"),
+}
 """Box and text: colours of Okabe and Ito, which colour-blind people tell apart; text has a contrast above 5."""
 INK, SOFT, EDGE, PANEL = "#1a1a1a", "#5f6368", "#8a9097", "#f1f3f5"
 MARGIN, LEFT, GAP = 24, 168, 12

@@ -33,7 +33,11 @@ class Column:
 _SLOT = (
     Column("slot", pa.string(), "slot, as kind.layer"),
     Column("layer", pa.int32(), "0-based layer of the slot"),
-    Column("kind", pa.string(), "slot kind: PA (query and value), PF (parallel to the FFN) or SA (serial adapter)"),
+    Column(
+        "kind",
+        pa.string(),
+        "slot kind: PA (query and value), PF (parallel to the FFN), PT (prefix) or SA (serial adapter)",
+    ),
 )
 
 TABLES: dict[str, tuple[Column, ...]] = {
@@ -110,7 +114,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("job_id", pa.string(), "the job that trained it"),
         *_SLOT,
         Column("module", pa.string(), "module type in the slot"),
-        Column("size", pa.int32(), "LoRA rank or adapter bottleneck"),
+        Column("size", pa.int32(), "LoRA rank, adapter bottleneck or number of prefix vectors"),
     ),
 }
 

@@ -27,7 +27,10 @@ def call(backbone):
 
 
 def add_to_output(module, change):
-    return module.register_forward_hook(lambda _module, _inputs, output: output + change)
+    def add(_module, _inputs, output):
+        return (output[0] + change, *output[1:]) if isinstance(output, tuple) else output + change
+
+    return module.register_forward_hook(add)
 
 
 def capture(module, into, name):

@@ -16,7 +16,8 @@ from prunepeft_ray.criteria.collector import Collector, Update
 from prunepeft_ray.modules import AdaptedBackbone
 
 FAMILY_NAMES = ("bert", "roberta", "llama")
-COMBINATIONS = [("lora", "pfeiffer"), ("dora", "houlsby"), ("lora", "pfeiffer", "parallel")]
+IDENTITIES = [("lora", "pfeiffer"), ("dora", "houlsby"), ("lora", "pfeiffer", "parallel")]
+COMBINATIONS = [*IDENTITIES, ("lora", "houlsby", "parallel", "prefix")]
 SETTINGS = ModulesConfig(init="paper", lora_alpha=2)
 LABELS = torch.tensor([0, 1, 1, 0, 1, 0])
 
@@ -129,7 +130,7 @@ def test_gate_is_the_derivative_of_the_loss_by_a_gate_on_the_modules_output(exac
             assert thetas[slot] == pytest.approx(abs(derivative), rel=1e-4, abs=1e-7), slot
 
 
-@pytest.mark.parametrize("modules", COMBINATIONS)
+@pytest.mark.parametrize("modules", IDENTITIES)
 def test_gate_predicts_what_removing_one_module_with_a_small_update_does_to_the_loss(exact, modules):
     architecture = filled(exact.layers, *modules)
     inputs = batch(exact)

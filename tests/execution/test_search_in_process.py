@@ -59,7 +59,12 @@ def test_a_search_leaves_exactly_the_promised_files(undisturbed):
 
 def test_a_search_over_all_kinds_of_slots(tiny_bert, small_task, tmp_path):
     spec = make_spec(
-        tiny_bert, small_task, f"space.kinds=[{', '.join(KINDS)}]", "space.ffn_bottleneck=4", budget="4000"
+        tiny_bert,
+        small_task,
+        f"space.kinds=[{', '.join(KINDS)}]",
+        "space.ffn_bottleneck=4",
+        "space.prefix=4",
+        budget="4000",
     )
     folder = search_here(spec, tmp_path / "run")
     summary = summarise(folder)

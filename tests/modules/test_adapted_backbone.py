@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tiny import filled, hidden_states, make_tiny_model, tiny_batch
 
-from prunepeft_ray.architecture import Architecture, Module, Slot
+from prunepeft_ray.architecture import KINDS, Architecture, Module, Slot
 from prunepeft_ray.backbones import load_backbone
 from prunepeft_ray.config import ModulesConfig, SpaceConfig
 from prunepeft_ray.errors import InputError
@@ -14,9 +14,8 @@ from prunepeft_ray.modules import MODULE_TYPES, AdaptedBackbone, build_space
 FAMILY_NAMES = ("bert", "roberta", "llama")
 PARALLEL = ("lora", "dora")
 SERIAL = ("pfeiffer", "houlsby")
-FFN = ("parallel",)
-TYPES = PARALLEL + SERIAL + FFN
-ALL_KINDS = ("PA", "PF", "SA")
+FFN_AND_PREFIX = ("parallel", "prefix")
+TYPES = PARALLEL + SERIAL + FFN_AND_PREFIX
 COMBINATIONS = [(parallel, serial) for parallel in PARALLEL for serial in SERIAL]
 DEFAULT = ModulesConfig(init="default")
 PAPER = ModulesConfig(init="paper")
@@ -56,9 +55,10 @@ def logits(backbone):
 @pytest.mark.parametrize(("parallel", "serial"), COMBINATIONS)
 @pytest.mark.parametrize("init", ["default", "paper"])
 def test_the_supernet_has_as_many_parameters_as_the_space_says(backbone, parallel, serial, init):
-    config = SpaceConfig(kinds=ALL_KINDS, parallel=parallel, serial=serial, rank=3, bottleneck=5, ffn_bottleneck=6)
+    sizes = {"rank": 3, "bottleneck": 5, "ffn_bottleneck": 6, "prefix": 7}
+    config = SpaceConfig(kinds=KINDS, parallel=parallel, serial=serial, **sizes)
     space = build_space(config, backbone)
-    assert len(space.supernet) == len(ALL_KINDS) * backbone.layers
+    assert len(space.supernet) == len(KINDS) * backbone.layers
     with AdaptedBackbone(backbone, space.supernet, ModulesConfig(init=init), 2, seed=0) as adapted:
         counted = sum(parameter.numel() for parameter in backbone.model.parameters()) - adapted.head_parameters
         head = sum(parameter.numel() for parameter in backbone.head_parameters.values())
@@ -74,7 +74,7 @@ def test_the_supernet_has_as_many_parameters_as_the_space_says(backbone, paralle
 @given(data=st.data())
 def test_any_sub_architecture_has_as_many_parameters_as_the_space_says(backbone, data):
     parallel, serial = data.draw(st.sampled_from(PARALLEL)), data.draw(st.sampled_from(SERIAL))
-    space = build_space(SpaceConfig(kinds=ALL_KINDS, parallel=parallel, serial=serial), backbone)
+    space = build_space(SpaceConfig(kinds=KINDS, parallel=parallel, serial=serial), backbone)
     slots = data.draw(st.lists(st.sampled_from(space.supernet.slots), unique=True))
     size = st.integers(1, 40)
     architecture = Architecture.of({slot: Module(space.supernet[slot].type, data.draw(size)) for slot in slots})
@@ -87,7 +87,7 @@ def test_any_sub_architecture_has_as_many_parameters_as_the_space_says(backbone,
 # what modules do to outputs
 
 
-@pytest.mark.parametrize("module", TYPES)
+@pytest.mark.parametrize("module", [*PARALLEL, *SERIAL, "parallel"])
 def test_by_default_modules_start_as_the_identity(backbone, module):
     before = hidden_states(backbone)
     with AdaptedBackbone(backbone, filled(backbone.layers, module), DEFAULT, 2, seed=0):
@@ -120,7 +120,7 @@ def test_the_papers_initialisation_has_the_stated_spread(tmp_path, module):
         }
         assert len(projections) == 4 * 2 * len(MODULE_TYPES[module].sites)
         for name, parameter in projections.items():
-            down = "lora_A" in name or "down" in name
+            down = any(part in name for part in ("lora_A", "down", "prefix"))
             assert parameter.shape == ((64, 128) if down else (128, 64))
             assert parameter.detach().std() == pytest.approx(128**-0.5 if down else 64**-0.5, rel=0.05), name
             assert parameter.detach().mean() == pytest.approx(0, abs=0.01)
@@ -238,27 +238,29 @@ def test_modules_in_layer_1_do_not_touch_layers_10_to_15(tmp_path):
 # removing
 
 
-@pytest.mark.parametrize("module", TYPES)
+@pytest.mark.parametrize("modules", [*((module,) for module in TYPES), ("dora", "houlsby", *FFN_AND_PREFIX)])
 @pytest.mark.parametrize("init", ["default", "paper"])
-def test_closing_gives_back_exactly_the_outputs_of_before_even_after_training(backbone, module, init):
+def test_closing_gives_back_exactly_the_outputs_of_before_even_after_training(backbone, modules, init):
     before = hidden_states(backbone)
     backbone.reset_head(2, 0)
-    modules = dict(backbone.model.named_modules())
-    adapted = AdaptedBackbone(backbone, filled(backbone.layers, module), ModulesConfig(init=init), 2, seed=0)
+    bare = dict(backbone.model.named_modules())
+    adapted = AdaptedBackbone(backbone, filled(backbone.layers, *modules), ModulesConfig(init=init), 2, seed=0)
     train_a_little(adapted)
     assert not torch.allclose(hidden_states(backbone), before, atol=1e-3)
     adapted.close()
     assert torch.equal(hidden_states(backbone), before)
     after = dict(backbone.model.named_modules())
-    assert after.keys() == modules.keys()
-    assert all(after[name] is found for name, found in modules.items())
+    assert after.keys() == bare.keys()
+    assert all(after[name] is found for name, found in bare.items())
     assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
     assert all(parameter.grad is None for parameter in backbone.model.parameters())
 
 
 def test_training_changes_nothing_but_modules_and_head(backbone):
     frozen = {name: value.clone() for name, value in backbone.model.state_dict().items()}
-    with AdaptedBackbone(backbone, filled(backbone.layers, "lora", "pfeiffer", *FFN), DEFAULT, 2, seed=0) as adapted:
+    with AdaptedBackbone(
+        backbone, filled(backbone.layers, "lora", "pfeiffer", *FFN_AND_PREFIX), DEFAULT, 2, seed=0
+    ) as adapted:
         start = weights(adapted)
         train_a_little(adapted)
         assert not any(torch.equal(value, start[name]) for name, value in weights(adapted).items() if "SA.0" in name)
@@ -297,7 +299,7 @@ def test_an_empty_architecture_trains_the_head_alone(backbone):
 
 @pytest.mark.parametrize("settings", [DEFAULT, PAPER])
 def test_a_module_starts_the_same_whatever_other_slots_are_filled(backbone, settings):
-    supernet = filled(backbone.layers, "lora", "houlsby", *FFN)
+    supernet = filled(backbone.layers, "lora", "houlsby", *FFN_AND_PREFIX)
     with AdaptedBackbone(backbone, supernet, settings, 2, seed=7) as adapted:
         whole = weights(adapted)
     for chosen in (supernet.slots[-1:], supernet.slots[1:4], tuple(reversed(supernet.slots[2:]))):
@@ -327,7 +329,7 @@ def test_modules_start_by_the_seed_and_not_by_the_global_random_stream(backbone)
 # state
 
 
-@pytest.mark.parametrize("modules", [("lora", "pfeiffer"), ("dora", "houlsby", *FFN)])
+@pytest.mark.parametrize("modules", [("lora", "pfeiffer"), ("dora", "houlsby", *FFN_AND_PREFIX)])
 @pytest.mark.parametrize("init", ["default", "paper"])
 def test_a_state_loaded_into_a_fresh_backbone_gives_identical_outputs(backbone, modules, init, tmp_path):
     architecture = filled(backbone.layers, *modules)
@@ -359,7 +361,7 @@ def test_names_do_not_depend_on_the_family(tiny_bert, tiny_llama):
     names = []
     for path in (tiny_bert, tiny_llama):
         backbone = load_backbone(path)
-        with AdaptedBackbone(backbone, filled(2, "dora", "houlsby", *FFN), DEFAULT, 2, seed=0) as adapted:
+        with AdaptedBackbone(backbone, filled(2, "dora", "houlsby", *FFN_AND_PREFIX), DEFAULT, 2, seed=0) as adapted:
             names.append({name for name in adapted.trainable if not name.startswith("head.")})
     assert names[0] == names[1]
     assert "SA.1.attention_output.bottleneck.down.weight" in names[0]
@@ -406,7 +408,7 @@ def test_an_architecture_that_does_not_fit_is_refused_and_leaves_the_backbone_fr
 
 def test_what_trains_is_listed_slot_by_slot_and_then_the_head(backbone):
     # scores rely on it: gradients are told to the criteria in this order
-    with AdaptedBackbone(backbone, filled(3, "dora", "houlsby", *FFN), DEFAULT, 2, seed=0) as adapted:
+    with AdaptedBackbone(backbone, filled(3, "dora", "houlsby", *FFN_AND_PREFIX), DEFAULT, 2, seed=0) as adapted:
         slots = [parameter for found in adapted.slot_parameters.values() for parameter in found]
         assert list(adapted.slot_parameters) == list(adapted.architecture.slots)
         listed = list(adapted.trainable.values())
@@ -417,7 +419,7 @@ def test_what_trains_is_listed_slot_by_slot_and_then_the_head(backbone):
 
 
 def test_a_wrapper_adds_its_update_to_what_the_wrapped_module_returns(backbone):
-    for module in TYPES:
+    for module in (*PARALLEL, *SERIAL, "parallel"):
         with AdaptedBackbone(backbone, filled(2, module), ModulesConfig(init="paper", lora_alpha=10), 2, 0) as adapted:
             for site in adapted.sites:
                 width_in = getattr(site.wrapper.base_layer, "in_features", 32)

@@ -77,13 +77,19 @@ def test_a_parallel_adapter_costs_what_its_bottleneck_has(tiny_bert):
     assert space.slot_parameters(Slot(1, "PF")) == 32 * 5 + 5 + 5 * 32 + 32
 
 
+def test_a_prefix_costs_keys_and_values_of_the_key_heads(tiny_bert, tiny_llama):
+    config = SpaceConfig(kinds=("PT",), prefix=6)
+    assert build_space(config, load_backbone(tiny_bert)).slot_parameters(Slot(0, "PT")) == 2 * 6 * 32
+    assert build_space(config, load_backbone(tiny_llama)).slot_parameters(Slot(0, "PT")) == 2 * 6 * 16
+
+
 def test_one_size_per_layer(tiny_bert):
     space = build_space(SpaceConfig(rank=(1, 2, 3, 4), bottleneck=7), load_backbone(tiny_bert))
     assert [space.supernet[Slot(layer, "PA")].size for layer in range(4)] == [1, 2, 3, 4]
     assert {space.supernet[Slot(layer, "SA")].size for layer in range(4)} == {7}
 
 
-@pytest.mark.parametrize("key", ["rank", "bottleneck", "ffn_bottleneck"])
+@pytest.mark.parametrize("key", ["rank", "bottleneck", "ffn_bottleneck", "prefix"])
 @pytest.mark.parametrize("sizes", [(1, 2, 3), (1, 2, 3, 4, 5)])
 def test_a_list_of_sizes_of_another_length_than_the_backbone_is_refused(tiny_bert, key, sizes):
     with pytest.raises(InputError, match=rf"space\.{key}: {len(sizes)} sizes given, but the backbone has 4 layers"):

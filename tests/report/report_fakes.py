@@ -11,7 +11,12 @@ from prunepeft_ray.jobs import Cost, Decision, TrainJob, TrainResult, Work
 from prunepeft_ray.results import ResultsStore, RunContext, RunFolder
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-MODULES = {"PA": Module("lora", 8), "PF": Module("parallel", 16), "SA": Module("pfeiffer", 16)}
+MODULES = {
+    "PA": Module("lora", 8),
+    "PF": Module("parallel", 16),
+    "PT": Module("prefix", 30),
+    "SA": Module("pfeiffer", 16),
+}
 REMOVED = (("SA.3", 1, 0.5), ("PA.0", 1, 0.25), ("SA.0", 2, 0.125), ("SA.2", 2, 0.75))
 
 
