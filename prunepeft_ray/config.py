@@ -99,7 +99,7 @@ class ModulesConfig(Config):
     )
     lora_alpha: float | None = Field(None, gt=0, description="LoRA alpha; default: the rank, a scaling of 1")
     lora_dropout: Share = Field(0.1, description="dropout on the input of LoRA and DoRA")
-    parallel_scale: float = Field(4.0, gt=0, description="what the update of an adapter parallel to the FFN is times")
+    parallel_scale: float = Field(4.0, gt=0, description="factor on the update of an adapter parallel to the FFN")
 
 
 class LearningRates(Config):
