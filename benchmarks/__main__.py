@@ -1,6 +1,6 @@
 """`make bench`: run every benchmark and print its table."""
 
-from benchmarks import collecting, sharing
+from benchmarks import checkpointing, collecting, recovery, sharing, warmup
 
-for benchmark in (collecting, sharing):
+for benchmark in (collecting, sharing, checkpointing, warmup, recovery):
     benchmark.main()

@@ -88,8 +88,8 @@ class RunFolder:
 
     @cached_property
     def run_id(self) -> str:
-        """A digest of the spec, 12 hexadecimal digits."""
-        return hashlib.sha256(dump_yaml(self.spec).encode()).hexdigest()[:12]
+        """A digest of the spec as it was written, 12 hexadecimal digits; later versions with more settings keep it."""
+        return hashlib.sha256(read_bytes(self.path / SPEC_FILE)).hexdigest()[:12]
 
     @property
     def results(self) -> Path:
