@@ -1,6 +1,7 @@
 """What the execution tests share: a small task, one undisturbed run of its search, one Ray cluster."""
 
 import pytest
+from chaos import jobs_before
 from execution_toys import make_spec, search_here, write_task
 
 from prunepeft_ray.execution.local_ray import ray_cluster
@@ -33,3 +34,17 @@ def cluster(s3_server):
         patch.setenv("OMP_NUM_THREADS", "1")
         with ray_cluster(None, 2):
             yield
+
+
+@pytest.fixture(scope="module")
+def undisturbed_longer(tmp_path_factory, longer):
+    """Folder of the search that a module interrupts, its ``longer``, run in this process from beginning to end."""
+    path = tmp_path_factory.mktemp("longer") / "run"
+    search_here(longer, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def before(undisturbed_longer):
+    """Jobs of that search that are finished when each phase is under way."""
+    return jobs_before(undisturbed_longer)

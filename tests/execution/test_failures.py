@@ -22,22 +22,8 @@ def longer(tiny_bert, small_task):
 
 
 @pytest.fixture(scope="module")
-def expected_run(tmp_path_factory, longer):
-    """Folder of that search, undisturbed in this process."""
-    path = tmp_path_factory.mktemp("expected") / "run"
-    search_here(longer, path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def expected(expected_run):
-    return answer(expected_run)
-
-
-@pytest.fixture(scope="module")
-def before(expected_run):
-    """Finished jobs when each phase is under way."""
-    return jobs_before(expected_run)
+def expected(undisturbed_longer):
+    return answer(undisturbed_longer)
 
 
 def test_a_search_that_loses_a_worker_goes_on_by_itself(tmp_path, longer, expected, before):

@@ -15,13 +15,12 @@ from chaos import (
     environment,
     every_file_is_readable,
     finished_twice,
-    jobs_before,
     longer_spec,
     processes,
     restarts,
     searching,
 )
-from execution_toys import answer, assert_same_answer, search_here
+from execution_toys import answer, assert_same_answer
 
 pytestmark = pytest.mark.slow
 
@@ -33,18 +32,6 @@ A_JOB = 1.5
 @pytest.fixture(scope="module")
 def longer(tiny_bert, small_task):
     return longer_spec(tiny_bert, small_task, "execution.max_failures=20")
-
-
-@pytest.fixture(scope="module")
-def undisturbed_longer(tmp_path_factory, longer):
-    path = tmp_path_factory.mktemp("expected") / "run"
-    search_here(longer, path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def before(undisturbed_longer):
-    return jobs_before(undisturbed_longer)
 
 
 def wait_for_random_moment(search, before, phase, rng):
