@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from ray.exceptions import OutOfMemoryError, RayActorError
@@ -29,9 +31,20 @@ class TellLosses(UserCallback):  # type: ignore[misc]
         """Tell what happened to the workers."""
         self._losses += 1
         self._board.lose.remote(any(is_memory_loss(error) for error in worker_exceptions.values()))
-        what = "; ".join(describe_loss(rank, error) for rank, error in sorted(worker_exceptions.items()))
+        what = describe_losses(worker_exceptions)
         then = f"starting again ({self._losses} of at most {self._most} times)" if self._losses <= self._most else ""
         self._board.post.remote(Event("lost", "; ".join(part for part in (what, then) if part)))
+
+
+def describe_losses(errors: Mapping[int, Exception]) -> str:
+    """Say in a few words what happened to a group: to the workers that others merely waited for, if that is known."""
+    causes = {rank: error for rank, error in errors.items() if not lost_connection(error)} or errors
+    return "; ".join(describe_loss(rank, error) for rank, error in sorted(causes.items()))
+
+
+def lost_connection(error: Exception) -> bool:
+    """Whether a worker failed because another one of its group was gone."""
+    return isinstance(error, RuntimeError) and re.search("onnection (closed|reset) by peer", str(error)) is not None
 
 
 def is_memory_loss(error: Exception) -> bool:
@@ -50,6 +63,8 @@ def describe_loss(rank: int, error: Exception) -> str:
         return f"worker {rank} died"
     if isinstance(error, BrokenGroupError):
         return f"worker {rank} left a job that all train together"
+    if lost_connection(error):
+        return f"worker {rank} lost the connection to another"
     return f"worker {rank} failed: {type(error).__name__}: {last_line(error)}"
 
 

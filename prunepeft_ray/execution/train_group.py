@@ -34,7 +34,7 @@ from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.executor import Workbench
 from prunepeft_ray.execution.interruptions import BrokenGroupError, StoppedError
 from prunepeft_ray.execution.local_ray import room_for_workers
-from prunepeft_ray.execution.losses import TellLosses, describe_loss, last_line
+from prunepeft_ray.execution.losses import TellLosses, describe_losses, last_line
 from prunepeft_ray.execution.search import run_search
 from prunepeft_ray.execution.sharing import Shared, open_shared, share
 from prunepeft_ray.execution.signals import StopRequest
@@ -211,8 +211,7 @@ def _explain(error: Exception, board: Any, folder: RunFolder) -> Exception:
         verdict = None
     if isinstance(verdict, PrunePEFTError):
         return verdict
-    causes = dict(getattr(error, "worker_failures", {}))
-    what = "; ".join(describe_loss(rank, cause) for rank, cause in sorted(causes.items())) or (
+    what = describe_losses(getattr(error, "worker_failures", {})) or (
         f"the group of workers failed: {type(error).__name__}: {last_line(error)}"
     )
     return RunError(f"{what}; {_safe(folder)}")

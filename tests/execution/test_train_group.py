@@ -24,7 +24,9 @@ from prunepeft_ray.execution.train_group import GroupCannotStartError
 from prunepeft_ray.results import RunFolder
 
 LOW = "Task was killed due to the node running low on memory."
+GONE = "gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:55525. This is typically due to ..."
 LOSSES = {
+    "left behind": (RuntimeError(GONE), "worker 1 lost the connection to another"),
     "died": (ActorDiedError(), "worker 1 died"),
     "died, seen by a health check": (WorkerHealthCheckFailedError("failed", ActorDiedError()), "worker 1 died"),
     "silent": (WorkerHealthCheckTimeoutError("late"), "worker 1 no longer answers"),
@@ -80,6 +82,13 @@ def test_losses_are_told_with_their_number(board):
         ("lost", "worker 0 died; worker 1 failed: ValueError: odd; starting again (1 of at most 1 times)"),
         ("lost", "worker 1 died"),
     ]
+
+
+def test_what_merely_follows_from_a_loss_is_not_told(board):
+    told = []
+    TellLosses(board, 3).after_exception(None, {0: RuntimeError(GONE), 1: ActorDiedError()})
+    Reader(board, told.append).read(0)
+    assert [event.text for event in told] == ["worker 1 died; starting again (1 of at most 3 times)"]
 
 
 def test_jobs_that_ran_when_memory_ran_out_are_remembered(board):
