@@ -49,7 +49,7 @@ def test_a_search_that_is_stopped_twice_ends_with_the_same_answer(tmp_path, long
     with searching(path, longer, "--workers", "2") as search:
         search.wait_for_jobs(before["warmup"])
         assert search.end(signal.SIGINT) == 130, search.told
-        assert "its state is kept" in search.told
+        assert "stopping: running jobs keep their state" in search.told
         assert search.told.splitlines()[-1].startswith("error: interrupted; finished jobs and checkpoints are safe")
         assert "Traceback" not in search.told
     assert every_file_is_readable(path)
@@ -65,7 +65,8 @@ def test_a_search_that_is_stopped_twice_ends_with_the_same_answer(tmp_path, long
         assert "final retraining: goes on after" in winner.told
         assert loser.told.splitlines()[-1].startswith(f"error: {path} is being written by process {winner.process.pid}")
         assert finished_twice(one.told + other.told) == []
-    assert restarts(path) >= 2
+    # one of the warm-up too, unless the signal came just between two jobs
+    assert restarts(path) >= 1
     assert_same_answer(answer(path), expected)
 
 
