@@ -72,7 +72,7 @@ class JobKeeper:
         try:
             write_whole(self.file, pack(state), replace=True)
         except RunError as error:
-            self.tell(f"{self.file} cannot be written ({_cause(error)}); the job goes on without")
+            self.tell(f"{self.file} cannot be written ({one_line(error.__cause__ or error)}); the job goes on without")
         self._due = time.monotonic() + self.seconds
         if self.stop_wanted():
             raise StoppedError
@@ -114,7 +114,3 @@ def discard_all(folder: Path) -> None:
 def _remove(file: Path) -> None:
     with suppress(OSError):
         remove_file(file)
-
-
-def _cause(error: RunError) -> str:
-    return str(getattr(error.__cause__, "strerror", None) or error.__cause__ or error)
