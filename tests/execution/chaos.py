@@ -51,6 +51,13 @@ def processes(mark: str) -> dict[int, str]:
     return found
 
 
+def kill_all(mark: str) -> None:
+    """Kill all processes with that mark in their environment."""
+    for pid in processes(mark):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 class SearchProcess:
     """``prunepeft`` in a process of its own.
 
@@ -103,9 +110,7 @@ class SearchProcess:
 
     def kill_all(self) -> None:
         """Kill it and everything that it has started."""
-        for pid in processes(self.mark):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill_all(self.mark)
         self.process.wait(10)
 
 
