@@ -11,24 +11,39 @@ from prunepeft_ray.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from prunepeft_ray.api import resume, search
-    from prunepeft_ray.architecture import Architecture, Module, Slot, Space
-    from prunepeft_ray.config import SearchSpec, load_spec
+    from prunepeft_ray.architecture import Architecture, Module, ModuleCost, Slot, Space
+    from prunepeft_ray.config import Config, SearchSpec, load_spec
     from prunepeft_ray.criteria import CRITERIA, Criterion
     from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
-    from prunepeft_ray.jobs import Method, TrainJob, TrainResult, Work
-    from prunepeft_ray.pruning import PrunePEFT, Strategy
+    from prunepeft_ray.jobs import Decision, Method, TrainJob, TrainResult, Work
+    from prunepeft_ray.methods import METHODS, CandidateConfig, MethodInfo, NoOptions, Problem
+    from prunepeft_ray.modules import MODULE_TYPES
+    from prunepeft_ray.pruning import GeneratorMethod, PrunePEFT, Steps, Strategy, make_job
     from prunepeft_ray.report import summarise
     from prunepeft_ray.results import ResultsStore, RunFolder
+    from prunepeft_ray.seeds import derive_seed
+    from prunepeft_ray.tasks import TASKS
     from prunepeft_ray.training import Predictor, load_adapter
 
 __all__ = [
     "CRITERIA",
+    "METHODS",
+    "MODULE_TYPES",
+    "TASKS",
     "Architecture",
+    "CandidateConfig",
+    "Config",
     "Criterion",
+    "Decision",
+    "GeneratorMethod",
     "InputError",
     "Method",
+    "MethodInfo",
     "Module",
+    "ModuleCost",
+    "NoOptions",
     "Predictor",
+    "Problem",
     "PrunePEFT",
     "PrunePEFTError",
     "ResultsStore",
@@ -37,12 +52,15 @@ __all__ = [
     "SearchSpec",
     "Slot",
     "Space",
+    "Steps",
     "Strategy",
     "TrainJob",
     "TrainResult",
     "Work",
+    "derive_seed",
     "load_adapter",
     "load_spec",
+    "make_job",
     "resume",
     "search",
     "summarise",
@@ -52,14 +70,18 @@ __getattr__ = lazy_attributes(
     __name__,
     {
         "prunepeft_ray.api": ("resume", "search"),
-        "prunepeft_ray.architecture": ("Architecture", "Module", "Slot", "Space"),
-        "prunepeft_ray.config": ("SearchSpec", "load_spec"),
+        "prunepeft_ray.architecture": ("Architecture", "Module", "ModuleCost", "Slot", "Space"),
+        "prunepeft_ray.config": ("Config", "SearchSpec", "load_spec"),
         "prunepeft_ray.criteria": ("CRITERIA", "Criterion"),
         "prunepeft_ray.errors": ("InputError", "PrunePEFTError", "RunError"),
-        "prunepeft_ray.jobs": ("Method", "TrainJob", "TrainResult", "Work"),
-        "prunepeft_ray.pruning": ("PrunePEFT", "Strategy"),
+        "prunepeft_ray.jobs": ("Decision", "Method", "TrainJob", "TrainResult", "Work"),
+        "prunepeft_ray.methods": ("METHODS", "CandidateConfig", "MethodInfo", "NoOptions", "Problem"),
+        "prunepeft_ray.modules": ("MODULE_TYPES",),
+        "prunepeft_ray.pruning": ("GeneratorMethod", "PrunePEFT", "Steps", "Strategy", "make_job"),
         "prunepeft_ray.report": ("summarise",),
         "prunepeft_ray.results": ("ResultsStore", "RunFolder"),
+        "prunepeft_ray.seeds": ("derive_seed",),
+        "prunepeft_ray.tasks": ("TASKS",),
         "prunepeft_ray.training": ("Predictor", "load_adapter"),
     },
 )

@@ -13,6 +13,7 @@ ROOMS = (
     {"execution"},
     {"results"},
     {"training"},
+    {"methods"},
     {"pruning"},
     {"criteria"},
     {"modules"},

@@ -30,14 +30,16 @@ class GeneratorMethod:
     Args:
         steps: The generator; it runs up to its first batch at once.
         start: The architecture that the search starts from.
+        keep_failures: Whether the generator is sent the results of failed jobs like others, and goes on.
     """
 
     name = "generator"
 
-    def __init__(self, steps: Steps[None], start: Architecture) -> None:
+    def __init__(self, steps: Steps[None], start: Architecture, keep_failures: bool = False) -> None:
         self.decisions: list[Decision] = []
         self.architecture = start
         self._steps = steps
+        self._keep_failures = keep_failures
         self._results: dict[str, TrainResult] = {}
         self._batch: tuple[Work, ...] | None = None
         self._fresh: dict[str, Work] = {}
@@ -61,12 +63,13 @@ class GeneratorMethod:
 
         Raises:
             ValueError: If the job was not handed out, or its result was told before.
-            RunError: If the job failed, and then it may be told again; or if its scores cannot be used.
+            RunError: If the job failed and failures are not kept, and then it may be told again; or if its scores
+                cannot be used.
         """
         if job.id not in self._running:
             told = "its result was told before" if job.id in self._results else "it was not handed out"
             raise ValueError(f"job {job.id}: {told}")
-        if result.status == "failed":
+        if result.status == "failed" and not self._keep_failures:
             raise RunError(f"{self._running[job.id].label} (job {job.id}) failed: {result.reason}")
         del self._running[job.id]
         self._results[job.id] = result

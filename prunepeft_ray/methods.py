@@ -1,0 +1,215 @@
+"""Search methods by name, and what they are given: the contract that PrunePEFT and every rival fulfils.
+
+A method is a :class:`~prunepeft_ray.jobs.Method` built from a :class:`Problem`. It is registered by an entry point of
+the group ``prunepeft_ray.methods``, or by ``METHODS.register`` in a plugin.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from importlib.metadata import entry_points
+from typing import Any
+
+from pydantic import Field
+
+from prunepeft_ray.architecture import Architecture, ModuleCost, Slot, Space
+from prunepeft_ray.config import Config, PositiveInt, SearchSpec, validate
+from prunepeft_ray.errors import InputError
+from prunepeft_ray.jobs import Method, TrainJob, TrainResult, Work
+from prunepeft_ray.pruning import make_job
+from prunepeft_ray.registry import Registry
+from prunepeft_ray.seeds import derive_seed
+
+ENTRY_POINTS = "prunepeft_ray.methods"
+
+
+class CandidateConfig(Config):
+    """How a candidate architecture is evaluated before one is chosen."""
+
+    epochs: PositiveInt = Field(1, description="epochs that a candidate is trained")
+    train_size: PositiveInt | None = Field(
+        None, description="train candidates on a stratified subset of that size; default: all of the training split"
+    )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Model, task, space and budget that a method works on, on the terms that all methods share.
+
+    Args:
+        spec: The settings, with this model, task and seed.
+        space: The slots to choose from, and their modules.
+        budget: Most PEFT parameters of the final architecture.
+        template: Model, task, metric, modules and recipe that every job shares.
+        hidden: The backbone's hidden size.
+        cost: What a module type costs in a slot, whether or not the space has it.
+        candidate: How a candidate is evaluated.
+        evaluations: How many candidates a method may evaluate.
+    """
+
+    spec: SearchSpec
+    space: Space
+    budget: int
+    template: TrainJob
+    hidden: int
+    cost: Callable[[Slot, str], ModuleCost]
+    candidate: CandidateConfig = field(default_factory=CandidateConfig)
+    evaluations: int = 20
+
+    @property
+    def seed(self) -> int:
+        """The seed of the search; derive all others from it with :func:`derive_seed`."""
+        return self.spec.seed
+
+    @property
+    def layers(self) -> int:
+        """Number of layers of the backbone."""
+        return self.space.layers
+
+    def with_spec(self, **changes: Any) -> Problem:
+        """Return the same problem under other settings, such as ``pruning``, given as whole config models."""
+        return replace(self, spec=self.spec.model_copy(update=changes))
+
+    def parameters(self, architecture: Architecture) -> int:
+        """Exact number of PEFT parameters of any architecture on this backbone; equals what torch counts."""
+        return sum(self.cost(slot, module.type).parameters(module.size) for slot, module in architecture)
+
+    def fits(self, architecture: Architecture) -> bool:
+        """Whether an architecture is within the budget."""
+        return self.parameters(architecture) <= self.budget
+
+    def candidate_work(
+        self,
+        architecture: Architecture,
+        label: str,
+        *,
+        epochs: int | None = None,
+        train_size: int | None = None,
+    ) -> Work:
+        """Ask for an architecture to be trained and measured on dev, as the study evaluates candidates.
+
+        All candidates of a search share one seed, so they differ in nothing but the architecture, and an equal one is
+        not trained twice.
+
+        Args:
+            architecture: What to train; not checked against the budget.
+            label: A few words for progress displays.
+            epochs: Another fidelity than the study's.
+            train_size: Another fidelity than the study's; more than there is counts as all.
+        """
+        size = self.candidate.train_size if train_size is None else train_size
+        job = make_job(
+            self.template,
+            architecture,
+            seed=derive_seed(self.seed, "candidate"),
+            epochs=self.candidate.epochs if epochs is None else epochs,
+            train_size=size,
+        )
+        return Work(job, "candidate", label)
+
+    def final_job(self, architecture: Architecture, seed: int) -> TrainJob:
+        """Return the final retraining of an architecture under a seed: the full recipe, measured on dev and test."""
+        return make_job(self.template, architecture, seed=derive_seed(seed, "final"), test=True)
+
+    def value(self, result: TrainResult) -> float:
+        """The deciding metric of a result on dev, larger is better; minus infinity if the job failed."""
+        if result.status == "failed":
+            return -math.inf
+        return result.metrics.get(self.template.metric, -math.inf)
+
+
+class NoOptions(Config):
+    """A method without settings of its own."""
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """A search method that a study can name.
+
+    Args:
+        description: One line for people.
+        build: Builds the method from the problem and its options.
+        options: Its own settings.
+        argument: The option that may follow the name after a colon: ``single:weight``.
+        arguments: What that option may be; for lists. Empty: see ``options``.
+        reference: Whether it may end above the budget: a row to compare with, not a rival.
+    """
+
+    description: str
+    build: Callable[[Problem, Any], Method]
+    options: type[Config] = NoOptions
+    argument: str | None = None
+    arguments: tuple[str, ...] = ()
+    reference: bool = False
+
+
+class MethodRegistry(Registry[MethodInfo]):
+    """Methods by name; those of installed packages are found when first looked for."""
+
+    def __init__(self) -> None:
+        super().__init__("method")
+
+    def __getitem__(self, name: str) -> MethodInfo:
+        """Return the method of that name; what follows a colon is not looked at.
+
+        Raises:
+            InputError: If there is none; the message names the nearest and all known names.
+        """
+        _ = self._installed
+        return super().__getitem__(name.partition(":")[0] if name not in self._items else name)
+
+    def __contains__(self, name: object) -> bool:
+        _ = self._installed
+        return super().__contains__(name)
+
+    def __iter__(self) -> Iterator[str]:
+        _ = self._installed
+        return super().__iter__()
+
+    def __len__(self) -> int:
+        _ = self._installed
+        return super().__len__()
+
+    @cached_property
+    def _installed(self) -> None:
+        for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
+            if point.name not in self._items:
+                self.register(point.name, point.load())
+
+    def options(self, name: str, given: dict[str, Any]) -> Config:
+        """Validate a method's own settings.
+
+        Args:
+            name: The method, with or without an argument after a colon.
+            given: Its settings as plain data.
+
+        Raises:
+            InputError: If the method is unknown, or a setting is.
+        """
+        info = self[name]
+        _, colon, argument = name.partition(":")
+        if colon and name not in self._items:
+            if info.argument is None:
+                raise InputError(f"method '{name}': '{name.partition(':')[0]}' takes nothing after a colon")
+            given = {**given, info.argument: argument}
+        return validate(info.options, given, f"method '{name}'")
+
+    def build(self, name: str, problem: Problem, given: dict[str, Any] | None = None) -> Method:
+        """Build a method for a problem.
+
+        Args:
+            name: The method, with or without an argument after a colon.
+            problem: What it works on.
+            given: Its own settings as plain data.
+
+        Raises:
+            InputError: If the name or a setting is unknown, or the method does not fit the problem.
+        """
+        return self[name].build(problem, self.options(name, given or {}))
+
+
+METHODS = MethodRegistry()
+"""All search methods."""
