@@ -6,14 +6,17 @@ from prunepeft_ray.results.files import write_whole
 from prunepeft_ray.results.run import RunFolder
 from prunepeft_ray.results.schema import SCHEMA_VERSION, TABLES, schema_markdown
 from prunepeft_ray.results.store import ResultsStore, RunContext
+from prunepeft_ray.results.studies import Request, SearchOutcome
 
 __all__ = [
     "SCHEMA_VERSION",
     "TABLES",
     "Attempt",
+    "Request",
     "ResultsStore",
     "RunContext",
     "RunFolder",
+    "SearchOutcome",
     "attempt",
     "hardware",
     "schema_markdown",

@@ -40,6 +40,14 @@ _SLOT = (
     ),
 )
 
+_SEARCH = (
+    Column("run_id", pa.string(), "digest of the study's terms"),
+    Column("method", pa.string(), "the method's label in the study"),
+    Column("task", pa.string(), "task, as the user named it"),
+    Column("model", pa.string(), "backbone, as the user named it"),
+    Column("seed", pa.int64(), "seed of the search"),
+)
+
 TABLES: dict[str, tuple[Column, ...]] = {
     "jobs": (
         Column("run_id", pa.string(), "digest of the run's spec"),
@@ -116,7 +124,29 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("module", pa.string(), "module type in the slot"),
         Column("size", pa.int32(), "LoRA rank, adapter bottleneck or number of prefix vectors"),
     ),
+    "requests": (
+        *_SEARCH,
+        Column("position", pa.int32(), "0-based place in the order in which the search was told its results"),
+        Column("job_id", pa.string(), "the job; it may have run for another search, and is charged to this one too"),
+        Column("kind", pa.string(), "part in the method: warmup, round, candidate or final"),
+        Column("label", pa.string(), "a few words for people"),
+        Column("retrain_seed", pa.int64(), "seed of the study under which the choice is retrained; null unless final"),
+    ),
+    "searches": (
+        *_SEARCH,
+        Column("status", pa.string(), "done or failed"),
+        Column("reason", pa.string(), "why it failed"),
+        Column("architecture_id", pa.string(), "digest of the chosen architecture; empty if there is none"),
+        Column("parameters", pa.int64(), "PEFT parameters of the chosen architecture, as torch counts them"),
+        Column("budget", pa.int64(), "most PEFT parameters of the chosen architecture"),
+        Column("reference", pa.bool_(), "whether the method may end above the budget"),
+        Column("evaluations", pa.int32(), "candidates that the method evaluated"),
+        Column("proposal_seconds", pa.float64(), "wall-clock time that the method itself spent deciding", "s"),
+    ),
 }
+
+KEYED_BY_JOB = ("jobs", "epochs", "scores", "architectures")
+"""Tables with one file per job, which count only where the job's file in ``jobs`` is there."""
 
 
 def arrow_schema(table: str) -> pa.Schema:
@@ -132,8 +162,11 @@ def schema_markdown() -> str:
     parts = [
         "# The results store\n\n"
         "A run keeps its results in `DIR/results/TABLE/*.parquet`, one file per job (for `decisions`: per round or "
-        "warm-up turn). A file is\nwritten whole or not at all, and never changed; a job whose row stands in `jobs` is "
-        "finished. Read a table with\n`pandas.read_parquet`, `pyarrow.dataset` or DuckDB, as one folder.\n\n"
+        "warm-up turn; for\n`requests`: per job that a search of a study was told; for `searches`: per search of a "
+        "study that has ended). A file is\nwritten whole or not at all, and never changed, but for that of a search "
+        "which ends once more. A job whose row stands in `jobs`\nis finished. In a study a job that several searches "
+        "ask for runs once: what a search cost is the sum over its rows in\n`requests`, joined with `jobs` on "
+        "`job_id`. Read a table with `pandas.read_parquet`, `pyarrow.dataset` or DuckDB, as one folder.\n\n"
         f"Schema version {SCHEMA_VERSION}, kept in every file's metadata as `prunepeft_schema_version`.\n"
     ]
     for table, columns in TABLES.items():

@@ -18,7 +18,8 @@ from prunepeft_ray.errors import InputError, RunError, unknown
 from prunepeft_ray.jobs import Cost, Decision, Epoch, TrainResult, Work
 from prunepeft_ray.paths import is_file, map_files, names, read_bytes
 from prunepeft_ray.results.files import locked, write_whole
-from prunepeft_ray.results.schema import SCHEMA_VERSION, TABLES, arrow_schema
+from prunepeft_ray.results.schema import KEYED_BY_JOB, SCHEMA_VERSION, TABLES, arrow_schema
+from prunepeft_ray.results.studies import Request, SearchOutcome
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,6 +123,25 @@ class ResultsStore:
             ]
             self._write("decisions", f"{context.run_id}-{step}-{index}-{_digest(rows)}-{job_id}", rows)
 
+    def commit_request(self, request: Request) -> bool:
+        """Store that a search asked for a job and was told its result.
+
+        Returns:
+            False if its search had been told at that position before; the first record stays.
+
+        Raises:
+            RunError: If the file cannot be written.
+        """
+        return self._write("requests", request.key, [asdict(request)])
+
+    def commit_search(self, outcome: SearchOutcome) -> None:
+        """Store how a search of a study ended; an earlier end of the same search is replaced.
+
+        Raises:
+            RunError: If the file cannot be written.
+        """
+        self._write("searches", outcome.key, [asdict(outcome)], replace=True)
+
     def find(self, job_id: str) -> TrainResult | None:
         """Return a finished job's result exactly as it was, or None if it has not finished.
 
@@ -154,7 +174,7 @@ class ResultsStore:
         )
 
     def read(self, table: str) -> pd.DataFrame:
-        """Read a table of all finished jobs into pandas; maps become dicts.
+        """Read a table into pandas, of finished jobs alone; maps become dicts.
 
         Raises:
             InputError: If there is no such table, or a file comes from a newer version.
@@ -162,7 +182,7 @@ class ResultsStore:
         """
         if table not in TABLES:
             raise unknown("table", table, TABLES)
-        finished = names(self.folder / ("decisions" if table == "decisions" else "jobs"))
+        finished = names(self.folder / ("jobs" if table in KEYED_BY_JOB else table))
         wanted = [name for name in finished if name.endswith(".parquet") and not name.startswith(".")]
         parts = map_files(_read, [self.folder / table / name for name in wanted])
         whole = pa.concat_tables([arrow_schema(table).empty_table(), *parts])

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from prunepeft_ray.architecture import Architecture, Module, Slot
 from prunepeft_ray.config import ModulesConfig, SearchSpec, TrainingConfig
 from prunepeft_ray.jobs import Cost, Decision, Epoch, TrainJob, TrainResult, Work
-from prunepeft_ray.results import ResultsStore, RunContext
+from prunepeft_ray.results import Request, ResultsStore, RunContext, SearchOutcome
 
 STARTED = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 FINISHED = datetime(2026, 1, 2, 3, 5, 5, tzinfo=UTC)
@@ -67,3 +67,37 @@ def make_decisions(index: int = 1, job_id: str = "j1") -> list[Decision]:
 
 def commit(store: ResultsStore, seed: int = 0, result: TrainResult | None = None, kind: str = "round") -> bool:
     return store.commit(CONTEXT, make_work(seed, kind), result or make_result(), STARTED, FINISHED)
+
+
+def make_request(position: int = 0, **changes: object) -> Request:
+    values = {
+        "run_id": "0123456789ab",
+        "method": "prunepeft",
+        "task": "packaged:movie",
+        "model": "packaged:minilm",
+        "seed": 3,
+        "position": position,
+        "job_id": make_job(position).id,
+        "kind": "round",
+        "label": f"round {position}",
+    }
+    return Request(**values | changes)
+
+
+def make_outcome(**changes: object) -> SearchOutcome:
+    values = {
+        "run_id": "0123456789ab",
+        "method": "prunepeft",
+        "task": "packaged:movie",
+        "model": "packaged:minilm",
+        "seed": 3,
+        "status": "done",
+        "reason": "",
+        "architecture_id": FILLED.id,
+        "parameters": 900,
+        "budget": 1000,
+        "reference": False,
+        "evaluations": 4,
+        "proposal_seconds": 0.25,
+    }
+    return SearchOutcome(**values | changes)

@@ -17,7 +17,19 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from results_fakes import CONTEXT, FILLED, FINISHED, STARTED, commit, make_decisions, make_job, make_result, make_work
+from results_fakes import (
+    CONTEXT,
+    FILLED,
+    FINISHED,
+    STARTED,
+    commit,
+    make_decisions,
+    make_job,
+    make_outcome,
+    make_request,
+    make_result,
+    make_work,
+)
 
 from prunepeft_ray.architecture import Architecture
 from prunepeft_ray.errors import InputError, RunError
@@ -222,6 +234,8 @@ def test_a_second_attempt_replaces_what_a_killed_one_left(store):
 def test_leftovers_of_killed_writers_disturb_no_reader(store):
     commit(store)
     store.commit_decisions(CONTEXT, make_decisions())
+    store.commit_request(make_request())
+    store.commit_search(make_outcome())
     for table in TABLES:
         (store.folder / table / f".{make_job(7).id}.parquet.0123.tmp").write_bytes(b"PAR1 half a file")
         (store.folder / table / f".{make_job(8).id}.parquet").write_bytes(b"")
@@ -276,6 +290,45 @@ def test_different_decisions_about_the_same_round_are_all_kept(store):
     assert len(store.read("decisions")) == 4
 
 
+# --- searches of a study
+
+SEARCHES = ({"run_id": "other"}, {"method": "random-search"}, {"task": "t"}, {"model": "m"}, {"seed": 4})
+
+
+def test_a_request_comes_back_as_it_was_and_the_first_one_stays(store):
+    final = make_request(7, kind="final", label="retrain", retrain_seed=2**40)
+    assert store.commit_request(final)
+    assert not store.commit_request(replace(final, job_id="another"))
+    assert store.commit_request(make_request(2))
+    rows = store.read("requests").sort_values("position").to_dict("records")
+    assert rows[1] == asdict(final)
+    assert pd.isna(rows[0].pop("retrain_seed"))
+    expected = asdict(make_request(2))
+    del expected["retrain_seed"]
+    assert rows[0] == expected
+
+
+def test_requests_count_before_and_without_their_jobs(store):
+    store.commit_request(make_request())
+    assert list(store.read("requests").job_id) == [make_job().id]
+    assert store.read("jobs").empty
+
+
+@pytest.mark.parametrize("change", SEARCHES)
+def test_every_search_has_requests_and_an_outcome_of_its_own(store, change):
+    store.commit_request(make_request())
+    assert store.commit_request(make_request(**change))
+    store.commit_search(make_outcome())
+    store.commit_search(make_outcome(**change))
+    assert len(store.read("requests")) == len(store.read("searches")) == 2
+
+
+def test_the_last_outcome_of_a_search_counts(store):
+    store.commit_search(make_outcome(status="failed", reason="out of memory", parameters=0, architecture_id=""))
+    store.commit_search(make_outcome())
+    assert store.read("searches").to_dict("records") == [asdict(make_outcome())]
+
+
 # --- reading
 
 
@@ -298,7 +351,10 @@ def test_plain_pandas_and_pyarrow_read_a_table_as_one_folder(store):
     # a job without epochs and scores has files without rows
     commit(store, 3, TrainResult(0, 0, (), 0, {}, status="failed", reason="x"))
     store.commit_decisions(CONTEXT, make_decisions())
-    rows = {"jobs": 4, "epochs": 6, "scores": 6, "architectures": 8, "decisions": 2}
+    for position in range(3):
+        store.commit_request(make_request(position))
+    store.commit_search(make_outcome())
+    rows = {"jobs": 4, "epochs": 6, "scores": 6, "architectures": 8, "decisions": 2, "requests": 3, "searches": 1}
     for table, columns in TABLES.items():
         frame = pd.read_parquet(store.folder / table)
         assert len(frame) == ds.dataset(store.folder / table).count_rows() == len(store.read(table)) == rows[table]
