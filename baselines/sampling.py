@@ -1,0 +1,100 @@
+"""Exactly uniform random architectures within a budget."""
+
+from __future__ import annotations
+
+import math
+import random
+from functools import cached_property
+
+from prunepeft_ray import Architecture, InputError, Space
+
+MOST_UNITS = 8192
+"""Finest grid that costs are counted on when sampling; keeps the tables small however odd the costs are."""
+
+
+class FeasibleSampler:
+    """Draws uniformly among all architectures of a space that fill some slots of its supernet and fit a budget.
+
+    Exact: a table says, for every remaining slot and budget, how many ways there are to go on, and a random index
+    among all ways is turned into the subset at that index. Costs are counted in their greatest common divisor; should
+    that make the table too large, on a coarser grid, rounded down so that no architecture is lost, and the few that
+    do not fit after all are drawn again (Dyer 2003, "Approximate counting by dynamic programming").
+
+    Args:
+        space: The slots, their modules and what they cost.
+        budget: Most parameters of an architecture.
+
+    Raises:
+        InputError: If no slot fits the budget.
+    """
+
+    def __init__(self, space: Space, budget: int) -> None:
+        costs = {slot: space.slot_parameters(slot, module) for slot, module in space.supernet}
+        smallest = min(costs.values())
+        if budget < smallest:
+            raise InputError(f"a budget of {budget:,} parameters holds no slot: the smallest has {smallest:,}")
+        self._space = space
+        self._budget = min(budget, sum(costs.values()))
+        self._slots = [slot for slot, cost in costs.items() if cost <= budget]
+        self._costs = [costs[slot] for slot in self._slots]
+        self._divisor = math.gcd(*self._costs)
+
+    @cached_property
+    def count(self) -> int:
+        """Exact number of architectures within the budget; the empty one is none."""
+        # a polynomial whose coefficient at x^c counts the subsets of cost c, packed into one integer
+        width = len(self._costs) + 1
+        mask = (1 << width * (self._budget // self._divisor + 1)) - 1
+        packed = 1
+        for cost in self._costs:
+            packed = (packed + (packed << width * (cost // self._divisor))) & mask
+        # as casting out nines adds up decimal digits, this adds up the coefficients
+        return packed % ((1 << width) - 1) - 1
+
+    def sample(self, rng: random.Random) -> Architecture:
+        """Draw one architecture; all are equally likely.
+
+        Args:
+            rng: The source of randomness.
+        """
+        while True:
+            architecture = self._at(rng.randrange(self._ways[0][-1]))
+            if len(architecture) and self._space.parameters(architecture) <= self._budget:
+                return architecture
+
+    def distinct(self, rng: random.Random, n: int) -> list[Architecture]:
+        """Draw different architectures, in random order; all sets of them are equally likely.
+
+        Args:
+            rng: The source of randomness.
+            n: How many; fewer are returned if there are fewer.
+        """
+        drawn: dict[Architecture, None] = {}
+        while len(drawn) < min(n, self.count):
+            drawn[self.sample(rng)] = None
+        return list(drawn)
+
+    @cached_property
+    def _grid(self) -> int:
+        return self._divisor * max(1, -(-self._budget // (self._divisor * MOST_UNITS)))
+
+    @cached_property
+    def _ways(self) -> list[list[int]]:
+        """For every slot and every number of grid units left, how many subsets of it and those after it fit."""
+        ways = [[1] * (self._budget // self._grid + 1)]
+        for cost in reversed(self._costs):
+            rest, units = ways[-1], cost // self._grid
+            ways.append(rest[:units] + [a + b for a, b in zip(rest[units:], rest, strict=False)])
+        return ways[::-1]
+
+    def _at(self, index: int) -> Architecture:
+        """Return the subset at an index below the number of all subsets that fit on the grid."""
+        left = self._budget // self._grid
+        chosen = []
+        for i, slot in enumerate(self._slots):
+            without = self._ways[i + 1][left]
+            if index >= without:
+                index -= without
+                left -= self._costs[i] // self._grid
+                chosen.append(slot)
+        return Architecture.of({slot: self._space.supernet[slot] for slot in chosen})
