@@ -1,14 +1,22 @@
 """Tables and pictures from the results store."""
 
+from prunepeft_ray.report.charges import CostAccount
+from prunepeft_ray.report.comparison import Comparison, MethodRow, OverallRow, best_so_far, compare_methods
 from prunepeft_ray.report.drawing import architecture_table, summary_svg
 from prunepeft_ray.report.summary import Phase, Removal, Summary, summarise
 from prunepeft_ray.report.tables import summary_tables
 
 __all__ = [
+    "Comparison",
+    "CostAccount",
+    "MethodRow",
+    "OverallRow",
     "Phase",
     "Removal",
     "Summary",
     "architecture_table",
+    "best_so_far",
+    "compare_methods",
     "summarise",
     "summary_svg",
     "summary_tables",
