@@ -12,11 +12,11 @@ from prunepeft_ray.lazy import lazy_attributes
 if TYPE_CHECKING:
     from prunepeft_ray.api import resume, search
     from prunepeft_ray.architecture import Architecture, Module, ModuleCost, Slot, Space
-    from prunepeft_ray.config import Config, SearchSpec, load_spec
+    from prunepeft_ray.config import CandidateConfig, Config, SearchSpec, load_spec
     from prunepeft_ray.criteria import CRITERIA, Criterion
     from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
     from prunepeft_ray.jobs import Decision, Method, TrainJob, TrainResult, Work
-    from prunepeft_ray.methods import METHODS, CandidateConfig, MethodInfo, NoOptions, Problem
+    from prunepeft_ray.methods import METHODS, MethodInfo, NoOptions, Problem
     from prunepeft_ray.modules import MODULE_TYPES
     from prunepeft_ray.pruning import GeneratorMethod, PrunePEFT, Steps, Strategy, make_job
     from prunepeft_ray.report import summarise
@@ -71,11 +71,11 @@ __getattr__ = lazy_attributes(
     {
         "prunepeft_ray.api": ("resume", "search"),
         "prunepeft_ray.architecture": ("Architecture", "Module", "ModuleCost", "Slot", "Space"),
-        "prunepeft_ray.config": ("Config", "SearchSpec", "load_spec"),
+        "prunepeft_ray.config": ("CandidateConfig", "Config", "SearchSpec", "load_spec"),
         "prunepeft_ray.criteria": ("CRITERIA", "Criterion"),
         "prunepeft_ray.errors": ("InputError", "PrunePEFTError", "RunError"),
         "prunepeft_ray.jobs": ("Decision", "Method", "TrainJob", "TrainResult", "Work"),
-        "prunepeft_ray.methods": ("METHODS", "CandidateConfig", "MethodInfo", "NoOptions", "Problem"),
+        "prunepeft_ray.methods": ("METHODS", "MethodInfo", "NoOptions", "Problem"),
         "prunepeft_ray.modules": ("MODULE_TYPES",),
         "prunepeft_ray.pruning": ("GeneratorMethod", "PrunePEFT", "Steps", "Strategy", "make_job"),
         "prunepeft_ray.report": ("summarise",),

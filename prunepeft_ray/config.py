@@ -182,31 +182,51 @@ class ExecutionConfig(Config):
     )
 
 
-class SearchSpec(Config):
-    """Everything that says what a search is."""
+class CandidateConfig(Config):
+    """How a study evaluates a candidate architecture before one is chosen."""
 
-    model: str = Field(description="Hub id, local folder, GGUF file, packaged:minilm or packaged:smollm2")
-    task: TaskConfig
+    epochs: PositiveInt = Field(1, description="epochs that a candidate is trained")
+    train_size: PositiveInt | None = Field(
+        None, description="train candidates on a stratified subset of that size; default: all of the training split"
+    )
+
+
+class RecipeConfig(Config):
+    """What searches share whatever the model, task and seed: a search's spec and a study's alike."""
+
     budget: str = Field(description="most PEFT parameters: a number (300000, 1.5M) or % of the backbone (1%)")
-    seed: int = 0
     space: SpaceConfig = SpaceConfig()
     modules: ModulesConfig = ModulesConfig()
     training: TrainingConfig = TrainingConfig()
     warmup: WarmupConfig = WarmupConfig()
     pruning: PruningConfig = PruningConfig()
+    plugins: tuple[str, ...] = Field(
+        (), description="Python files or modules with criteria, tasks and methods of your own; loaded first"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_budget(cls, data: Any) -> Any:
+        """Accept a bare number as budget."""
+        if isinstance(data, dict) and isinstance(data.get("budget"), int | float):
+            is_number = not isinstance(data["budget"], bool)
+            data = data | {"budget": str(data["budget"])} if is_number else data
+        return data
+
+
+class SearchSpec(RecipeConfig):
+    """Everything that says what a search is."""
+
+    model: str = Field(description="Hub id, local folder, GGUF file, packaged:minilm or packaged:smollm2")
+    task: TaskConfig
+    seed: int = 0
     execution: ExecutionConfig = ExecutionConfig()
 
     @model_validator(mode="before")
     @classmethod
-    def _short_forms(cls, data: Any) -> Any:
-        """Accept ``task: sst2`` for ``task: {name: sst2}`` and a bare number as budget."""
-        if isinstance(data, dict):
-            data = dict(data)
-            if isinstance(data.get("task"), str):
-                data["task"] = {"name": data["task"]}
-            if isinstance(data.get("budget"), int | float) and not isinstance(data["budget"], bool):
-                data["budget"] = str(data["budget"])
-        return data
+    def _bare_task(cls, data: Any) -> Any:
+        """Accept ``task: sst2`` for ``task: {name: sst2}``."""
+        return _long_form(data) if isinstance(data, dict) else data
 
 
 def load_spec(
@@ -229,7 +249,17 @@ def load_spec(
         if not equals or not key.strip():
             raise InputError(f"--set {_one_line(setting)}: expected key=value, such as training.epochs=3")
         _merge(data, _long_form(_nested(key.strip(), _read_value(setting, value))))
-    return validate(SearchSpec, data, str(file) if file else "search")
+    spec = validate(SearchSpec, data, str(file) if file else "search")
+    return spec.model_copy(update={"plugins": beside(file, spec.plugins)}) if file else spec
+
+
+def beside(file: Path, plugins: tuple[str, ...]) -> tuple[str, ...]:
+    """Take plugins that are files or folders as relative to the file that names them."""
+    return tuple(str((file.parent / name).resolve()) if _is_path(name) else name for name in plugins)
+
+
+def _is_path(plugin: str) -> bool:
+    return plugin.endswith(".py") or "/" in plugin
 
 
 def read_yaml(file: Path) -> dict[str, Any]:

@@ -25,6 +25,10 @@ class RunError(PrunePEFTError):
     """The world failed (disk full, node gone, hub not reachable): exit code 1, a resume may go on."""
 
 
+class JobError(RunError):
+    """A single job cannot be done here, for want of memory; others may."""
+
+
 class Terminated(SystemExit):
     """The process was asked to end (SIGTERM), and has left everything so that a resume goes on: exit code 143."""
 

@@ -13,10 +13,8 @@ from functools import cached_property
 from importlib.metadata import entry_points
 from typing import Any
 
-from pydantic import Field
-
 from prunepeft_ray.architecture import Architecture, ModuleCost, Slot, Space
-from prunepeft_ray.config import Config, PositiveInt, SearchSpec, validate
+from prunepeft_ray.config import CandidateConfig, Config, SearchSpec, validate
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.jobs import Method, TrainJob, TrainResult, Work
 from prunepeft_ray.pruning import make_job
@@ -24,15 +22,6 @@ from prunepeft_ray.registry import Registry
 from prunepeft_ray.seeds import derive_seed
 
 ENTRY_POINTS = "prunepeft_ray.methods"
-
-
-class CandidateConfig(Config):
-    """How a candidate architecture is evaluated before one is chosen."""
-
-    epochs: PositiveInt = Field(1, description="epochs that a candidate is trained")
-    train_size: PositiveInt | None = Field(
-        None, description="train candidates on a stratified subset of that size; default: all of the training split"
-    )
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,9 @@ ROOMS = (
     {"tasks"},
     {"jobs"},
     {"architecture"},
+    {"study"},
     {"config"},
+    {"plugins"},
     {"registry", "paths"},
     {"errors", "lazy", "seeds"},
 )

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from prunepeft_ray.backbones import Backbone
 from prunepeft_ray.config import ExecutionConfig
-from prunepeft_ray.errors import PrunePEFTError, RunError
+from prunepeft_ray.errors import JobError, PrunePEFTError, RunError
 from prunepeft_ray.execution.checkpoints import JobKeeper
 from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.interruptions import BrokenGroupError, StoppedError
@@ -108,6 +108,7 @@ class GroupExecutor:
         settings: How often to keep a job's state.
         stop_wanted: Whether somebody wants the search to stop.
         watchdog: Touched at every step; None where nobody watches.
+        keep_weights: Whether the weights of final jobs are kept for an adapter.
     """
 
     workbench: Workbench
@@ -119,6 +120,7 @@ class GroupExecutor:
     settings: ExecutionConfig = field(default_factory=ExecutionConfig)
     stop_wanted: Callable[[], bool] = _never
     watchdog: Watchdog | None = None
+    keep_weights: bool = True
 
     def run(self, work: Sequence[Work]) -> list[TrainResult]:
         """Run pieces of work that do not depend on each other; returns their results in the same order.
@@ -157,8 +159,11 @@ class GroupExecutor:
     def _weights_file(self, job: TrainJob) -> Path:
         return self.checkpoints / f"{job.id}.safetensors"
 
+    def _has_weights(self, work: Work) -> bool:
+        return self.keep_weights and work.kind == "final"
+
     def _find(self, work: Work) -> TrainResult | None:
-        if work.kind == "final" and not is_file(self._weights_file(work.job)):
+        if self._has_weights(work) and not is_file(self._weights_file(work.job)):
             return None
         return self.store.find(work.job.id)
 
@@ -187,7 +192,7 @@ class GroupExecutor:
         try:
             trained = self._train(work, group, keeper)
             if group.rank == 0:
-                if work.kind == "final" and trained.result.status == "done":
+                if self._has_weights(work) and trained.result.status == "done":
                     self._save(work.job, trained)
                 self.store.commit(self.context, work, trained.result, started, datetime.now(UTC))
                 keeper.discard()
@@ -239,7 +244,7 @@ class GroupExecutor:
         """Prepare the second try of a job that ran out of memory.
 
         Raises:
-            RunError: If it was the second try, or micro-batches of one example cannot be halved.
+            JobError: If it was the second try, or micro-batches of one example cannot be halved.
             BrokenGroupError: If others train this job too: they wait for this process where it no longer is.
         """
         recipe = work.job.training
@@ -247,7 +252,7 @@ class GroupExecutor:
         at_a_time = f"{examples} example{'s' if examples > 1 else ''} at a time"
         if split > 1 or examples < 2:
             keeper.forget_split()
-            error = RunError(
+            error = JobError(
                 f"{work.label} (job {work.job.id}) ran out of memory with {at_a_time}; finished jobs "
                 "are safe: resume on a device with more memory, or start a new search with a larger "
                 "training.micro_batches or a smaller training.max_length"

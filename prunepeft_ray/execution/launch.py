@@ -8,20 +8,24 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from prunepeft_ray.backbones import load_outline
-from prunepeft_ray.config import SearchSpec
+from prunepeft_ray.config import RecipeConfig, SearchSpec
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.local_ray import check_room, ray_cluster
 from prunepeft_ray.execution.search import plan_search
 from prunepeft_ray.execution.signals import StopRequest, catching_signals
+from prunepeft_ray.plugins import load_plugins
 from prunepeft_ray.results import Attempt, ResultsStore, RunFolder, attempt
 from prunepeft_ray.tasks import TaskData, load_task
 from prunepeft_ray.training import default_micro_batches
 from prunepeft_ray.training.optimiser import autocast
+
+R = TypeVar("R", bound=RecipeConfig)
 
 
 def start_search(
@@ -42,6 +46,7 @@ def start_search(
         InputError: If anything in the spec is wrong, or the folder is not free.
         RunError: If the search failed.
     """
+    load_plugins(spec.plugins)
     emit(Event("message", f"reading task {spec.task.name} and model {spec.model}"))
     data = load_task(spec.task)
     plan_search(spec, load_outline(spec.model), data).method(spec)
@@ -49,7 +54,7 @@ def start_search(
     RunFolder.check_free(output)
     with _workers(workers, address, emit) as (count, request):
         folder = RunFolder.create(output, resolve(spec))
-        with _attempt(folder, emit):
+        with attempting(folder, emit):
             _run(folder, data, emit, count, request)
     return folder
 
@@ -71,15 +76,16 @@ def resume_search(output: Path, emit: Emit, workers: int | None = None, address:
     if folder.finished:
         emit(Event("message", f"{output} is finished; there is nothing to resume"))
         return folder
+    load_plugins(folder.spec.plugins)
     data = load_task(folder.spec.task)
     finished = _check_unchanged(folder, data)
     emit(Event("message", f"going on with {output}: {finished} job{'' if finished == 1 else 's'} finished so far"))
-    with _attempt(folder, emit), _workers(workers, address, emit) as (count, request):
+    with attempting(folder, emit), _workers(workers, address, emit) as (count, request):
         _run(folder, data, emit, count, request)
     return folder
 
 
-def resolve(spec: SearchSpec) -> SearchSpec:
+def resolve(spec: R) -> R:
     """Fill in the settings that depend on the machine, so that a resume elsewhere computes the same."""
     if spec.training.micro_batches is not None:
         return spec
@@ -88,7 +94,7 @@ def resolve(spec: SearchSpec) -> SearchSpec:
     return spec.model_copy(update={"training": training})
 
 
-def _attempt(folder: RunFolder, emit: Emit) -> AbstractContextManager[Attempt]:
+def attempting(folder: RunFolder, emit: Emit) -> AbstractContextManager[Attempt]:
     """Be the one process that works on a run; when another one takes it over, stop like at Ctrl-C."""
     is_main = threading.current_thread() is threading.main_thread()
     return attempt(folder, lambda line: emit(Event("message", line)), _interrupt if is_main else lambda: None)

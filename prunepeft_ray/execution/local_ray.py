@@ -9,7 +9,7 @@ import secrets
 import socket
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -127,3 +127,25 @@ def check_room(workers: int, use_gpu: bool) -> None:
         raise RunError(
             f"{workers} workers need {workers} {kind}s, but the cluster has {room}: give a smaller --workers"
         )
+
+
+def check_job_fits(bundle: Mapping[str, float], workers: int) -> None:
+    """Make sure that the cluster can hold at least one job, since Ray would wait for ever.
+
+    Args:
+        bundle: Resources of one worker.
+        workers: Workers of a job.
+
+    Raises:
+        RunError: If it cannot; the message says what is missing.
+    """
+    import ray
+
+    room = ray.cluster_resources()
+    for kind, amount in bundle.items():
+        needed, there = amount * workers, room.get(kind, 0)
+        if needed > there:
+            raise RunError(
+                f"a job needs {needed:g} {kind}s, but the cluster has {there:g}: give a smaller execution.workers, "
+                "execution.cpus or execution.gpus"
+            )

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
-import time
 import uuid
-from contextlib import suppress
 from typing import Any
 
 import ray
 import torch
-from fsspec.implementations.memory import MemoryFileSystem
-from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray import train
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -23,15 +18,15 @@ from ray.train.v2._internal.exceptions import (
     WorkerGroupStartupTimeoutError,
 )
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from prunepeft_ray.backbones import load_backbone, read_backbone
 from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
-from prunepeft_ray.execution.board import TIMEOUT_SECONDS, Board, Line, Reader
+from prunepeft_ray.execution.board import TIMEOUT_SECONDS, Line
 from prunepeft_ray.execution.checkpoints import JobKeeper
 from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.executor import Workbench
+from prunepeft_ray.execution.following import Fitting, follow, nowhere, start_board
 from prunepeft_ray.execution.interruptions import BrokenGroupError, StoppedError
 from prunepeft_ray.execution.local_ray import room_for_workers
 from prunepeft_ray.execution.losses import TellLosses, describe_losses, last_line
@@ -40,13 +35,11 @@ from prunepeft_ray.execution.sharing import Shared, open_shared, share
 from prunepeft_ray.execution.signals import StopRequest
 from prunepeft_ray.execution.watchdog import Watchdog
 from prunepeft_ray.paths import open_path
+from prunepeft_ray.plugins import load_plugins
 from prunepeft_ray.results import RunFolder
 from prunepeft_ray.tasks import TaskData
 from prunepeft_ray.training import DistributedGroup, Group, SoloGroup
 
-POLL_SECONDS = 0.2
-STOP_SECONDS = 20
-"""How long running jobs may take to keep their state when asked to stop."""
 GROUP_TIMEOUT_SECONDS = 24 * 3600
 """How long a worker waits for others that are still at an independent job."""
 
@@ -82,8 +75,7 @@ def run_in_group(
         KeyboardInterrupt: On SIGINT, once running jobs have kept their state.
         Terminated: On SIGTERM, likewise.
     """
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    board = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Board).remote()
+    board = start_board()
     config = {"folder": str(folder.path.absolute()), "bench": share_bench(folder.spec, data), "board": board}
     # Ray hands its settings to the workers' controller when a group starts
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(folder.spec.execution.hang_seconds)
@@ -112,25 +104,20 @@ def _run_once(
         run_config=RunConfig(
             name=f"train-{uuid.uuid4().hex[:8]}",
             storage_path="ray",
-            storage_filesystem=_nowhere(),
+            storage_filesystem=nowhere(),
             failure_config=FailureConfig(max_failures=settings.max_failures, controller_failure_limit=0),
             callbacks=[TellLosses(board, settings.max_failures)],
         ),
         torch_config=TorchConfig(timeout_s=GROUP_TIMEOUT_SECONDS),
     )
-    fitting = _Fitting(trainer)
-    _follow(fitting, board, emit, request)
+    fitting = Fitting(lambda: trainer.fit().return_value)
+    follow(fitting, board, emit, request)
     if isinstance(fitting.error, TrainingFailedError | RayError):
         raise _explain(fitting.error, board, folder) from fitting.error
     if fitting.error is not None:
         raise fitting.error
-    if isinstance(fitting.verdict, PrunePEFTError):
-        raise fitting.verdict
-
-
-def _nowhere() -> Any:
-    """A file system in memory: Ray insists on a place for what is reported to it, and nothing ever is."""
-    return PyFileSystem(FSSpecHandler(MemoryFileSystem()))
+    if isinstance(fitting.result, PrunePEFTError):
+        raise fitting.result
 
 
 def share_bench(spec: SearchSpec, data: TaskData) -> Shared | list[Any]:
@@ -157,46 +144,6 @@ def open_bench(there: Shared | list[Any], spec: SearchSpec, device: torch.device
     bench: Workbench = open_shared(there)
     bench.backbone.to(device)
     return bench
-
-
-class _Fitting(threading.Thread):
-    """A trainer at work in a thread of its own, so that the main thread can follow it and be interrupted."""
-
-    def __init__(self, trainer: Any) -> None:
-        super().__init__(daemon=True, name="trainer")
-        self._trainer = trainer
-        self.error: BaseException | None = None
-        self.verdict: Any = None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            self.verdict = self._trainer.fit().return_value
-        except BaseException as error:  # noqa: BLE001  the main thread raises it
-            self.error = error
-
-
-def _follow(fitting: threading.Thread, board: Any, emit: Emit, request: StopRequest) -> None:
-    """Pass the workers' news on until the end; on a signal, let running jobs keep their state first."""
-    reader, asked = Reader(board, emit), 0.0
-    while fitting.is_alive():
-        fitting.join(POLL_SECONDS)
-        reader.read(TIMEOUT_SECONDS)
-        if request.signal is None:
-            continue
-        if not asked:
-            asked, reader.stopping = time.monotonic(), True
-            emit(Event("message", "stopping: running jobs keep their state; once more to stop at once"))
-            board.stop.remote()
-        if not reader.running or time.monotonic() - asked > STOP_SECONDS:
-            # those that wait for others would wait for ever
-            with suppress(RayError):
-                for worker in ray.get(board.workers.remote(), timeout=TIMEOUT_SECONDS):
-                    ray.kill(worker)
-            request.end()
-    # what was asked for before the end may lack the last news
-    if reader.read(TIMEOUT_SECONDS):
-        reader.read(TIMEOUT_SECONDS)
 
 
 def _explain(error: Exception, board: Any, folder: RunFolder) -> Exception:
@@ -286,6 +233,7 @@ def _prepare(config: dict[str, Any], device: torch.device) -> tuple[RunFolder, W
             "all nodes of the cluster share, or a bucket such as s3://bucket/run"
         )
     try:
+        load_plugins(folder.spec.plugins)
         return folder, open_bench(config["bench"], folder.spec, device)
     except PrunePEFTError as error:
         return error

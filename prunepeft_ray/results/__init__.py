@@ -6,7 +6,7 @@ from prunepeft_ray.results.files import write_whole
 from prunepeft_ray.results.run import RunFolder
 from prunepeft_ray.results.schema import SCHEMA_VERSION, TABLES, schema_markdown
 from prunepeft_ray.results.store import ResultsStore, RunContext
-from prunepeft_ray.results.studies import Request, SearchOutcome
+from prunepeft_ray.results.studies import Request, SearchOutcome, search_key
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -20,6 +20,7 @@ __all__ = [
     "attempt",
     "hardware",
     "schema_markdown",
+    "search_key",
     "versions",
     "write_whole",
 ]

@@ -13,10 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from prunepeft_ray.config import SearchSpec, dump_yaml, load_spec
+from prunepeft_ray.config import SearchSpec, dump_yaml, load_spec, read_yaml
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.paths import is_file, is_folder, is_local, names, one_line, read_bytes
 from prunepeft_ray.results.files import write_whole
+from prunepeft_ray.study import StudySpec, load_study
 
 SPEC_FILE = "spec.yaml"
 
@@ -32,7 +33,7 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, path: Path, spec: SearchSpec) -> RunFolder:
+    def create(cls, path: Path, spec: SearchSpec | StudySpec) -> RunFolder:
         """Make the folder of a new run and write its spec.
 
         Raises:
@@ -82,9 +83,35 @@ class RunFolder:
         """The resolved spec that the run began with.
 
         Raises:
-            InputError: If the file is damaged.
+            InputError: If the file is damaged, or the run is a study.
         """
+        if self.is_study:
+            raise InputError(f"{self.path} holds a study, not a search")
         return load_spec(self.path / SPEC_FILE)
+
+    @cached_property
+    def is_study(self) -> bool:
+        """Whether it is a comparison of methods rather than one search."""
+        return "methods" in read_yaml(self.path / SPEC_FILE)
+
+    @property
+    def study(self) -> StudySpec:
+        """The resolved spec of a study, with all that was added since it began.
+
+        Raises:
+            InputError: If the file is damaged, or the run is a search.
+        """
+        if not self.is_study:
+            raise InputError(f"{self.path} holds a search, not a study")
+        return load_study(self.path / SPEC_FILE)
+
+    def extend(self, spec: StudySpec) -> None:
+        """Put a study that has been given more of something in the place of its spec.
+
+        Raises:
+            RunError: If it cannot be written.
+        """
+        write_whole(self.path / SPEC_FILE, dump_yaml(spec).encode(), replace=True)
 
     @cached_property
     def run_id(self) -> str:

@@ -142,6 +142,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("reference", pa.bool_(), "whether the method may end above the budget"),
         Column("evaluations", pa.int32(), "candidates that the method evaluated"),
         Column("proposal_seconds", pa.float64(), "wall-clock time that the method itself spent deciding", "s"),
+        Column("architecture", pa.string(), "the chosen architecture as JSON; empty if there is none"),
     ),
 }
 

@@ -142,6 +142,16 @@ class ResultsStore:
         """
         self._write("searches", outcome.key, [asdict(outcome)], replace=True)
 
+    def find_search(self, key: str) -> SearchOutcome | None:
+        """Return how a search of a study ended, or None if it has not.
+
+        Raises:
+            RunError: If the file is damaged.
+        """
+        if not is_file(self._file("searches", key)):
+            return None
+        return SearchOutcome(**self._rows("searches", key)[0])
+
     def find(self, job_id: str) -> TrainResult | None:
         """Return a finished job's result exactly as it was, or None if it has not finished.
 

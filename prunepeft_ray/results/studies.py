@@ -64,6 +64,7 @@ class SearchOutcome:
         reference: Whether the method may end above the budget.
         evaluations: Candidates that the method evaluated.
         proposal_seconds: Wall-clock seconds that the method itself spent deciding.
+        architecture: The chosen architecture as JSON; empty if there is none.
     """
 
     run_id: str
@@ -79,6 +80,7 @@ class SearchOutcome:
     reference: bool
     evaluations: int
     proposal_seconds: float
+    architecture: str = ""
 
     @property
     def key(self) -> str:

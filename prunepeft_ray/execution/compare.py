@@ -1,0 +1,234 @@
+"""Starting, extending and resuming a study: check everything first, then run what is missing under Ray Tune."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from prunepeft_ray.backbones import Backbone, load_outline
+from prunepeft_ray.errors import InputError
+from prunepeft_ray.execution.events import Emit, Event
+from prunepeft_ray.execution.launch import attempting, resolve
+from prunepeft_ray.execution.local_ray import check_job_fits, ray_cluster
+from prunepeft_ray.execution.search import plan_search
+from prunepeft_ray.execution.signals import catching_signals
+from prunepeft_ray.execution.study_run import StudyRun, Watch
+from prunepeft_ray.execution.study_search import Setting, StudySearch
+from prunepeft_ray.methods import Problem
+from prunepeft_ray.modules import module_cost
+from prunepeft_ray.paths import is_file
+from prunepeft_ray.plugins import load_plugins
+from prunepeft_ray.results import Request, ResultsStore, RunContext, RunFolder, hardware, search_key, versions
+from prunepeft_ray.results.run import SPEC_FILE
+from prunepeft_ray.study import Cell, StudySpec
+from prunepeft_ray.tasks import TaskData, load_task
+
+WAIT_SECONDS = 0.02
+
+
+def start_study(spec: StudySpec, output: Path, emit: Emit, watch: Watch, address: str | None = None) -> RunFolder:
+    """Run a study; one that is there already goes on, with what has been added to it.
+
+    Everything that can be checked is checked before the folder is made and Ray is started.
+
+    Args:
+        spec: The study.
+        output: Its folder: new, or of the same study with fewer methods, tasks, models or seeds.
+        emit: Told the news.
+        watch: Shown the progress.
+        address: Ray cluster to run on; default: one on this machine.
+
+    Raises:
+        InputError: If anything in the spec is wrong, or the folder holds something else.
+        RunError: If the study cannot go on; failing jobs and searches do not end it.
+    """
+    load_plugins(spec.plugins)
+    if not is_file(output / SPEC_FILE):
+        RunFolder.check_free(output)
+        spec = resolve(spec)
+        settings, data = plan_study(spec, emit)
+        folder = RunFolder.create(output, spec)
+        return _run(folder, spec, settings, data, emit, watch, address)
+    folder = RunFolder.open(output)
+    before = folder.study
+    spec = _resolved_as(before, spec)
+    spec.check_extends(before, str(output))
+    settings, data = plan_study(spec, emit)
+    if spec != before:
+        folder.extend(spec)
+    return _run(folder, spec, settings, data, emit, watch, address)
+
+
+def resume_study(output: Path, emit: Emit, watch: Watch, address: str | None = None) -> RunFolder:
+    """Go on with a study where it stopped: finished jobs are told to the methods again, not run.
+
+    Args:
+        output: The study's folder.
+        emit: Told the news.
+        watch: Shown the progress.
+        address: Ray cluster to run on; default: one on this machine.
+
+    Raises:
+        InputError: If the folder holds no study, or a task or model has changed since.
+        RunError: If the study cannot go on.
+    """
+    folder = RunFolder.open(output)
+    spec = folder.study
+    load_plugins(spec.plugins)
+    settings, data = plan_study(spec, emit)
+    return _run(folder, spec, settings, data, emit, watch, address)
+
+
+def plan_study(spec: StudySpec, emit: Emit) -> tuple[list[Setting], dict[str, TaskData]]:
+    """Load the tasks, look at the models, and build every method once to see that it fits.
+
+    Args:
+        spec: The study.
+        emit: Told the news.
+
+    Returns:
+        A setting for each search, and the tasks by name.
+
+    Raises:
+        InputError: If anything does not fit; the message names it.
+    """
+    emit(Event("message", f"reading {_count(spec.tasks, 'task')} and {_count(spec.models, 'model')}"))
+    data = {task.name: load_task(task) for task in spec.tasks}
+    outlines = {model: load_outline(model) for model in spec.models}
+    settings = [_setting(spec, cell, outlines[cell.model], data[cell.task.name]) for cell in spec.cells()]
+    checked: set[tuple[str, str, str]] = set()
+    for setting in settings:
+        cell = setting.cell
+        # seeds change nothing of what can be wrong
+        if (key := (cell.method.label, cell.task.name, cell.model)) not in checked:
+            checked.add(key)
+            setting.build()
+    return settings, data
+
+
+def _count(items: tuple[object, ...], noun: str) -> str:
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
+
+
+def _setting(spec: StudySpec, cell: Cell, outline: Backbone, data: TaskData) -> Setting:
+    search = spec.search_spec(cell)
+    plan = plan_search(search, outline, data)
+    problem = Problem(
+        spec=search,
+        space=plan.space,
+        budget=plan.budget,
+        template=plan.template,
+        hidden=outline.hidden_size,
+        cost=functools.cache(functools.partial(module_cost, outline)),
+        candidate=spec.candidate,
+        evaluations=cell.method.evaluations or spec.limits.evaluations,
+    )
+    label, task = cell.method.label, cell.task.name
+    context = RunContext(
+        run_id=search_key(spec.id, label, task, cell.model, cell.seed),
+        method=label,
+        task=task,
+        model=cell.model,
+        seed=cell.seed,
+        budget=plan.budget,
+        backbone_parameters=outline.parameters,
+        task_train_size=len(data.train),
+        versions=versions(),
+        hardware=hardware(),
+    )
+    return Setting(spec, cell, problem, context, len(data.train))
+
+
+def _resolved_as(before: StudySpec, spec: StudySpec) -> StudySpec:
+    """Fill in what depends on the machine as it was filled in when the study began."""
+    if spec.training.micro_batches is not None:
+        return spec
+    training = spec.training.model_copy(update={"micro_batches": before.training.micro_batches})
+    return spec.model_copy(update={"training": training})
+
+
+def _run(
+    folder: RunFolder,
+    spec: StudySpec,
+    settings: list[Setting],
+    data: dict[str, TaskData],
+    emit: Emit,
+    watch: Watch,
+    address: str | None,
+) -> RunFolder:
+    store = ResultsStore(folder.results)
+    _check_unchanged(folder, store, settings)
+    told = _requests(store)
+    searches = [StudySearch(setting, store, told.get(setting.context.run_id, ())) for setting in settings]
+    with attempting(folder, emit):
+        if told:
+            emit(Event("message", f"going on with {folder.path}: {sum(map(len, told.values()))} jobs told so far"))
+        with _running(searches, emit) as run:
+            # all may be done; Ray is not started for nothing
+            while not run.over and not run.has_work:
+                time.sleep(WAIT_SECONDS)
+            if run.error is None and run.over:
+                watch(run.progress())
+                emit(Event("message", f"{folder.path} is finished; there is nothing to run"))
+                return folder
+            _run_on_ray(folder, spec, run, data, emit, watch, address)
+    return folder
+
+
+@contextmanager
+def _running(searches: list[StudySearch], emit: Emit) -> Iterator[StudyRun]:
+    run = StudyRun(searches, lambda search: emit(Event("message", search.summary)))
+    try:
+        yield run
+    finally:
+        run.close()
+
+
+def _run_on_ray(
+    folder: RunFolder,
+    spec: StudySpec,
+    run: StudyRun,
+    data: dict[str, TaskData],
+    emit: Emit,
+    watch: Watch,
+    address: str | None,
+) -> None:
+    execution = spec.execution
+    with ray_cluster(address, math.ceil(execution.cpus * execution.workers)), catching_signals() as request:
+        # it imports Ray, which reads its settings then
+        from prunepeft_ray.execution.tune_study import bundle, run_study
+
+        check_job_fits(bundle(execution), execution.workers)
+        emit(
+            Event(
+                "message", f"running {_count(tuple(run.searches), 'search')} on Ray Tune".replace("searchs", "searches")
+            )
+        )
+        run_study(folder, spec, run, data, emit, watch, request)
+
+
+def _requests(store: ResultsStore) -> Mapping[str, list[Request]]:
+    """What each search was told so far, by its key, in that order."""
+    found: dict[str, list[Request]] = {}
+    for row in store.read("requests").sort_values("position").to_dict("records"):
+        request = Request(**{str(key): value for key, value in row.items()})
+        key = search_key(request.run_id, request.method, request.task, request.model, request.seed)
+        found.setdefault(key, []).append(request)
+    return found
+
+
+def _check_unchanged(folder: RunFolder, store: ResultsStore, settings: list[Setting]) -> None:
+    """Make sure that tasks and models are what they were when the study's jobs ran."""
+    jobs = store.read("jobs")
+    for what in ("task", "model"):
+        here = {getattr(s.context, what): getattr(s.problem.template, f"{what}_fingerprint") for s in settings}
+        for name, before in zip(jobs[what], jobs[f"{what}_fingerprint"], strict=True):
+            if name in here and here[name] != before:
+                raise InputError(
+                    f"{folder.path}: the {what} '{name}' has changed since this study began (it was {before}, now "
+                    f"{here[name]}): bring the old one back, or choose another folder"
+                )

@@ -1,0 +1,98 @@
+"""Following Ray at work from the main thread: news, signals, an orderly stop; import it only when Ray is configured."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import ray
+from fsspec.implementations.memory import MemoryFileSystem
+from pyarrow.fs import FSSpecHandler, PyFileSystem
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from prunepeft_ray.execution.board import TIMEOUT_SECONDS, Board, Reader
+from prunepeft_ray.execution.events import Emit, Event
+from prunepeft_ray.execution.signals import StopRequest
+
+POLL_SECONDS = 0.2
+STOP_SECONDS = 20
+"""How long running jobs may take to keep their state when asked to stop."""
+
+
+def start_board() -> Any:
+    """Start the board, on this node; returns its actor handle."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Board).remote()
+
+
+def nowhere() -> Any:
+    """A file system in memory: Ray insists on a place for what is reported to it, and nothing ever is."""
+    return PyFileSystem(FSSpecHandler(MemoryFileSystem()))
+
+
+class Fitting(threading.Thread):
+    """Something of Ray's at work in a thread of its own, so that the main thread can follow it and be interrupted.
+
+    Args:
+        action: What to do.
+    """
+
+    def __init__(self, action: Callable[[], Any]) -> None:
+        super().__init__(daemon=True, name="fitting")
+        self._action = action
+        self.error: BaseException | None = None
+        self.result: Any = None
+        self.start()
+
+    def run(self) -> None:
+        """Do it, and keep what comes of it."""
+        try:
+            self.result = self._action()
+        except BaseException as error:  # noqa: BLE001  the main thread raises it
+            self.error = error
+
+
+def _nothing() -> None:
+    pass
+
+
+def follow(
+    fitting: threading.Thread, board: Any, emit: Emit, request: StopRequest, tick: Callable[[], None] = _nothing
+) -> None:
+    """Pass the workers' news on until the end; on a signal, let running jobs keep their state first.
+
+    Args:
+        fitting: What is at work.
+        board: The board's actor handle.
+        emit: Told the news.
+        request: Whether a signal has asked for an end.
+        tick: Called several times a second.
+
+    Raises:
+        KeyboardInterrupt: On SIGINT, once running jobs have kept their state.
+        Terminated: On SIGTERM, likewise.
+    """
+    reader, asked = Reader(board, emit), 0.0
+    while fitting.is_alive():
+        fitting.join(POLL_SECONDS)
+        reader.read(TIMEOUT_SECONDS)
+        tick()
+        if request.signal is None:
+            continue
+        if not asked:
+            asked, reader.stopping = time.monotonic(), True
+            emit(Event("message", "stopping: running jobs keep their state; once more to stop at once"))
+            board.stop.remote()
+        if not reader.running or time.monotonic() - asked > STOP_SECONDS:
+            # those that wait for others would wait for ever
+            with suppress(RayError):
+                for worker in ray.get(board.workers.remote(), timeout=TIMEOUT_SECONDS):
+                    ray.kill(worker)
+            request.end()
+    # what was asked for before the end may lack the last news
+    if reader.read(TIMEOUT_SECONDS):
+        reader.read(TIMEOUT_SECONDS)

@@ -1,0 +1,321 @@
+"""One search of a study: a method on a model, a task and a seed, up to the retraining of what it chose. No Ray here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
+
+from prunepeft_ray.architecture import Architecture
+from prunepeft_ray.errors import PrunePEFTError, RunError
+from prunepeft_ray.jobs import Method, TrainResult, Work
+from prunepeft_ray.methods import METHODS, Problem
+from prunepeft_ray.paths import one_line
+from prunepeft_ray.results import Request, ResultsStore, RunContext, SearchOutcome
+from prunepeft_ray.study import Cell, StudySpec
+
+T = TypeVar("T")
+
+State = Literal["waiting", "searching", "retraining", "done", "failed"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a search of a study works with.
+
+    Args:
+        study: The study.
+        cell: Which of its searches.
+        problem: What the method is given.
+        context: The search, for the store.
+        train_size: Examples of the task's training split.
+    """
+
+    study: StudySpec
+    cell: Cell
+    problem: Problem
+    context: RunContext
+    train_size: int
+
+    def build(self) -> Method:
+        """Build the method.
+
+        Raises:
+            InputError: If its name or options are wrong, or it does not fit the problem.
+        """
+        method = self.cell.method
+        return METHODS.build(method.name, self.problem, method.options)
+
+
+class StudySearch:
+    """Drives one method: hands on what it asks for, tells it results, has its choice retrained, keeps the account.
+
+    The method never sees a test metric, gets no more work than the study's limits allow, and what it chooses is
+    checked against the budget.
+
+    Args:
+        setting: What it works with.
+        store: Where results are.
+        before: For a search that goes on: what it was told so far, in that order.
+    """
+
+    def __init__(self, setting: Setting, store: ResultsStore, before: Sequence[Request] = ()) -> None:
+        self.setting = setting
+        self.cell = setting.cell
+        self.problem = setting.problem
+        self.reference = METHODS[self.cell.method.name].reference
+        self.state: State = "waiting"
+        self.reason = ""
+        self.outstanding: dict[str, Work] = {}
+        self.best_value: float | None = None
+        self.told = 0
+        self.examples = 0
+        self._store = store
+        self._before = before
+        self._method: Method | None = None
+        self._chosen: Architecture | None = None
+        self._final_seeds: dict[str, int] = {}
+        self._told_ids: set[str] = set()
+        self._evaluated: set[str] = set()
+        self._evaluations = 0
+        self._decisions = 0
+        self._asked_examples = 0
+        self._device_seconds = 0.0
+        self._thought = 0.0
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.state in ("done", "failed")
+
+    @property
+    def jobs_left(self) -> int | None:
+        """How many jobs are still to come, about; None if the method does not say."""
+        finals = len(self.setting.study.seeds)
+        if self.ended:
+            return 0
+        if self.state == "retraining":
+            return len(self.outstanding)
+        planned = getattr(self._method, "planned", None)
+        return None if planned is None else max(len(self.outstanding), planned + finals - self.told)
+
+    @property
+    def summary(self) -> str:
+        """How it ended, in a line."""
+        if self.state == "failed":
+            return f"{self.cell.title}: failed: {self.reason}"
+        chosen = self._chosen
+        assert chosen is not None
+        space, parameters = self.problem.space, self.problem.parameters(chosen)
+        best = "" if self.best_value is None else f", best dev {self.problem.template.metric} {self.best_value:.4f}"
+        return (
+            f"{self.cell.title}: {len(chosen)} modules of {len(space.supernet)} slots, {parameters:,} parameters{best}"
+        )
+
+    def begin(self) -> list[Work]:
+        """Start, or go on where the store ends; returns what to run.
+
+        Raises:
+            RunError: If the store cannot be read or written.
+        """
+        ended = self._store.find_search(self._outcome("done").key)
+        if ended is not None and ended.status == "done":
+            return self._replay(self._restore(ended))
+        self.state = "searching"
+        self._method = self._think(self.setting.build)
+        return self._replay(self._ask())
+
+    def _restore(self, ended: SearchOutcome) -> list[Work]:
+        """Go on after the choice without asking the method again, which may think for long."""
+        for request in self._before:
+            result = self._store.find(request.job_id)
+            if result is None:
+                raise RunError(f"{self._store.folder} lacks job {request.job_id}, which {self.cell.title} was told")
+            self._count(request.job_id, request.kind, result)
+        self._chosen = Architecture.from_json(ended.architecture)
+        self._evaluations, self._thought = ended.evaluations, ended.proposal_seconds
+        return self._retrain()
+
+    def tell(self, job_id: str, result: TrainResult) -> list[Work]:
+        """Take the result of a job that is outstanding; returns what to run next.
+
+        Raises:
+            RunError: If the store cannot be read or written.
+        """
+        return self._replay(self._tell(job_id, result))
+
+    def _replay(self, new: list[Work]) -> list[Work]:
+        """Tell what the store has already, in the order in which it was told before."""
+        positions = {request.job_id: request.position for request in self._before}
+        fresh = {piece.job.id: piece for piece in new}
+        while True:
+            for job_id in sorted(fresh, key=lambda job_id: positions.get(job_id, len(positions))):
+                if (result := self._store.find(job_id)) is not None:
+                    del fresh[job_id]
+                    fresh |= {piece.job.id: piece for piece in self._tell(job_id, result)}
+                    break
+            else:
+                return list(fresh.values())
+
+    def _tell(self, job_id: str, result: TrainResult) -> list[Work]:
+        work = self.outstanding.pop(job_id)
+        self._account(work, result)
+        if self.ended:
+            return []
+        if self.state == "retraining":
+            if result.status == "failed":
+                return self._fail(RunError(f"{work.label} failed: {result.reason}"))
+            return self._settle(result)
+        method = self._method
+        assert method is not None
+        # methods choose by dev; test is for the report
+        self._think(lambda: method.tell(work.job, replace(result, test={})))
+        self._keep_decisions(method)
+        return self._ask()
+
+    def _think(self, action: Callable[[], T]) -> T | None:
+        """Let the method think, and count the time; whatever it raises ends this search alone."""
+        started = time.perf_counter()
+        try:
+            return action()
+        except Exception as error:  # noqa: BLE001  methods may be anybody's
+            self._fail(error)
+            return None
+        finally:
+            self._thought += time.perf_counter() - started
+
+    def _account(self, work: Work, result: TrainResult) -> None:
+        cell, context = self.cell, self.setting.context
+        job_id = work.job.id
+        retrain_seed = self._final_seeds.get(job_id, cell.seed) if work.kind == "final" else None
+        self._store.commit_request(
+            Request(
+                run_id=self.setting.study.id,
+                method=context.method,
+                task=context.task,
+                model=context.model,
+                seed=context.seed,
+                position=self.told,
+                job_id=job_id,
+                kind=work.kind,
+                label=work.label,
+                retrain_seed=retrain_seed,
+            )
+        )
+        if work.kind == "candidate":
+            self._evaluated.add(work.job.architecture.id)
+            self._evaluations = len(self._evaluated)
+        self._count(job_id, work.kind, result)
+
+    def _count(self, job_id: str, kind: str, result: TrainResult) -> None:
+        self.told += 1
+        self.examples += result.cost.train_examples
+        self._told_ids.add(job_id)
+        if kind != "final":
+            self._device_seconds += result.cost.device_seconds
+        fits = self.reference or result.parameters <= self.problem.budget
+        if kind in ("candidate", "final") and fits and result.status == "done":
+            value = self.problem.value(result)
+            self.best_value = value if self.best_value is None else max(self.best_value, value)
+
+    def _keep_decisions(self, method: Method) -> None:
+        fresh = list(method.decisions[self._decisions :])
+        self._decisions += len(fresh)
+        if fresh:
+            self._store.commit_decisions(self.setting.context, fresh)
+
+    def _ask(self) -> list[Work]:
+        if self.ended:
+            return []
+        method = self._method
+        assert method is not None
+        asked = () if self._is_spent() else self._think(method.ask)
+        new = self._within_limits(asked or ())
+        self.outstanding |= {piece.job.id: piece for piece in new}
+        if self.outstanding or self.ended:
+            return new
+        if not method.done and not self._is_spent():
+            return self._fail(RunError("the method waits for results, but nothing is running"))
+        return self._choose(method)
+
+    def _is_spent(self) -> bool:
+        limits = self.setting.study.limits
+        epochs = self._asked_examples / self.setting.train_size
+        too_many = limits.epochs is not None and epochs >= limits.epochs
+        return too_many or (limits.seconds is not None and self._device_seconds >= limits.seconds)
+
+    def _within_limits(self, asked: Sequence[Work]) -> list[Work]:
+        """Take pieces until the search has spent what it may; by what they will cost, so that no clock decides."""
+        new: list[Work] = []
+        for piece in asked:
+            if piece.kind == "final":
+                new.append(piece)
+            elif not self._is_spent():
+                size = min(piece.job.train_size or self.setting.train_size, self.setting.train_size)
+                self._asked_examples += size * piece.job.training.epochs
+                new.append(piece)
+        return new
+
+    def _choose(self, method: Method) -> list[Work]:
+        chosen = self._think(method.best)
+        if chosen is None:
+            return []
+        parameters = self.problem.parameters(chosen)
+        if parameters > self.problem.budget and not self.reference:
+            early = "" if method.done else "a limit of the study ended the search before it was within the budget: "
+            return self._fail(
+                RunError(f"{early}{parameters:,} parameters, but the budget is {self.problem.budget:,}"),
+            )
+        self._chosen = chosen
+        self._store.commit_search(self._outcome("done"))
+        return self._retrain()
+
+    def _retrain(self) -> list[Work]:
+        """Have the choice trained from scratch by the full recipe, under every seed of the study."""
+        self.state = "retraining"
+        assert self._chosen is not None
+        finals = []
+        for seed in self.setting.study.seeds:
+            job = self.problem.final_job(self._chosen, seed)
+            self._final_seeds[job.id] = seed
+            if job.id not in self._told_ids:
+                finals.append(Work(job, "final", f"retraining, seed {seed}"))
+        self.outstanding = {piece.job.id: piece for piece in finals}
+        return finals or self._settle(None)
+
+    def _settle(self, result: TrainResult | None) -> list[Work]:
+        """End, once everything is retrained; torch's count must be what the budget was checked by."""
+        if result is not None and result.parameters > self.problem.budget and not self.reference:
+            return self._fail(
+                RunError(f"retrained with {result.parameters:,} parameters: over the budget of {self.problem.budget:,}")
+            )
+        if not self.outstanding:
+            self.state = "done"
+        return []
+
+    def _fail(self, error: Exception) -> list[Work]:
+        """End this search alone; what still runs for it is stored, and charged to it, all the same."""
+        text = str(error) if isinstance(error, PrunePEFTError) else f"{type(error).__name__}: {one_line(error)}"
+        self.state, self.reason = "failed", text
+        self._store.commit_search(self._outcome("failed"))
+        return []
+
+    def _outcome(self, status: Literal["done", "failed"]) -> SearchOutcome:
+        context, chosen = self.setting.context, self._chosen
+        return SearchOutcome(
+            run_id=self.setting.study.id,
+            method=context.method,
+            task=context.task,
+            model=context.model,
+            seed=context.seed,
+            status=status,
+            reason=self.reason,
+            architecture_id="" if chosen is None else chosen.id,
+            architecture="" if chosen is None else chosen.to_json(),
+            parameters=0 if chosen is None else self.problem.parameters(chosen),
+            budget=self.problem.budget,
+            reference=self.reference,
+            evaluations=self._evaluations,
+            proposal_seconds=self._thought,
+        )

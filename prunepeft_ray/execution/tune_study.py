@@ -1,0 +1,224 @@
+"""A study as one run of Ray Tune, a trial for each job; import it only when Ray is configured."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+from ray.tune.search import Searcher
+
+from prunepeft_ray.backbones import read_backbone
+from prunepeft_ray.errors import PrunePEFTError, RunError
+from prunepeft_ray.execution.events import Emit
+from prunepeft_ray.execution.following import Fitting, follow, nowhere, start_board
+from prunepeft_ray.execution.sharing import share
+from prunepeft_ray.execution.signals import StopRequest
+from prunepeft_ray.execution.study_run import StudyRun, Watch
+from prunepeft_ray.execution.trial import Assignment, JobTrial, Workplace, record_failure
+from prunepeft_ray.jobs import Work
+from prunepeft_ray.results import ResultsStore, RunContext, RunFolder
+from prunepeft_ray.study import StudyExecutionConfig, StudySpec
+from prunepeft_ray.tasks import TaskData
+from prunepeft_ray.training import encode_task
+
+WATCH_SECONDS = 1.0
+
+
+class JobSearcher(Searcher):  # type: ignore[misc]
+    """What Tune asks for the next trial: all methods of a study at once, behind its :class:`StudyRun`.
+
+    Args:
+        run: The study.
+        store: Where results are.
+        stop_wanted: Whether no new job should begin.
+        attempts: How often a job is tried.
+    """
+
+    def __init__(self, run: StudyRun, store: ResultsStore, stop_wanted: Callable[[], bool], attempts: int) -> None:
+        super().__init__(metric="done", mode="max")
+        self.run = run
+        self.error: str | None = None
+        self._store = store
+        self._stop_wanted = stop_wanted
+        self._attempts = attempts
+        self._trials: dict[str, tuple[Work, RunContext, datetime]] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the next job as a trial's configuration, None to wait, or that there will be no more."""
+        if self.error is not None or self._stop_wanted() or self.run.over:
+            return str(Searcher.FINISHED)
+        found = self.run.next()
+        if found is None:
+            return None
+        search, work = found
+        # people see whose job it is
+        titled = Work(work.job, work.kind, f"{search.cell.title}: {work.label}")
+        context = search.setting.context
+        self._trials[trial_id] = work, context, datetime.now(UTC)
+        return {"assignment": Assignment(titled, context)}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tell the methods what the store has of a trial's job; a trial that failed leaves a failed job."""
+        work, context, started = self._trials.pop(trial_id)
+        outcome = None if error or result is None else result["outcome"]
+        if outcome == "stopped" or (outcome is None and self._stop_wanted()):
+            return
+        if outcome not in (None, "finished"):
+            self.error = outcome
+            return
+        found = self._store.find(work.job.id)
+        if found is None:
+            reason = f"its worker was lost, or ended with an error, {self._attempts} times"
+            found = record_failure(self._store, context, work, reason, started)
+        self.run.finish(work.job.id, found)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave nothing for Tune's own snapshots, which are never read."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Keep nothing: the truth about a study is its results store."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing."""
+
+
+def run_study(
+    folder: RunFolder,
+    spec: StudySpec,
+    run: StudyRun,
+    data: dict[str, TaskData],
+    emit: Emit,
+    watch: Watch,
+    request: StopRequest,
+) -> None:
+    """Run all that is left of a study on the cluster that this process has joined.
+
+    Args:
+        folder: The study's folder, which all workers can see.
+        spec: The study.
+        run: Its searches.
+        data: Its tasks, by name.
+        emit: Told the news.
+        watch: Shown the progress.
+        request: Whether a signal has asked for an end.
+
+    Raises:
+        PrunePEFTError: What ended the study.
+        KeyboardInterrupt: On SIGINT, once running jobs have kept their state.
+        Terminated: On SIGTERM, likewise.
+    """
+    _quieten()
+    board = start_board()
+    place = share_study(folder, spec, data, board)
+    attempts = spec.execution.max_failures + 1
+    searcher = JobSearcher(run, ResultsStore(folder.results), lambda: request.signal is not None, attempts)
+    fitting = Fitting(lambda: build_tuner(searcher, place, spec.execution).fit())
+    follow(fitting, board, emit, request, _every(WATCH_SECONDS, lambda: watch(run.progress())))
+    watch(run.progress())
+    if request.signal is not None:
+        request.end()
+    _raise_what_ended(run, searcher, fitting, folder)
+
+
+def build_tuner(searcher: JobSearcher, place: Workplace, execution: StudyExecutionConfig) -> Any:
+    """Build the Tune run: as many trials as the searcher wants, one after another in actors that stay."""
+    trainable = tune.with_parameters(JobTrial, place=place, workers=execution.workers)
+    return tune.Tuner(
+        tune.with_resources(trainable, tune.PlacementGroupFactory([bundle(execution)] * execution.workers)),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=tune.RunConfig(
+            name=f"study-{uuid.uuid4().hex[:8]}",
+            storage_path="ray",
+            storage_filesystem=nowhere(),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=execution.max_failures),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+        ),
+    )
+
+
+def bundle(execution: StudyExecutionConfig) -> dict[str, float]:
+    """Resources of one worker of a job."""
+    gpus = execution.gpus if execution.gpus is not None else float(torch.cuda.is_available())
+    return {"CPU": execution.cpus, **({"GPU": gpus} if gpus else {})}
+
+
+def share_study(folder: RunFolder, spec: StudySpec, data: dict[str, TaskData], board: Any) -> Workplace:
+    """Load every backbone and encode every task once for all workers.
+
+    Raises:
+        PrunePEFTError: If a backbone cannot be loaded.
+    """
+    place = Workplace(
+        folder=str(folder.path.absolute()),
+        board=board,
+        backbones={},
+        tasks={},
+        settings=spec.execution,
+        plugins=spec.plugins,
+        max_length=spec.training.max_length,
+    )
+    for model in spec.models:
+        backbone = read_backbone(model)
+        place.backbones[model] = share(backbone)
+        for task in spec.tasks:
+            encoded = encode_task(data[task.name], backbone, spec.training.max_length)
+            # inside a list the reference travels instead of the data
+            place.tasks[model, task.name] = share(encoded) or [ray.put(data[task.name])]
+    return place
+
+
+def _quieten() -> None:
+    """Switch off what Tune keeps and prints of its own: our store is the truth, and we show the progress."""
+    settings = {
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+        "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
+        "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": str(10**9),
+        "RAY_AIR_NEW_OUTPUT": "0",
+    }
+    os.environ.update(settings)
+
+
+def _trial_name(trial: Any) -> str:
+    return f"job-{trial.trial_id}"
+
+
+def _every(seconds: float, action: Callable[[], None]) -> Callable[[], None]:
+    due = 0.0
+
+    def tick() -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            due = time.monotonic() + seconds
+            action()
+
+    return tick
+
+
+def _raise_what_ended(run: StudyRun, searcher: JobSearcher, fitting: Fitting, folder: RunFolder) -> None:
+    safe = f"finished jobs and checkpoints are safe: 'prunepeft resume {folder.path}' goes on"
+    if searcher.error is not None:
+        raise RunError(f"{searcher.error}; {safe}")
+    for error in (run.error, fitting.error):
+        if isinstance(error, PrunePEFTError):
+            raise error
+        if error is not None:
+            raise RunError(
+                f"the study failed: {type(error).__name__}: {' '.join(str(error).split())}; {safe}"
+            ) from error

@@ -1,0 +1,183 @@
+"""The settings of a comparison (``study.yaml``): methods, tasks, models and seeds on the same terms."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from prunepeft_ray.config import (
+    CandidateConfig,
+    Config,
+    ExecutionConfig,
+    PositiveInt,
+    RecipeConfig,
+    SearchSpec,
+    TaskConfig,
+    beside,
+    read_yaml,
+    validate,
+)
+from prunepeft_ray.errors import InputError
+
+AXES = ("methods", "tasks", "models", "seeds")
+"""What a finished study can be given more of; everything else are the terms that all its rows share."""
+
+
+class MethodConfig(Config):
+    """One method of a study."""
+
+    name: str = Field(description="a method, such as prunepeft or single:weight; see 'prunepeft methods'")
+    label: str = Field("", description="what it is called in the results; default: its name")
+    evaluations: PositiveInt | None = Field(None, description="most candidates; default: limits.evaluations")
+    concurrency: PositiveInt | None = Field(None, description="most of its jobs that run at once; default: no limit")
+    options: dict[str, Any] = Field(default_factory=dict, description="settings of its own")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, data: Any) -> Any:
+        """Accept ``random-search`` for ``{name: random-search}``, and label a method by its name."""
+        data = {"name": data} if isinstance(data, str) else data
+        if isinstance(data, dict) and not data.get("label") and isinstance(data.get("name"), str):
+            data = data | {"label": data["name"]}
+        return data
+
+
+class LimitsConfig(Config):
+    """Where a search ends at the latest; the final retraining is not counted."""
+
+    evaluations: PositiveInt = Field(20, description="candidates that a method may evaluate")
+    epochs: float | None = Field(None, gt=0, description="passes over the training split that a search may spend")
+    seconds: float | None = Field(None, gt=0, description="device-seconds that a search may spend")
+
+
+class StudyExecutionConfig(ExecutionConfig):
+    """What a job runs on, and how a study survives; none of it changes what is found."""
+
+    cpus: float = Field(1.0, gt=0, description="CPUs that Ray sets aside for each worker of a job")
+    gpus: float | None = Field(None, ge=0, description="GPUs of each worker, may be a fraction; default: 1, if any")
+    workers: PositiveInt = Field(1, description="workers that train a job together, data-parallel")
+
+
+class StudySpec(RecipeConfig):
+    """Everything that says what a study is."""
+
+    methods: tuple[MethodConfig, ...] = Field(min_length=1, description="the methods to compare")
+    tasks: tuple[TaskConfig, ...] = Field(min_length=1, description="the tasks")
+    models: tuple[str, ...] = Field(min_length=1, description="the backbones")
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="seeds of searches and of retrainings alike")
+    limits: LimitsConfig = LimitsConfig()
+    candidate: CandidateConfig = CandidateConfig()
+    execution: StudyExecutionConfig = StudyExecutionConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_tasks(cls, data: Any) -> Any:
+        """Accept ``sst2`` for ``{name: sst2}``."""
+        if isinstance(data, dict) and isinstance(data.get("tasks"), list | tuple):
+            tasks = [{"name": task} if isinstance(task, str) else task for task in data["tasks"]]
+            data = data | {"tasks": tasks}
+        return data
+
+    @model_validator(mode="after")
+    def _all_are_distinct(self) -> StudySpec:
+        named = {
+            "methods": [method.label for method in self.methods],
+            "tasks": [task.name for task in self.tasks],
+            "models": self.models,
+            "seeds": self.seeds,
+        }
+        for key, names in named.items():
+            if twice := [name for name, count in Counter(names).items() if count > 1]:
+                hint = "; give one of them a label" if key == "methods" else ""
+                raise ValueError(f"{key}: {twice[0]!r} is there twice{hint}")
+        return self
+
+    @property
+    def id(self) -> str:
+        """A digest of the terms, 12 hexadecimal digits: the same for a study that has been given more of an axis."""
+        terms = self.model_dump(mode="json", exclude={*AXES, "execution"})
+        return hashlib.sha256(json.dumps(terms, sort_keys=True).encode()).hexdigest()[:12]
+
+    def cells(self) -> Iterator[Cell]:
+        """The searches of the study, in the order in which they are begun."""
+        for seed in self.seeds:
+            for model in self.models:
+                for task in self.tasks:
+                    for method in self.methods:
+                        yield Cell(method, task, model, seed)
+
+    def search_spec(self, cell: Cell) -> SearchSpec:
+        """The settings of one search, as ``prunepeft search`` would have them."""
+        shared = {name: getattr(self, name) for name in RecipeConfig.model_fields}
+        return SearchSpec(model=cell.model, task=cell.task, seed=cell.seed, execution=self.execution, **shared)
+
+    def check_extends(self, before: StudySpec, where: str) -> None:
+        """Make sure that this is an earlier study or one with more methods, tasks, models or seeds.
+
+        Args:
+            before: The earlier study.
+            where: Its folder, for the error.
+
+        Raises:
+            InputError: If the terms differ, or something of the earlier study is missing or has changed.
+        """
+        ours, theirs = (spec.model_dump(mode="json", exclude={"execution"}) for spec in (self, before))
+        for key in theirs:
+            if key in AXES and (gone := [item for item in theirs[key] if item not in ours[key]]):
+                name = gone[0].get("label") or gone[0]["name"] if isinstance(gone[0], dict) else gone[0]
+                raise _another(where, f"{key}: {name!r} is missing here or has other settings")
+            if key not in AXES and ours[key] != theirs[key]:
+                raise _another(where, f"{_first_difference(key, theirs[key], ours[key])}")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One search of a study.
+
+    Args:
+        method: The method.
+        task: The task.
+        model: The backbone, as the user named it.
+        seed: The seed of the search.
+    """
+
+    method: MethodConfig
+    task: TaskConfig
+    model: str
+    seed: int
+
+    @property
+    def title(self) -> str:
+        """What the search is called where people read it."""
+        return f"{self.method.label}, {self.task.name}, seed {self.seed}"
+
+
+def load_study(file: Path) -> StudySpec:
+    """Read a study from a YAML file; plugins that are files are looked for beside it.
+
+    Raises:
+        InputError: If the file cannot be read, or a key or value is wrong.
+    """
+    spec = validate(StudySpec, read_yaml(file), str(file))
+    return spec.model_copy(update={"plugins": beside(file, spec.plugins)})
+
+
+def _another(where: str, difference: str) -> InputError:
+    return InputError(
+        f"{where} holds another study ({difference}): choose another folder with --output, or only add methods, "
+        "tasks, models or seeds"
+    )
+
+
+def _first_difference(key: str, before: Any, now: Any) -> str:
+    if isinstance(before, dict) and isinstance(now, dict):
+        inner = next(name for name in before if before[name] != now.get(name))
+        return _first_difference(f"{key}.{inner}", before[inner], now.get(inner))
+    return f"{key}: {before!r} there, {now!r} here"
