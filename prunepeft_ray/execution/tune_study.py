@@ -21,7 +21,8 @@ from prunepeft_ray.execution.following import Fitting, follow, nowhere, start_bo
 from prunepeft_ray.execution.sharing import share
 from prunepeft_ray.execution.signals import StopRequest
 from prunepeft_ray.execution.study_run import StudyRun, Watch
-from prunepeft_ray.execution.trial import Assignment, JobTrial, Workplace, record_failure
+from prunepeft_ray.execution.team import Assignment, Workplace, record_failure
+from prunepeft_ray.execution.trial import JobTrial
 from prunepeft_ray.jobs import Work
 from prunepeft_ray.results import ResultsStore, RunContext, RunFolder
 from prunepeft_ray.study import StudyExecutionConfig, StudySpec
@@ -115,7 +116,7 @@ def run_study(
         KeyboardInterrupt: On SIGINT, once running jobs have kept their state.
         Terminated: On SIGTERM, likewise.
     """
-    _quieten()
+    _configure_tune(jobs_at_once(spec.execution))
     board = start_board()
     place = share_study(folder, spec, data, board)
     attempts = spec.execution.max_failures + 1
@@ -182,9 +183,20 @@ def share_study(folder: RunFolder, spec: StudySpec, data: dict[str, TaskData], b
     return place
 
 
-def _quieten() -> None:
-    """Switch off what Tune keeps and prints of its own: our store is the truth, and we show the progress."""
+def jobs_at_once(execution: StudyExecutionConfig) -> int:
+    """How many jobs the cluster as it is now can run at once, at least 1."""
+    room, needs = ray.cluster_resources(), bundle(execution)
+    return max(1, min(int(room.get(kind, 0) / (amount * execution.workers)) for kind, amount in needs.items()))
+
+
+def _configure_tune(pending: int) -> None:
+    """Switch off what Tune keeps and prints of its own: our store is the truth, and we show the progress.
+
+    Args:
+        pending: Trials that it has ready; by default a single one, and then idle nodes fill slowly.
+    """
     settings = {
+        "TUNE_MAX_PENDING_TRIALS_PG": str(pending),
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
         "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
