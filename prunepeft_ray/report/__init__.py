@@ -2,6 +2,7 @@
 
 from prunepeft_ray.report.charges import CostAccount
 from prunepeft_ray.report.comparison import Comparison, MethodRow, OverallRow, best_so_far, compare_methods
+from prunepeft_ray.report.comparison_tables import comparison_markdown, comparison_tables, write_csv
 from prunepeft_ray.report.drawing import architecture_table, summary_svg
 from prunepeft_ray.report.summary import Phase, Removal, Summary, summarise
 from prunepeft_ray.report.tables import summary_tables
@@ -17,7 +18,10 @@ __all__ = [
     "architecture_table",
     "best_so_far",
     "compare_methods",
+    "comparison_markdown",
+    "comparison_tables",
     "summarise",
     "summary_svg",
     "summary_tables",
+    "write_csv",
 ]

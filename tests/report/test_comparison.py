@@ -144,10 +144,10 @@ def test_a_job_that_failed_is_charged(study):
 def asked(draw):
     """Searches that ask for a few of few jobs: pairs of search and job."""
     number = st.integers(0, 3)
-    return draw(st.lists(st.tuples(number, number, number, st.booleans()), max_size=12))
+    return draw(st.lists(st.tuples(number, number, number, st.booleans()), max_size=8))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(asked=asked())
 def test_searches_are_charged_for_no_less_than_was_computed(tmp_path_factory, asked):
     study = StudyFake(tmp_path_factory.mktemp("study"))

@@ -1,0 +1,385 @@
+"""A comparison as tables for the terminal, as a Markdown document and as CSV files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from prunepeft_ray.report.charges import CostAccount
+from prunepeft_ray.report.comparison import BASELINE, Comparison, MethodRow, OverallRow
+from prunepeft_ray.report.statistics import Difference, Estimate
+from prunepeft_ray.report.tables import duration_text
+from prunepeft_ray.results import write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """A table's text, before it is drawn one way or another."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+
+
+Columns = Mapping[str, Callable[[MethodRow], str]]
+
+
+def comparison_tables(comparison: Comparison) -> list[Table]:
+    """Return what to print of a comparison: for every model and task what was found and what it cost.
+
+    Args:
+        comparison: The comparison; of an unfinished study what there is so far.
+    """
+    grids = []
+    for (model, task), rows in comparison.places().items():
+        grids.append(_grid(f"{task} on {model}: {_of_metric(rows)}", BRIEF_RESULTS, rows, _budget_text(rows)))
+        grids.append(_grid(f"{task} on {model}: cost", BRIEF_COSTS, rows, "per search, and per single retraining"))
+    if comparison.overall:
+        grids.append(_overall_grid(comparison.overall))
+    return [_rich(grid) for grid in grids]
+
+
+def comparison_markdown(
+    comparison: Comparison, command: str, versions: Mapping[str, str], hardware: Mapping[str, str]
+) -> str:
+    """Write a comparison as a Markdown document that says how it came about and how to read it.
+
+    Args:
+        comparison: The comparison.
+        command: What to type to get it.
+        versions: Versions of Python and packages.
+        hardware: The machine.
+    """
+    parts = ["# Search methods compared", f"```\n{command}\n```"]
+    parts.append(f"Versions: {_listed(versions)}.\n\nHardware: {_listed(hardware)}.")
+    for (model, task), rows in comparison.places().items():
+        parts.append(f"## {_plain(task)} on {_plain(model)}")
+        parts.append(_markdown(_grid(f"What was found: {_of_metric(rows)}", RESULTS, rows, _budget_text(rows))))
+        parts.append(_markdown(_grid("What a search cost", SEARCH_COSTS, rows)))
+        parts.append(_markdown(_grid("What retraining cost", RETRAINING_COSTS, rows)))
+    if comparison.overall:
+        parts.append(f"## Over all models and tasks\n\n{_markdown(_overall_grid(comparison.overall))}")
+    parts.append(_computed_text(comparison))
+    parts.append("## How to read this\n\n" + "\n".join(f"- {line}" for line in HOW_TO_READ))
+    return "\n\n".join(parts) + "\n"
+
+
+def write_csv(comparison: Comparison, folder: Path) -> tuple[Path, ...]:
+    """Write a comparison's numbers into a folder: ``methods.csv``, and ``overall.csv`` if there is anything overall.
+
+    Args:
+        comparison: The comparison.
+        folder: The folder, on a disk or in a bucket; made if it is not there.
+
+    Returns:
+        The files written.
+
+    Raises:
+        RunError: If a file cannot be written.
+    """
+    frames: dict[str, pd.DataFrame] = {"methods.csv": comparison.frame(), "overall.csv": comparison.overall_frame()}
+    files = {folder / name: frame for name, frame in frames.items() if len(frame)}
+    for file, frame in files.items():
+        write_whole(file, frame.to_csv(index=False).encode(), replace=True)
+    return tuple(files)
+
+
+HOW_TO_READ = (
+    "Every search chooses on dev; its choice is retrained from scratch under every retraining seed, and measured on "
+    "test once. A search counts with the mean over its retrainings; mean, sample deviation (±) and 95 % interval "
+    "(Student's t) are over searches, whose number stands in parentheses.",
+    "No interval and no p are given where there are fewer than two searches, or where all values or differences are "
+    "equal. A method without chance in it chooses the same in every search; `retraining ±` is the deviation among "
+    "retrainings of one choice.",
+    f"The difference to {BASELINE} is paired on the seed, with its 95 % interval and the p of a two-sided paired "
+    "t-test, not corrected for the number of methods. Over all, it is paired on model, task and seed, whatever the "
+    "tasks' metrics, as if tasks were drawn at random.",
+    "A job that several searches ask for runs once and is charged to each of them. Epochs are passes over the training "
+    "split; FLOP are those of training; time is wall-clock time times devices; wall time is that of the jobs as if "
+    "they ran one by one; deciding is what the method itself took. Costs are means over the searches that are done; "
+    "`so far`: none is.",
+    "`front`: no other row has a better mean on test at no more parameters, or fewer parameters at no worse a mean.",
+    "`reference` rows may be above the budget. `chosen on dev` is the single criterion with the best dev metric, "
+    "`oracle` the one with the best test metric, which nobody can know before. Both cost all single criteria together.",
+)
+
+
+def _method(row: MethodRow) -> str:
+    return row.method
+
+
+def _test(row: MethodRow) -> str:
+    return _estimate_text(row.test)
+
+
+def _interval(row: MethodRow) -> str:
+    return _interval_text(row.test, ".4f")
+
+
+def _dev(row: MethodRow) -> str:
+    return NOTHING if row.dev.mean is None else f"{row.dev.mean:.4f}"
+
+
+def _retraining_deviation(row: MethodRow) -> str:
+    return NOTHING if row.retraining_deviation is None else f"{row.retraining_deviation:.4f}"
+
+
+def _parameters(row: MethodRow) -> str:
+    if row.parameters_min is None:
+        return NOTHING
+    both = dict.fromkeys([f"{row.parameters_min:,}", f"{row.parameters_max:,}"])
+    share = "" if row.percent is None else f" ({row.percent:.2f} %)"
+    return " to ".join(both) + share
+
+
+def _difference(row: MethodRow) -> str:
+    return _mean_difference(row.difference)
+
+
+def _difference_interval(row: MethodRow) -> str:
+    return _interval_text(row.difference, "+.4f")
+
+
+def _p(row: MethodRow) -> str:
+    return _p_text(row.difference)
+
+
+def _notes(row: MethodRow) -> str:
+    made_up = {"reference": "reference", "choice": f"chosen on dev: {row.chosen}", "oracle": f"oracle: {row.chosen}"}
+    notes = [made_up[row.role]] if row.role in made_up else []
+    notes += ["over budget"] if row.within_budget is False else []
+    notes += ["front"] if row.pareto else []
+    counts = (
+        (row.failed, "search", "failed"),
+        (row.missing, "search", "missing"),
+        (row.retrainings_failed, "retraining", "failed"),
+        (row.retrainings_missing, "retraining", "missing"),
+    )
+    return ", ".join([*notes, *(f"{n} {_plural(what, n)} {how}" for n, what, how in counts if n)])
+
+
+def _plural(noun: str, number: int) -> str:
+    ending = "es" if noun.endswith("ch") else "s"
+    return noun if number == 1 else noun + ending
+
+
+def _charged_method(row: MethodRow) -> str:
+    return row.method if row.search_ended or not row.search.jobs else f"{row.method} (so far)"
+
+
+def _of_search(text: Callable[[CostAccount], str]) -> Callable[[MethodRow], str]:
+    return lambda row: text(row.search) if row.search_ended or row.search.jobs else NOTHING
+
+
+def _of_retrainings(text: Callable[[CostAccount], str]) -> Callable[[MethodRow], str]:
+    return lambda row: text(row.retraining) if row.retraining.jobs else NOTHING
+
+
+def _of_one_retraining(text: Callable[[CostAccount], str]) -> Callable[[MethodRow], str]:
+    return lambda row: text(row.single_retraining) if row.single_retraining.jobs else NOTHING
+
+
+def _evaluations(cost: CostAccount) -> str:
+    return _number_text(cost.evaluations)
+
+
+def _jobs(cost: CostAccount) -> str:
+    return _number_text(cost.jobs)
+
+
+def _examples(cost: CostAccount) -> str:
+    return f"{cost.examples:,.0f}"
+
+
+def _epochs(cost: CostAccount) -> str:
+    return f"{cost.epochs:,.2f}"
+
+
+def _steps(cost: CostAccount) -> str:
+    return f"{cost.steps:,.0f}"
+
+
+def _flops(cost: CostAccount) -> str:
+    return f"{cost.flops:.2e}"
+
+
+def _time(cost: CostAccount) -> str:
+    return duration_text(cost.device_seconds)
+
+
+def _wall_time(cost: CostAccount) -> str:
+    return duration_text(cost.wall_seconds)
+
+
+def _deciding(cost: CostAccount) -> str:
+    return f"{cost.proposal_seconds:.1f} s" if cost.proposal_seconds < 10 else duration_text(cost.proposal_seconds)
+
+
+def _memory(cost: CostAccount) -> str:
+    mebibytes = cost.peak_memory_bytes / 2**20
+    return f"{mebibytes:.0f} MiB" if mebibytes < 1024 else f"{mebibytes / 1024:.2f} GiB"
+
+
+BRIEF_RESULTS: Columns = {
+    "method": _method,
+    "test (95 % interval)": lambda row: _stacked(_test(row), _interval(row)),
+    "dev": _dev,
+    "parameters": _parameters,
+    f"to {BASELINE}": lambda row: _stacked(_difference(row), _difference_interval(row), _p(row), last="p "),
+    "notes": _notes,
+}
+BRIEF_COSTS: Columns = {
+    "method": _charged_method,
+    "evaluations": _of_search(_evaluations),
+    "epochs": _of_search(_epochs),
+    "FLOP": _of_search(_flops),
+    "time": _of_search(_time),
+    "deciding": _of_search(_deciding),
+    "retraining": _of_one_retraining(lambda cost: f"{_epochs(cost)} epochs, {_time(cost)}"),
+}
+RESULTS: Columns = {
+    "method": _method,
+    "test": _test,
+    "95 % interval": _interval,
+    "dev": _dev,
+    "retraining ±": _retraining_deviation,
+    "parameters": _parameters,
+    f"to {BASELINE}": _difference,
+    "its 95 % interval": _difference_interval,
+    "p": _p,
+    "notes": _notes,
+}
+SEARCH_COSTS: Columns = {
+    "method": _charged_method,
+    "evaluations": _of_search(_evaluations),
+    "jobs": _of_search(_jobs),
+    "examples": _of_search(_examples),
+    "epochs": _of_search(_epochs),
+    "steps": _of_search(_steps),
+    "FLOP": _of_search(_flops),
+    "time": _of_search(_time),
+    "wall time": _of_search(_wall_time),
+    "deciding": _of_search(_deciding),
+    "peak memory": _of_search(_memory),
+}
+RETRAINING_COSTS: Columns = {
+    "method": _method,
+    "retrainings of a search": _of_retrainings(_jobs),
+    "their epochs": _of_retrainings(_epochs),
+    "their FLOP": _of_retrainings(_flops),
+    "their time": _of_retrainings(_time),
+    "examples of one": _of_one_retraining(_examples),
+    "epochs of one": _of_one_retraining(_epochs),
+    "steps of one": _of_one_retraining(_steps),
+    "FLOP of one": _of_one_retraining(_flops),
+    "time of one": _of_one_retraining(_time),
+    "peak memory": _of_retrainings(_memory),
+}
+
+
+def _grid(title: str, columns: Columns, rows: Sequence[MethodRow], caption: str = "") -> _Grid:
+    cells = tuple(tuple(text(row) for text in columns.values()) for row in rows)
+    return _Grid(title, tuple(columns), cells, caption)
+
+
+def _overall_grid(rows: Iterable[OverallRow]) -> _Grid:
+    header = ("method", "role", "models and tasks", "pairs", f"to {BASELINE}", "95 % interval", "p")
+    cells = tuple((row.method, row.role, str(row.places), *_difference_cells(row.difference)) for row in rows)
+    return _Grid(f"Difference to {BASELINE} on test", header, cells)
+
+
+def _difference_cells(found: Difference) -> tuple[str, ...]:
+    return str(found.n), _mean_difference(found), _interval_text(found, "+.4f"), _p_text(found)
+
+
+def _rich(grid: _Grid) -> Table:
+    table = Table(title=Text(grid.title), caption=Text(grid.caption) if grid.caption else None)
+    for name in grid.header:
+        # on a narrow console nothing is left out
+        table.add_column(name, overflow="fold")
+    for cells in grid.rows:
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _markdown(grid: _Grid) -> str:
+    lines = [grid.header, ("---",) * len(grid.header), *(tuple(map(_plain, cells)) for cells in grid.rows)]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    caption = f"\n\n{grid.caption}." if grid.caption else ""
+    return f"**{_plain(grid.title)}**\n\n{table}{caption}"
+
+
+def _plain(text: str) -> str:
+    """Keep a name from being taken for markup."""
+    for mark in "\\|*_`<[":
+        text = text.replace(mark, f"\\{mark}")
+    return " ".join(text.split())
+
+
+def _listed(facts: Mapping[str, str]) -> str:
+    return ", ".join(f"{_plain(name)} {_plain(value)}" for name, value in facts.items()) or "unknown"
+
+
+def _of_metric(rows: Sequence[MethodRow]) -> str:
+    return rows[0].metric or "no job yet"
+
+
+def _budget_text(rows: Sequence[MethodRow]) -> str:
+    budget, backbone = rows[0].budget, rows[0].backbone_parameters
+    if budget is None:
+        return ""
+    share = f" ({100 * budget / backbone:.2f} % of the backbone)" if backbone else ""
+    return f"Budget: {budget:,} parameters{share}"
+
+
+def _computed_text(comparison: Comparison) -> str:
+    charged = [row.total.device_seconds for row in comparison.rows if row.role in ("method", "reference")]
+    computed = comparison.computed
+    return (
+        f"In all {computed.jobs:,.0f} jobs ran: {computed.examples:,.0f} examples, {computed.flops:.2e} FLOP, "
+        f"{duration_text(computed.device_seconds)}. Searches are charged {duration_text(sum(charged))} for them."
+    )
+
+
+def _estimate_text(found: Estimate) -> str:
+    if found.mean is None:
+        return NOTHING
+    spread = "" if found.deviation is None else f" ± {found.deviation:.4f}"
+    return f"{found.mean:.4f}{spread} ({found.n})"
+
+
+def _interval_text(found: Estimate | Difference, digits: str) -> str:
+    if found.low is None or found.high is None:
+        return NOTHING
+    return f"{found.low:{digits}} to {found.high:{digits}}"
+
+
+def _mean_difference(found: Difference) -> str:
+    return NOTHING if found.mean is None else f"{found.mean:+.4f}"
+
+
+def _p_text(found: Difference) -> str:
+    if found.p is None:
+        return NOTHING
+    return "below 0.001" if found.p < 0.001 else f"{found.p:.3f}"
+
+
+def _number_text(number: float) -> str:
+    return f"{number:,.1f}".removesuffix(".0")
+
+
+def _stacked(*lines: str, last: str = "") -> str:
+    """Put texts below each other, without those that say nothing; the last begins with ``last``."""
+    named = [*lines[:-1], last + lines[-1] if lines[-1] != NOTHING else NOTHING]
+    return "\n".join(line for line in named if line != NOTHING) or NOTHING
