@@ -7,13 +7,13 @@ import sys
 
 import typer
 
-from prunepeft_ray.cli import doctor, lists, search, use
+from prunepeft_ray.cli import compare, doctor, lists, search, use
 from prunepeft_ray.errors import PrunePEFTError, Terminated
 
 # typer does not export the base of its usage errors
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
-_SAFE = "finished jobs and checkpoints are safe, 'prunepeft resume DIR' goes on with a search"
+_SAFE = "finished jobs and checkpoints are safe, 'prunepeft resume DIR' goes on"
 
 app = typer.Typer(
     name="prunepeft",
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (search, use, lists, doctor):
+for module in (search, compare, use, lists, doctor):
     module.add_to(app)
 
 

@@ -1,0 +1,84 @@
+"""``prunepeft compare``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from prunepeft_ray.cli.study_progress import show_study
+from prunepeft_ray.paths import open_path
+
+if TYPE_CHECKING:
+    from prunepeft_ray.results import RunFolder
+
+Address = Annotated[str | None, typer.Option(help="Address of a running Ray cluster; default: one on this machine.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the comparison as JSON, progress on standard error.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(compare)
+
+
+def compare(
+    study: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="Methods, tasks, models, seeds and a budget.")],
+    output: Annotated[
+        str | None, typer.Option(help="Folder of the study, or s3:// or gs:// URL; default: runs/NAME of the file.")
+    ] = None,
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare search methods on equal terms; a study that is there already goes on with what is missing."""
+    from prunepeft_ray.execution import start_study
+    from prunepeft_ray.study import load_study
+
+    spec = load_study(study)
+    folder = open_path(output) if output else Path("runs") / study.stem
+    with show_study(Console(stderr=as_json)) as (emit, watch):
+        run = start_study(spec, folder, emit, watch, address)
+    print_comparison(run, as_json)
+
+
+def resume_compare(folder: Path, address: str | None, as_json: bool) -> None:
+    """Go on with a study, and print the comparison."""
+    from prunepeft_ray.execution import resume_study
+
+    with show_study(Console(stderr=as_json)) as (emit, watch):
+        run = resume_study(folder, emit, watch, address)
+    print_comparison(run, as_json)
+
+
+def print_comparison(run: RunFolder, as_json: bool) -> None:
+    """Print what a study has found so far, as tables or as JSON."""
+    from prunepeft_ray.report import comparison_tables, compare_study
+
+    comparison = compare_study(run)
+    if as_json:
+        print(json.dumps(comparison.to_dict(), indent=2))
+        return
+    console = Console()
+    for table in comparison_tables(comparison):
+        console.print(table)
+
+
+def write_comparison(run: RunFolder, output: Path) -> None:
+    """Write a comparison as a Markdown document.
+
+    Raises:
+        RunError: If it cannot be written.
+    """
+    from prunepeft_ray.errors import RunError
+    from prunepeft_ray.report import compare_study, comparison_markdown
+    from prunepeft_ray.results import ResultsStore
+
+    jobs = ResultsStore(run.results).read("jobs")
+    versions, hardware = (dict(jobs[name].iloc[-1]) if len(jobs) else {} for name in ("versions", "hardware"))
+    text = comparison_markdown(compare_study(run), f"prunepeft compare {run.path / 'spec.yaml'}", versions, hardware)
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{output} cannot be written: {error.strerror}") from error
