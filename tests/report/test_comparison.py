@@ -51,7 +51,7 @@ def test_one_search_has_a_mean_and_nothing_more(study):
 
 def test_failed_searches_and_retrainings_are_counted_and_have_no_metric(study):
     study.search("prunepeft", 0, [0.6])
-    study.search("prunepeft", 1, [], status="failed", reason="no architecture", architecture_id="", parameters=0)
+    study.search("prunepeft", 1, [0.1], status="failed", reason="over budget", architecture_id="", parameters=0)
     failed = study.job("final", status="failed", reason="out of memory", test={"accuracy": 0.0})
     study.ask("prunepeft", 0, failed, "final", retrain_seed=1)
     row = rows_of(study)["prunepeft"]
