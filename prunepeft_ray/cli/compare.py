@@ -54,7 +54,7 @@ def resume_compare(folder: Path, address: str | None, as_json: bool) -> None:
 
 def print_comparison(run: RunFolder, as_json: bool) -> None:
     """Print what a study has found so far, as tables or as JSON."""
-    from prunepeft_ray.report import comparison_tables, compare_study
+    from prunepeft_ray.report import compare_study, comparison_tables
 
     comparison = compare_study(run)
     if as_json:

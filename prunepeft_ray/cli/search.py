@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from prunepeft_ray.cli.compare import print_comparison, resume_compare, write_comparison
 from prunepeft_ray.cli.progress import show_progress
 from prunepeft_ray.config import load_spec
 from prunepeft_ray.paths import open_path
@@ -81,26 +82,40 @@ def resume(
     address: Address = None,
     as_json: AsJson = False,
 ) -> None:
-    """Go on with an interrupted search; finished jobs are not run again."""
+    """Go on with an interrupted search or study; finished jobs are not run again."""
+    from prunepeft_ray.errors import InputError
     from prunepeft_ray.execution import resume_search
+    from prunepeft_ray.results import RunFolder
 
+    if RunFolder.open(open_path(folder)).is_study:
+        if workers is not None:
+            raise InputError("--workers is for searches; a study says execution.workers")
+        return resume_compare(open_path(folder), address, as_json)
     with show_progress(Console(stderr=as_json)) as emit:
         run = resume_search(open_path(folder), emit, workers, address)
-    _print_summary(run, as_json)
+    return _print_summary(run, as_json)
 
 
 def report(
     folder: Folder,
-    output: Annotated[Path | None, typer.Option(help="Also draw the architecture into this SVG file.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Also draw a search's architecture into this SVG, or write a study as Markdown.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a search found, what it cost and how it came to it."""
+    """Show what a search or a study found, what it cost and how it came to it."""
     from prunepeft_ray.errors import InputError
     from prunepeft_ray.results import RunFolder
 
-    if output is not None and output.suffix != ".svg":
-        raise InputError(f"--output {output}: expected a file that ends in .svg")
     run = RunFolder.open(open_path(folder))
+    suffix = ".md" if run.is_study else ".svg"
+    if output is not None and output.suffix != suffix:
+        raise InputError(f"--output {output}: expected a file that ends in {suffix}")
+    if run.is_study:
+        print_comparison(run, as_json)
+        if output is not None:
+            write_comparison(run, output)
+        return
     _print_summary(run, as_json)
     if output is not None:
         _draw(run, output)

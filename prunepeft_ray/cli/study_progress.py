@@ -63,7 +63,7 @@ def _heading(place: tuple[str, str], places: Sequence[tuple[str, str]]) -> str:
 
 
 def _left(seconds: float | None) -> str:
-    from prunepeft_ray.report import duration_text
+    from prunepeft_ray.report.tables import duration_text
 
     return "–" if seconds is None else duration_text(seconds)
 

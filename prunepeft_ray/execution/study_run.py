@@ -163,7 +163,7 @@ class StudyRun:
         new: list[Work] = []
         try:
             new = action()
-            if search.ended and not ended:
+            if search.ended and not ended and search.is_news:
                 self._on_end(search)
         except BaseException as error:  # noqa: BLE001  the main thread raises it
             self.error = error

@@ -101,6 +101,11 @@ class StudySearch:
         return None if planned is None else max(len(self.outstanding), planned + finals - self.told)
 
     @property
+    def is_news(self) -> bool:
+        """Whether it was told more than it knew from before."""
+        return self.told > len(self._before)
+
+    @property
     def summary(self) -> str:
         """How it ended, in a line."""
         if self.state == "failed":

@@ -1,7 +1,14 @@
 """Tables and pictures from the results store."""
 
 from prunepeft_ray.report.charges import CostAccount
-from prunepeft_ray.report.comparison import Comparison, MethodRow, OverallRow, best_so_far, compare_methods
+from prunepeft_ray.report.comparison import (
+    Comparison,
+    MethodRow,
+    OverallRow,
+    best_so_far,
+    compare_methods,
+    compare_study,
+)
 from prunepeft_ray.report.comparison_tables import comparison_markdown, comparison_tables, write_csv
 from prunepeft_ray.report.drawing import architecture_table, summary_svg
 from prunepeft_ray.report.summary import Phase, Removal, Summary, summarise
@@ -18,6 +25,7 @@ __all__ = [
     "architecture_table",
     "best_so_far",
     "compare_methods",
+    "compare_study",
     "comparison_markdown",
     "comparison_tables",
     "summarise",

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from prunepeft_ray.report.charges import CELL, SEARCH, CostAccount, account, add_up, charged_jobs
 from prunepeft_ray.report.statistics import Difference, Estimate, estimate, paired
+from prunepeft_ray.results import ResultsStore
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from prunepeft_ray.results import ResultsStore
+    from prunepeft_ray.results import RunFolder
 
 BASELINE = "prunepeft"
 SINGLE = "single:"
@@ -148,6 +149,14 @@ class Comparison:
             for row in self.rows
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            "rows": [asdict(row) | {"within_budget": row.within_budget, "percent": row.percent} for row in self.rows],
+            "overall": [asdict(row) for row in self.overall],
+            "computed": asdict(self.computed),
+        }
+
     def overall_frame(self) -> pd.DataFrame:
         """Return the overall rows as a table."""
         return _flat(asdict(row) for row in self.overall)
@@ -176,6 +185,17 @@ def compare_methods(store: ResultsStore, planned: Iterable[Search] = ()) -> Comp
     rows = sorted(_with_differences(rows), key=_order)
     once = charged.drop_duplicates("job_id")
     return Comparison(tuple(rows), _overall(rows), account(once, float((once.kind == "candidate").sum())))
+
+
+def compare_study(folder: RunFolder) -> Comparison:
+    """Compare a study's methods by what its folder has so far; searches that have not begun count as missing.
+
+    Raises:
+        InputError: If the folder holds no study.
+        RunError: If a file is damaged.
+    """
+    planned = [(cell.model, cell.task.name, cell.method.label, cell.seed) for cell in folder.study.cells()]
+    return compare_methods(ResultsStore(folder.results), planned)
 
 
 def best_so_far(store: ResultsStore) -> pd.DataFrame:
