@@ -6,7 +6,7 @@ import math
 import random
 from functools import cached_property
 
-from prunepeft_ray import Architecture, InputError, Space
+from prunepeft_ray import Architecture, Space, check_holds_slot
 
 MOST_UNITS = 8192
 """Finest grid that costs are counted on when sampling; keeps the tables small however odd the costs are."""
@@ -29,10 +29,8 @@ class FeasibleSampler:
     """
 
     def __init__(self, space: Space, budget: int) -> None:
+        check_holds_slot(space, budget)
         costs = {slot: space.slot_parameters(slot, module) for slot, module in space.supernet}
-        smallest = min(costs.values())
-        if budget < smallest:
-            raise InputError(f"a budget of {budget:,} parameters holds no slot: the smallest has {smallest:,}")
         self._space = space
         self._budget = min(budget, sum(costs.values()))
         self._slots = [slot for slot, cost in costs.items() if cost <= budget]

@@ -11,14 +11,22 @@ from prunepeft_ray.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from prunepeft_ray.api import resume, search
-    from prunepeft_ray.architecture import Architecture, Module, ModuleCost, Slot, Space
+    from prunepeft_ray.architecture import Architecture, Module, ModuleCost, Slot, Space, check_holds_slot, partition_of
     from prunepeft_ray.config import CandidateConfig, Config, SearchSpec, load_spec
     from prunepeft_ray.criteria import CRITERIA, Criterion
     from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
     from prunepeft_ray.jobs import Decision, Method, TrainJob, TrainResult, Work
     from prunepeft_ray.methods import METHODS, MethodInfo, NoOptions, Problem
     from prunepeft_ray.modules import MODULE_TYPES
-    from prunepeft_ray.pruning import GeneratorMethod, PrunePEFT, Steps, Strategy, make_job
+    from prunepeft_ray.pruning import (
+        GeneratorMethod,
+        PrunePEFT,
+        Steps,
+        Strategy,
+        make_job,
+        slots_per_round,
+        slots_to_remove,
+    )
     from prunepeft_ray.report import summarise
     from prunepeft_ray.results import ResultsStore, RunFolder
     from prunepeft_ray.seeds import derive_seed
@@ -57,31 +65,83 @@ __all__ = [
     "TrainJob",
     "TrainResult",
     "Work",
+    "check_holds_slot",
     "derive_seed",
     "load_adapter",
     "load_spec",
     "make_job",
+    "partition_of",
     "resume",
     "search",
+    "slots_per_round",
+    "slots_to_remove",
     "summarise",
 ]
 
 __getattr__ = lazy_attributes(
     __name__,
     {
-        "prunepeft_ray.api": ("resume", "search"),
-        "prunepeft_ray.architecture": ("Architecture", "Module", "ModuleCost", "Slot", "Space"),
-        "prunepeft_ray.config": ("CandidateConfig", "Config", "SearchSpec", "load_spec"),
-        "prunepeft_ray.criteria": ("CRITERIA", "Criterion"),
-        "prunepeft_ray.errors": ("InputError", "PrunePEFTError", "RunError"),
-        "prunepeft_ray.jobs": ("Decision", "Method", "TrainJob", "TrainResult", "Work"),
-        "prunepeft_ray.methods": ("METHODS", "MethodInfo", "NoOptions", "Problem"),
+        "prunepeft_ray.api": (
+            "resume",
+            "search",
+        ),
+        "prunepeft_ray.architecture": (
+            "Architecture",
+            "Module",
+            "ModuleCost",
+            "Slot",
+            "Space",
+            "check_holds_slot",
+            "partition_of",
+        ),
+        "prunepeft_ray.config": (
+            "CandidateConfig",
+            "Config",
+            "SearchSpec",
+            "load_spec",
+        ),
+        "prunepeft_ray.criteria": (
+            "CRITERIA",
+            "Criterion",
+        ),
+        "prunepeft_ray.errors": (
+            "InputError",
+            "PrunePEFTError",
+            "RunError",
+        ),
+        "prunepeft_ray.jobs": (
+            "Decision",
+            "Method",
+            "TrainJob",
+            "TrainResult",
+            "Work",
+        ),
+        "prunepeft_ray.methods": (
+            "METHODS",
+            "MethodInfo",
+            "NoOptions",
+            "Problem",
+        ),
         "prunepeft_ray.modules": ("MODULE_TYPES",),
-        "prunepeft_ray.pruning": ("GeneratorMethod", "PrunePEFT", "Steps", "Strategy", "make_job"),
+        "prunepeft_ray.pruning": (
+            "GeneratorMethod",
+            "PrunePEFT",
+            "Steps",
+            "Strategy",
+            "make_job",
+            "slots_per_round",
+            "slots_to_remove",
+        ),
         "prunepeft_ray.report": ("summarise",),
-        "prunepeft_ray.results": ("ResultsStore", "RunFolder"),
+        "prunepeft_ray.results": (
+            "ResultsStore",
+            "RunFolder",
+        ),
         "prunepeft_ray.seeds": ("derive_seed",),
         "prunepeft_ray.tasks": ("TASKS",),
-        "prunepeft_ray.training": ("Predictor", "load_adapter"),
+        "prunepeft_ray.training": (
+            "Predictor",
+            "load_adapter",
+        ),
     },
 )

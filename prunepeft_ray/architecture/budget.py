@@ -60,3 +60,18 @@ def check_budget(text: str, budget: int, space: Space) -> None:
             f"budget '{text}' is {budget:,} parameters, but the smallest slot has {smallest:,}: "
             "give a larger budget or smaller modules (sizes in 'space', such as space.rank)"
         )
+
+
+def check_holds_slot(space: Space, budget: int) -> None:
+    """Make sure that a budget leaves an architecture that is not empty.
+
+    Args:
+        space: Knows what slots cost.
+        budget: Most parameters of an architecture.
+
+    Raises:
+        InputError: If no slot fits the budget.
+    """
+    smallest = min(space.slot_parameters(slot) for slot in space.supernet.slots)
+    if budget < smallest:
+        raise InputError(f"a budget of {budget:,} parameters holds no slot: the smallest has {smallest:,}")

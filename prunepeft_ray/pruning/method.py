@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from prunepeft_ray.architecture import Space, partition_of
+from prunepeft_ray.architecture import Space, check_holds_slot, partition_of
 from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.criteria.base import CRITERIA
 from prunepeft_ray.errors import InputError
@@ -65,6 +65,7 @@ class PrunePEFT(GeneratorMethod):
         self._profile = PROFILES[pruning.profile]
         self._selector = SELECTORS[spec.warmup.select]
         self._check()
+        self.planned = self._most_jobs()
         super().__init__(self._search(), space.supernet)
 
     @property
@@ -75,9 +76,7 @@ class PrunePEFT(GeneratorMethod):
     def _check(self) -> None:
         for name in self._collect:
             CRITERIA[name]
-        smallest = min(self.space.slot_parameters(slot) for slot in self.space.supernet.slots)
-        if self.budget < smallest:
-            raise InputError(f"a budget of {self.budget:,} parameters holds no slot: the smallest has {smallest:,}")
+        check_holds_slot(self.space, self.budget)
         if self.strategy is not None:
             missing = set(self._partitions.values()).difference(self.strategy.assignment)
             if missing:
@@ -86,6 +85,16 @@ class PrunePEFT(GeneratorMethod):
                     f"{', '.join(map(str, sorted(self.strategy.assignment)))}: use the "
                     "pruning.blocks and space.kinds it was learned with"
                 )
+
+    def _most_jobs(self) -> int:
+        warmup, pruning = self.spec.warmup, self.spec.pruning
+        criteria = len(set(pruning.criteria))
+        steps = warmup.turns if warmup.select == "frequency" else 1 + len(set(self._partitions.values()))
+        warm_ups = (pruning.rounds if pruning.dynamic else 1) - (self.strategy is not None)
+        if criteria == 1:
+            warm_ups = 0
+        # the first step of a warm-up is one job for all criteria; the last 1 is the final retraining
+        return warm_ups * (1 + (steps - 1) * criteria) + pruning.rounds + 1
 
     def _search(self) -> Steps[None]:
         rounds = self.spec.pruning.rounds

@@ -31,9 +31,13 @@ class GeneratorMethod:
         steps: The generator; it runs up to its first batch at once.
         start: The architecture that the search starts from.
         keep_failures: Whether the generator is sent the results of failed jobs like others, and goes on.
+
+    Attributes:
+        planned: How many jobs the method expects to ask for in all, at most; None if it cannot say.
     """
 
     name = "generator"
+    planned: int | None = None
 
     def __init__(self, steps: Steps[None], start: Architecture, keep_failures: bool = False) -> None:
         self.decisions: list[Decision] = []

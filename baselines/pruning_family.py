@@ -1,0 +1,101 @@
+"""PrunePEFT's variants, and its loop with parts taken out: the ablations (paper, Tables 4 and 5)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from pydantic import Field
+
+from prunepeft_ray import Config, MethodInfo, NoOptions, Problem, PrunePEFT
+
+PAPER_CRITERIA = ("weight", "zeros", "threshold", "activation", "sensitivity", "gradient")
+Variant = Literal["default", "low-fidelity", "dynamic", "effectiveness"]
+
+
+class PrunePEFTOptions(Config):
+    """Settings of PrunePEFT as a method of a study; all others are those of the study's search settings."""
+
+    variant: Variant = Field(
+        "default",
+        description="low-fidelity: rounds train on few examples; dynamic: the strategy is learnt anew before every "
+        "round; effectiveness: learnt from held-out losses",
+    )
+    train_size: int | None = Field(
+        None, ge=1, description="examples of a low-fidelity round; default: as many as the warm-up's subset d"
+    )
+
+
+class SingleOptions(Config):
+    """Settings of pruning by a single criterion."""
+
+    criterion: str = Field(description="the criterion that judges all slots")
+
+
+def prunepeft(problem: Problem, options: PrunePEFTOptions) -> PrunePEFT:
+    """PrunePEFT itself (paper, Algorithm 1), or a variant.
+
+    In the ``low-fidelity`` variant the rounds, too, train on a subset d of the data instead of D (paper, Table 4). It
+    has the size of the warm-up's d, 100 examples unless set, as in the released code; the paper has 1 % of GLUE's
+    tasks, which would be too few of a small one.
+
+    Args:
+        problem: What it works on.
+        options: The variant.
+
+    Raises:
+        InputError: As :class:`PrunePEFT`.
+    """
+    spec = problem.spec
+    changes: dict[str, Config] = {}
+    if options.variant == "low-fidelity":
+        size = options.train_size or spec.warmup.train_size
+        changes = {"pruning": spec.pruning.model_copy(update={"train_size": size})}
+    elif options.variant == "dynamic":
+        changes = {"pruning": spec.pruning.model_copy(update={"dynamic": True})}
+    elif options.variant == "effectiveness":
+        changes = {"warmup": spec.warmup.model_copy(update={"select": "effectiveness"})}
+    return _pruning("prunepeft", problem.with_spec(**changes))
+
+
+def single(problem: Problem, options: SingleOptions) -> PrunePEFT:
+    """The loop with one criterion over the whole model: no warm-up and no blocks (paper, Table 5).
+
+    Choosing the best of them by its test result, as the paper does, makes it an oracle.
+
+    Args:
+        problem: What it works on.
+        options: The criterion.
+
+    Raises:
+        InputError: If the criterion is unknown, or as :class:`PrunePEFT`.
+    """
+    return _pruning("single", _with_pruning(problem, criteria=(options.criterion,), blocks="none"))
+
+
+def no_partition(problem: Problem, _options: NoOptions) -> PrunePEFT:
+    """The hybrid of all criteria without blocks of layers; slot kinds still get their own (paper, Table 5).
+
+    Args:
+        problem: What it works on.
+
+    Raises:
+        InputError: As :class:`PrunePEFT`.
+    """
+    return _pruning("no-partition", _with_pruning(problem, blocks="none"))
+
+
+def _with_pruning(problem: Problem, **changes: Any) -> Problem:
+    return problem.with_spec(pruning=problem.spec.pruning.model_copy(update=changes))
+
+
+def _pruning(name: str, problem: Problem) -> PrunePEFT:
+    method = PrunePEFT(problem.spec, problem.space, problem.budget, problem.template)
+    method.name = name
+    return method
+
+
+PRUNEPEFT = MethodInfo(
+    "hybrid pruning of a supernet: warm-up, rounds", prunepeft, PrunePEFTOptions, "variant", get_args(Variant)
+)
+SINGLE = MethodInfo("pruning by one criterion over the whole model", single, SingleOptions, "criterion", PAPER_CRITERIA)
+NO_PARTITION = MethodInfo("hybrid pruning without blocks of layers", no_partition)

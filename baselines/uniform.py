@@ -1,0 +1,44 @@
+"""The same module in every layer, as large as the budget allows: what most people do instead of a search."""
+
+from __future__ import annotations
+
+from baselines.settled import Settled
+from prunepeft_ray import Architecture, InputError, MethodInfo, Module, NoOptions, Problem, Slot
+
+
+def uniform_architecture(problem: Problem, kind: str, module_type: str, name: str) -> Architecture:
+    """Fill one slot kind in every layer with modules of one size, the largest with which they fit the budget.
+
+    Args:
+        problem: The layers, the costs and the budget; its space need not have the kind.
+        kind: The slot kind.
+        module_type: What fills it.
+        name: The method's name; for the error.
+
+    Raises:
+        InputError: If not even size 1 fits.
+    """
+    slots = [Slot(layer, kind) for layer in range(problem.layers)]
+    costs = [problem.cost(slot, module_type) for slot in slots]
+    per_size, fixed = sum(cost.per_size for cost in costs), sum(cost.fixed for cost in costs)
+    size = (problem.budget - fixed) // per_size
+    if size < 1:
+        raise InputError(
+            f"method '{name}': a budget of {problem.budget:,} parameters is too small: size 1 in every layer takes "
+            f"{per_size + fixed:,}"
+        )
+    return Architecture.of(dict.fromkeys(slots, Module(module_type, size)))
+
+
+def _info(name: str, kind: str, module_type: str, description: str) -> MethodInfo:
+    def build(problem: Problem, _options: NoOptions) -> Settled:
+        return Settled(name, uniform_architecture(problem, kind, module_type, name))
+
+    return MethodInfo(description, build)
+
+
+UNIFORM_LORA = _info("uniform-lora", "PA", "lora", "LoRA of one rank in every layer, as large as the budget allows")
+UNIFORM_DORA = _info("uniform-dora", "PA", "dora", "DoRA of one rank in every layer, as large as the budget allows")
+UNIFORM_ADAPTER = _info(
+    "uniform-adapter", "SA", "pfeiffer", "an adapter of one size in every layer, as large as the budget allows"
+)
