@@ -105,6 +105,7 @@ class ModulesConfig(Config):
 class LearningRates(Config):
     """Peak learning rates."""
 
+    FT: float = Field(5e-5, gt=0, description="the backbone itself, in full fine-tuning")
     PA: float = Field(5e-4, gt=0, description="LoRA and DoRA modules")
     PF: float = Field(5e-4, gt=0, description="adapters parallel to the FFN")
     PT: float = Field(5e-4, gt=0, description="prefixes")

@@ -16,6 +16,9 @@ from typing import Any, Literal, Protocol
 from prunepeft_ray.architecture import Architecture
 from prunepeft_ray.config import ModulesConfig, TrainingConfig
 
+LATER_KINDS = frozenset({"FT", "PF", "PT"})
+"""Slot kinds that there were not from the beginning."""
+
 WorkKind = Literal["warmup", "round", "candidate", "final"]
 
 
@@ -64,11 +67,11 @@ class TrainJob:
         """A digest of the job's content, 16 hexadecimal digits.
 
         Names of model and task are left out: the fingerprints stand for what they name, wherever it lies. So are the
-        settings of PF and PT slots where there are none, and jobs from before there were such kinds keep their ids.
+        settings of :data:`LATER_KINDS` where there are no such slots, and jobs from before there were keep their ids.
         """
         content = {key: value for key, value in self.to_dict().items() if key not in ("model", "task")}
         kinds = {slot.kind for slot in self.architecture.slots}
-        for kind in {"PF", "PT"} - kinds:
+        for kind in LATER_KINDS - kinds:
             del content["training"]["learning_rates"][kind]
         if "PF" not in kinds:
             del content["modules"]["parallel_scale"]

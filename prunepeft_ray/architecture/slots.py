@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 from prunepeft_ray.errors import InputError
 
-KIND_TITLES = {"PA": "query, value", "PF": "parallel", "PT": "prefix", "SA": "serial"}
+KIND_TITLES = {"FT": "full tuning", "PA": "query, value", "PF": "parallel", "PT": "prefix", "SA": "serial"}
 """What slot kinds are called beside their letters.
 
-PA: parallel, on the query and value projections. PF: an adapter parallel to the FFN. PT: a prefix of the
-attention's keys and values. SA: serial, a bottleneck adapter.
+FT: the whole layer; the first layer's holds what lies before the layers too, the last one's what lies after them.
+PA: parallel, on the query and value projections. PF: an adapter parallel to the FFN. PT: a prefix of the attention's
+keys and values. SA: serial, a bottleneck adapter.
 """
-KINDS = tuple(KIND_TITLES)
-"""Slot kinds."""
+KINDS = ("PA", "PF", "PT", "SA")
+"""Slot kinds that a space may have: those of PEFT modules. FT is there to compare with."""
 
 
 @dataclass(frozen=True, order=True)
@@ -23,7 +24,7 @@ class Slot:
 
     Args:
         layer: 0-based layer of the backbone.
-        kind: One of :data:`KINDS`.
+        kind: A key of :data:`KIND_TITLES`.
 
     Raises:
         ValueError: If the layer is negative or the kind unknown.
@@ -33,7 +34,7 @@ class Slot:
     kind: str
 
     def __post_init__(self) -> None:
-        if self.layer < 0 or self.kind not in KINDS:
+        if self.layer < 0 or self.kind not in KIND_TITLES:
             raise ValueError(f"no slot at layer {self.layer} of kind {self.kind!r}")
 
     def __str__(self) -> str:
@@ -47,7 +48,7 @@ class Slot:
             InputError: If the text is no slot.
         """
         match = re.fullmatch(r"(\w+)\.(\d+)", text)
-        if not match or match[1] not in KINDS:
+        if not match or match[1] not in KIND_TITLES:
             raise InputError(f"'{text}' is no slot: expected a kind and a layer, such as PA.3 or SA.0")
         return cls(int(match[2]), match[1])
 
@@ -58,7 +59,7 @@ class Module:
 
     Args:
         type: A registered module type, such as ``"lora"`` or ``"pfeiffer"``.
-        size: LoRA rank, adapter bottleneck or number of prefix vectors.
+        size: LoRA rank, adapter bottleneck or number of prefix vectors; 1 for what has no size.
 
     Raises:
         ValueError: If the size is not at least 1.

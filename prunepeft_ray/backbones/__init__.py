@@ -4,7 +4,7 @@ A new family is one file with a :class:`Family` and one line here.
 """
 
 from prunepeft_ray.backbones import bert, llama, roberta
-from prunepeft_ray.backbones.backbone import SITES, Backbone
+from prunepeft_ray.backbones.backbone import SITES, WHOLE, Backbone
 from prunepeft_ray.backbones.family import FAMILIES, Family
 from prunepeft_ray.backbones.load import load_backbone, load_outline, read_backbone
 from prunepeft_ray.backbones.source import PACKAGED, ModelSource, find_source
@@ -13,6 +13,7 @@ __all__ = [
     "FAMILIES",
     "PACKAGED",
     "SITES",
+    "WHOLE",
     "Backbone",
     "Family",
     "ModelSource",

@@ -15,6 +15,8 @@ from prunepeft_ray.seeds import derive_seed
 
 SITES = ("query", "value", "attention", "attention_output", "ffn", "ffn_output")
 """Places in a layer where PEFT modules attach."""
+WHOLE = "whole"
+"""A layer as a whole, with what lies before the layers if it is the first, and after them if it is the last."""
 
 
 @dataclass
@@ -100,10 +102,45 @@ class Backbone:
         self.model.to(device)
         return self
 
+    def parts(self, layer: int, site: str) -> tuple[str, ...]:
+        """Return the names of the modules that make up a site: itself, or for :data:`WHOLE` paths from the model.
+
+        The whole of all layers together is all of the model but the task head.
+        """
+        if site != WHOLE:
+            return (site,)
+        before, after = self._around
+        own = (f"{self.family.layers}.{layer}",)
+        return (before if layer == 0 else ()) + own + (after if layer == self.layers - 1 else ())
+
+    @property
+    def _around(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Paths of the largest modules with parameters before the layers, and after them, without the task head."""
+        layers = self.family.layers.split(".")
+        before: dict[str, None] = {}
+        after: dict[str, None] = {}
+        found, head = before, self.head_parameters
+        for name, _ in self.model.named_parameters():
+            path = name.split(".")
+            shared = next((i for i, part in enumerate(layers) if path[i] != part), len(layers))
+            if shared == len(layers):
+                found = after
+            elif name not in head:
+                found[".".join(path[: shared + 1])] = None
+        return tuple(before), tuple(after)
+
     def site(self, layer: int, name: str) -> tuple[nn.Module, str]:
-        """Return the module that holds a site and the attribute's name, for reading and replacing it."""
+        """Return the module that holds a site and the attribute's name, for reading and replacing it.
+
+        Args:
+            layer: The layer.
+            name: One of :data:`SITES`, or a path from the model, and then the layer does not matter.
+        """
+        if name not in SITES:
+            *above, attribute = name.split(".")
+            return reduce(getattr, above, self.model), attribute
         *parents, attribute = getattr(self.family, name).split(".")
-        return reduce(_inner, parents, self._layers[layer]), attribute
+        return reduce(_inner, parents, _behind(self._layers[layer])), attribute
 
     def width(self, layer: int, name: str) -> tuple[int, int]:
         """Input and output width of what a PEFT module adds at a site.
@@ -144,7 +181,10 @@ class Backbone:
 
 
 def _inner(parent: nn.Module, attribute: str) -> nn.Module:
-    """Look behind a wrapper: one of a whole FFN or attention still has their sites inside."""
-    found: nn.Module = getattr(parent, attribute)
+    return _behind(getattr(parent, attribute))
+
+
+def _behind(found: nn.Module) -> nn.Module:
+    """Look behind a wrapper: one of a whole layer, FFN or attention still has their sites inside."""
     inner: nn.Module = getattr(found, "base_layer", found)
     return inner

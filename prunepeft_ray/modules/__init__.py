@@ -1,11 +1,11 @@
-"""PEFT modules: LoRA, DoRA, adapters and prefixes; insert, remove, save and load.
+"""PEFT modules: LoRA, DoRA, AdaLoRA, adapters, prefixes and the layer itself; insert, remove, save and load.
 
 A new module type is one file that registers a :class:`ModuleType` and one line here.
 """
 
-from prunepeft_ray.modules import adapter, lora, prefix
+from prunepeft_ray.modules import adalora, adapter, full, lora, prefix
 from prunepeft_ray.modules.adapted import AdaptedBackbone, InsertedSite
-from prunepeft_ray.modules.module_type import MODULE_TYPES, ModuleType
+from prunepeft_ray.modules.module_type import MODULE_TYPES, Allocator, ModuleType
 from prunepeft_ray.modules.saving import AdapterConfig, load_adapter_files, save_adapter
 from prunepeft_ray.modules.space import build_space, module_cost
 
@@ -13,10 +13,13 @@ __all__ = [
     "MODULE_TYPES",
     "AdaptedBackbone",
     "AdapterConfig",
+    "Allocator",
     "InsertedSite",
     "ModuleType",
+    "adalora",
     "adapter",
     "build_space",
+    "full",
     "load_adapter_files",
     "lora",
     "module_cost",

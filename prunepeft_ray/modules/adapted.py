@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from prunepeft_ray.architecture import Architecture, Slot
 from prunepeft_ray.backbones import Backbone
 from prunepeft_ray.config import ModulesConfig
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.modules.module_type import MODULE_TYPES
+from prunepeft_ray.modules.module_type import MODULE_TYPES, Allocator
 from prunepeft_ray.seeds import derive_seed
 
 
@@ -27,7 +28,7 @@ class InsertedSite:
         parent: The module that holds it.
         attribute: The parent's attribute.
         wrapper: The wrapper; what it wraps is its ``base_layer``.
-        update: The submodule whose output is the update.
+        update: The submodule whose output is the update; None if there is none.
         scale: What to multiply that output by.
     """
 
@@ -36,7 +37,7 @@ class InsertedSite:
     parent: nn.Module
     attribute: str
     wrapper: nn.Module
-    update: nn.Module
+    update: nn.Module | None
     scale: float
 
     def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
@@ -83,6 +84,7 @@ class AdaptedBackbone:
         self.sites = [
             site for slot, _ in architecture for site in _insert(backbone, architecture, slot, settings, seed)
         ]
+        self.allocators = _allocators(self.sites, architecture)
         for parameter in self.trainable.values():
             parameter.requires_grad_(True)
 
@@ -96,7 +98,10 @@ class AdaptedBackbone:
 
     @property
     def trainable(self) -> dict[str, nn.Parameter]:
-        """All that trains, by a name that does not depend on the backbone's family: slots' modules, then the head."""
+        """All that trains by name, slots' modules, then the head.
+
+        Names of PEFT modules do not depend on the backbone's family.
+        """
         modules = {
             f"{site.slot}.{site.name}.{name}": parameter for site in self.sites for name, parameter in site.parameters()
         }
@@ -104,13 +109,42 @@ class AdaptedBackbone:
 
     @property
     def parameters(self) -> int:
-        """Number of PEFT parameters, as torch counts them."""
-        return sum(p.numel() for parameters in self.slot_parameters.values() for p in parameters)
+        """Number of PEFT parameters, as torch counts them; where they are shared out, those that are left."""
+        counted = sum(
+            parameter.numel()
+            for slot, found in self.slot_parameters.items()
+            if self.architecture[slot].type not in self.allocators
+            for parameter in found
+        )
+        return counted + sum(allocator.parameters for allocator in self.allocators.values())
+
+    @property
+    def within_size(self) -> bool:
+        """Whether no module is larger than the architecture says: as some are while parameters are shared out."""
+        return all(allocator.within_size for allocator in self.allocators.values())
 
     @property
     def head_parameters(self) -> int:
         """Number of the task head's parameters."""
         return sum(p.numel() for p in self.backbone.head_parameters.values())
+
+    def penalty(self) -> Tensor:
+        """Return what the allocators add to the mean loss of a batch."""
+        return torch.stack([allocator.penalty() for allocator in self.allocators.values()]).sum()
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        """Let the allocators do their work after an optimiser step; see :class:`Allocator`."""
+        for allocator in self.allocators.values():
+            allocator.after_step(step, total_steps)
+
+    def allocator_state(self) -> dict[str, dict[str, Any]]:
+        """Return the allocators' state by module type."""
+        return {name: allocator.state() for name, allocator in self.allocators.items()}
+
+    def load_allocators(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+        """Go on from what :meth:`allocator_state` gave."""
+        for name, allocator in self.allocators.items():
+            allocator.load(state[name])
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return a copy, on the CPU, of all that trains."""
@@ -161,6 +195,10 @@ def check_fits(architecture: Architecture, backbone: Backbone) -> None:
             raise InputError(f"slot {slot} does not exist: the backbone has {backbone.layers} layers")
         if (kind := MODULE_TYPES[module.type].kind) != slot.kind:
             raise InputError(f"slot {slot} cannot hold a '{module.type}', which fills {kind} slots")
+    whole = {slot.layer for slot in architecture.slots if slot.kind == "FT"}
+    for slot in architecture.slots:
+        if slot.layer in whole and slot.kind != "FT":
+            raise InputError(f"slot {slot} cannot be filled beside FT.{slot.layer}, which is the whole layer")
 
 
 def _insert(
@@ -168,7 +206,7 @@ def _insert(
 ) -> Iterator[InsertedSite]:
     module = architecture[slot]
     module_type = MODULE_TYPES[module.type]
-    for name in module_type.sites:
+    for name in [name for site in module_type.sites for name in backbone.parts(slot.layer, site)]:
         parent, attribute = backbone.site(slot.layer, name)
         base = getattr(parent, attribute)
         with torch.random.fork_rng(devices=[]):
@@ -177,5 +215,15 @@ def _insert(
         wrapper.to(backbone.device)
         wrapper.train(backbone.model.training)
         setattr(parent, attribute, wrapper)
-        update, scale = module_type.update(wrapper)
+        update, scale = module_type.update(wrapper) if module_type.update else (None, 1.0)
         yield InsertedSite(slot, name, parent, attribute, wrapper, update, scale)
+
+
+def _allocators(sites: Sequence[InsertedSite], architecture: Architecture) -> dict[str, Allocator]:
+    """Build the allocators by module type, of the types that have one."""
+    wrappers: dict[str, dict[str, tuple[nn.Module, int]]] = {}
+    for site in sites:
+        module = architecture[site.slot]
+        wrappers.setdefault(module.type, {})[f"{site.slot}.{site.name}"] = site.wrapper, module.size
+    found = {name: MODULE_TYPES[name].allocator for name in wrappers}
+    return {name: build(wrappers[name]) for name, build in found.items() if build}

@@ -117,8 +117,8 @@ def _parallel_update(layer: nn.Module) -> tuple[nn.Module, float]:
     return layer.bottleneck, layer.scale
 
 
-def _cost(width_in: int, width_out: int) -> ModuleCost:
-    return ModuleCost(width_in + width_out + 1, width_out)
+def _cost(_base: nn.Module, widths: tuple[int, int]) -> ModuleCost:
+    return ModuleCost(sum(widths) + 1, widths[1])
 
 
 MODULE_TYPES.register("pfeiffer", ModuleType("SA", "adapter", ("ffn_output",), _cost, _wrap, _update))

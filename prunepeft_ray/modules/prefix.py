@@ -176,7 +176,7 @@ MODULE_TYPES.register(
         kind="PT",
         label="prefix",
         sites=("attention",),
-        cost=lambda width_in, _width_out: ModuleCost(2 * width_in),
+        cost=lambda _base, widths: ModuleCost(2 * widths[0]),
         wrap=_wrap,
         update=_update,
     ),

@@ -33,7 +33,8 @@ def build_space(config: SpaceConfig, backbone: Backbone) -> Space:
 def module_cost(backbone: Backbone, slot: Slot, module_type: str) -> ModuleCost:
     """Return what a module type costs in a slot, summed over its sites."""
     found = MODULE_TYPES[module_type]
-    sites = [found.cost(*backbone.width(slot.layer, name)) for name in found.sites]
+    names = [name for site in found.sites for name in backbone.parts(slot.layer, site)]
+    sites = [found.cost(getattr(*backbone.site(slot.layer, n)), backbone.width(slot.layer, n)) for n in names]
     return ModuleCost(sum(cost.per_size for cost in sites), sum(cost.fixed for cost in sites))
 
 

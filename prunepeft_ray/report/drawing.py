@@ -15,6 +15,7 @@ from prunepeft_ray.modules import MODULE_TYPES
 from prunepeft_ray.report.summary import Summary, removed_in
 
 COLOURS = {
+    "FT": ("#56b4e9", "#1a1a1a"),
     "PA": ("#0072b2", "#ffffff"),
     "PF": ("#009e73", "#1a1a1a"),
     "PT": ("#cc79a7", "#1a1a1a"),

@@ -36,7 +36,8 @@ _SLOT = (
     Column(
         "kind",
         pa.string(),
-        "slot kind: PA (query and value), PF (parallel to the FFN), PT (prefix) or SA (serial adapter)",
+        "slot kind: PA (query and value), PF (parallel to the FFN), PT (prefix), SA (serial adapter) or FT (the whole "
+        "layer, in full fine-tuning)",
     ),
 )
 

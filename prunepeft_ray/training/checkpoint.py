@@ -52,7 +52,7 @@ class Progress:
         loss: Sum of the losses of its examples, a float64 scalar on the device.
         epoch_seconds: Wall-clock time spent on it.
         epochs: The epochs done.
-        best_epoch: 1-based number of the best of them; 0 before the first.
+        best_epoch: 1-based number of the best of them that may be chosen; 0 before the first such.
         best_state: The best epoch's weights; empty where the last epoch counts.
         step: Optimiser steps.
         examples: Examples trained on.

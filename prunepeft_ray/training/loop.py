@@ -13,6 +13,7 @@ from torch import Tensor
 
 from prunepeft_ray.backbones import Backbone
 from prunepeft_ray.criteria.collector import Collector, Update
+from prunepeft_ray.errors import InputError
 from prunepeft_ray.jobs import Cost, Epoch, TrainJob, TrainResult
 from prunepeft_ray.modules import AdaptedBackbone
 from prunepeft_ray.seeds import derive_seed
@@ -107,7 +108,8 @@ class _Run:
         self.eval_batch_size = max(1, self.recipe.eval_batch_size // split)
         self.steps_per_epoch = math.ceil(len(self.split) / self.recipe.batch_size)
         self.optimiser = build_optimiser(adapted.trainable, self.recipe)
-        self.schedule = build_schedule(self.optimiser, self.recipe, self.steps_per_epoch * self.recipe.epochs)
+        self.total_steps = self.steps_per_epoch * self.recipe.epochs
+        self.schedule = build_schedule(self.optimiser, self.recipe, self.total_steps)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.recipe.precision == "fp16")
         self.collector = self._collector()
         trainable = list(adapted.trainable.values())
@@ -121,9 +123,14 @@ class _Run:
 
     def _collector(self) -> Collector:
         adapted = self.adapted
+        unseen = [site.slot for site in adapted.sites if site.update is None]
+        if unseen and self.job.collect:
+            module = adapted.architecture[unseen[0]].type
+            raise InputError(f"slot {unseen[0]}: criteria cannot be collected of '{module}' modules")
         updates = [
             Update(site.slot, site.update, site.scale, adapted.backbone.width(site.slot.layer, site.name)[1])
             for site in adapted.sites
+            if site.update is not None
         ]
         return Collector(
             self.job.collect,
@@ -164,7 +171,7 @@ class _Run:
         done = len(self.progress.epochs)
         waited = done - self.progress.best_epoch
         impatient = self._chooses_epoch and self.recipe.patience is not None and waited >= self.recipe.patience
-        return done == self.recipe.epochs or (done > 0 and impatient)
+        return done == self.recipe.epochs or (self.progress.best_epoch > 0 and impatient)
 
     def _value(self, epoch: Epoch) -> float:
         return epoch.metrics.get(self.job.metric, -math.inf)
@@ -193,7 +200,8 @@ class _Run:
         progress = self.progress
         best = progress.epochs[progress.best_epoch - 1] if progress.best_epoch else None
         progress.epochs.append(epoch)
-        if best is None or self._value(epoch) > self._value(best):
+        # modules that are still too large are not what was asked for; at the end none is
+        if self.adapted.within_size and (best is None or self._value(epoch) > self._value(best)):
             progress.best_epoch = epoch.epoch
             progress.best_state = self.adapted.state() if self._chooses_epoch else {}
         progress.batch, progress.epoch_seconds = 0, 0.0
@@ -226,6 +234,7 @@ class _Run:
                 "scaler": self.scaler.state_dict(),
                 "scores": self.collector.state(),
                 "flops": self.flops.state(),
+                "allocators": self.adapted.allocator_state(),
             }
         )
 
@@ -239,6 +248,8 @@ class _Run:
         self.scaler.load_state_dict(state["scaler"])
         self.collector.load(state["scores"])
         self.flops.load(state["flops"])
+        # states from before there were allocators lack them
+        self.adapted.load_allocators(state.get("allocators", {}))
 
     def _step(self, indices: Indices) -> Tensor:
         """Train on one batch; returns its mean loss, on the device."""
@@ -251,16 +262,19 @@ class _Run:
         extra = self.buffer.total(self.group)
         loss_scale = self.scaler.get_scale()
         self.scaler.unscale_(self.optimiser)
-        # with fp16 a step may overflow; it then counts neither for the weights nor for the scores
+        # with fp16 a step may overflow; it then counts neither for the weights nor for scores and allocators
         if not self.scaler.is_enabled() or bool(self.buffer.gradient.isfinite().all()):
             gradients = [p.grad for p in self.trainable[: self.slot_tensors] if p.grad is not None]
             self.collector.step(gradients, extra[:-1], loss_scale)
+        else:
+            self.buffer.gradient.zero_()
         if self.recipe.max_grad_norm:
             torch.nn.utils.clip_grad_norm_(self.trainable, self.recipe.max_grad_norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.schedule.step()
         self.progress.step += 1
+        self.adapted.after_step(self.progress.step, self.total_steps)
         self.progress.examples += len(indices)
         return extra[-1].double() / loss_scale
 
@@ -281,7 +295,11 @@ class _Run:
         with autocast(self.recipe.precision, self.device):
             logits = self.model(**inputs).logits
         loss: Tensor = self.scaler.scale(loss_sum(logits, labels, self.task.data.regression) / batch_size)
-        loss.backward()  # type: ignore[no-untyped-call]
+        whole = loss
+        if self.adapted.allocators:
+            # every part of the batch carries its share, whoever computes it
+            whole = loss + self.scaler.scale(self.adapted.penalty() * (len(labels) / batch_size))
+        whole.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def _measure(self, split: EncodedSplit) -> dict[str, float]:

@@ -1,0 +1,163 @@
+"""AdaLoRA on the query and value projections, with HF PEFT's layers and allocator (Zhang et al. 2023).
+
+A matrix's update is B E A with singular values E on the diagonal. All matrices start at 1.5 times the rank that the
+architecture gives them, and lose, on a cubic schedule and over all matrices together, the singular values that matter
+least: in the end as many are left as the architecture says, but not the same number everywhere. A module type of PA
+slots like LoRA; it keeps its own start whatever ``modules.init`` says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from peft import AdaLoraConfig
+from peft.tuners.adalora import RankAllocator, SVDLinear
+from torch import Tensor, nn
+
+from prunepeft_ray.architecture import ModuleCost
+from prunepeft_ray.config import ModulesConfig
+from prunepeft_ray.modules.lora import NAME
+from prunepeft_ray.modules.module_type import MODULE_TYPES, ModuleType
+
+START = 1.5
+"""Rank at the start over the rank in the end, on average: as PEFT's defaults, 12 and 8."""
+ORTHOGONALITY = 0.5
+"""Weight of the penalty that keeps A and B orthogonal; PEFT's default."""
+FIRST_SHARE, LAST_SHARE, INTERVAL_SHARE = 0.1, 0.5, 0.002
+"""Shares of all steps: before any rank is lost, after the last one is, and between two allocations.
+
+About what the paper takes for GLUE.
+"""
+
+
+def start_rank(rank: int) -> int:
+    """Rank of a matrix at the start, from its rank in the end; always larger."""
+    return math.ceil(START * rank)
+
+
+class _Matrices:
+    """What PEFT's allocator asks of a model: the matrices that it prunes, by name."""
+
+    def __init__(self, layers: Mapping[str, SVDLinear]) -> None:
+        self._layers = layers
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        for name, layer in self._layers.items():
+            for part in ("lora_A", "lora_B", "lora_E"):
+                yield f"{name}.{part}.{NAME}", getattr(layer, part)[NAME]
+
+
+class AdaLoraAllocator:
+    """Takes ranks away from AdaLoRA's layers while they train, with PEFT's allocator.
+
+    PEFT counts ranks. Where matrices differ in width, as many more are taken away in the end as it needs for the
+    number of parameters to be that of the architecture.
+
+    Args:
+        layers: All layers and their ranks in the end, by name.
+    """
+
+    def __init__(self, layers: Mapping[str, tuple[nn.Module, int]]) -> None:
+        self._layers: dict[str, SVDLinear] = {name: layer for name, (layer, _) in layers.items()}
+        self._matrices = _Matrices(self._layers)
+        self._widths = {
+            f"{name}.lora_E.{NAME}": layer.in_features + layer.out_features + 1 for name, layer in self._layers.items()
+        }
+        ranks = [rank for _, rank in layers.values()]
+        self._most = sum(rank * width for rank, width in zip(ranks, self._widths.values(), strict=True))
+        # the numbers of steps follow with the first step
+        self._config = AdaLoraConfig(total_step=1)
+        self._allocator = RankAllocator(self._matrices, self._config, NAME)
+        self._allocator.target_bgt = sum(ranks)
+        self._kept: dict[str, list[bool]] = {}
+
+    @property
+    def within_size(self) -> bool:
+        """Whether the last ranks have been taken away."""
+        return bool(self._kept)
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the singular values that are left, with their vectors."""
+        if self._kept:
+            return self._count(self._kept)
+        return sum(parameter.numel() for _, parameter in self._matrices.named_parameters())
+
+    def _count(self, kept: Mapping[str, list[bool]]) -> int:
+        return sum(sum(kept[name]) * width for name, width in self._widths.items())
+
+    def penalty(self) -> Tensor:
+        """Return how far A and B are from orthogonal, on average (paper, Eq. 4, without the squares, as in PEFT)."""
+        grams = []
+        for layer in self._layers.values():
+            right, left = layer.lora_A[NAME], layer.lora_B[NAME]
+            grams += [right @ right.T, left.T @ left]
+        distances = [torch.linalg.norm(gram - torch.eye(len(gram), device=gram.device)) for gram in grams]
+        return ORTHOGONALITY * torch.stack(distances).mean()
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        """Follow the matrices' importance and take ranks away; then hold to what was taken away last."""
+        config = self._config
+        config.total_step = total_steps
+        config.tinit, config.tfinal = round(FIRST_SHARE * total_steps), round(LAST_SHARE * total_steps)
+        config.deltaT = max(1, round(INTERVAL_SHARE * total_steps))
+        last = total_steps - config.tfinal
+        if step < last:
+            self._allocator.update_and_allocate(self._matrices, step)
+        elif step == last:
+            self._settle()
+        else:
+            self._allocator.mask_using_rank_pattern(self._matrices, self._kept)
+
+    def _settle(self) -> None:
+        allocator, ranks = self._allocator, self._allocator.target_bgt
+        if not allocator.ipt:
+            # in a training of so few steps this is the first one
+            allocator.update_ipt(self._matrices)
+        self._kept = allocator.mask_to_budget(self._matrices, ranks)
+        while (excess := self._count(self._kept) - self._most) > 0 and ranks > 0:
+            ranks = max(0, ranks - math.ceil(excess / max(self._widths.values())))
+            self._kept = allocator.mask_to_budget(self._matrices, ranks)
+        allocator.reset_ipt()
+
+    def state(self) -> dict[str, Any]:
+        """Return the averages that importance comes from, and what was kept in the end."""
+        allocator = self._allocator
+        return {"sensitivity": allocator.exp_avg_ipt, "uncertainty": allocator.exp_avg_unc, "kept": self._kept}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state` gave."""
+        allocator, devices = self._allocator, {n: p.device for n, p in self._matrices.named_parameters()}
+        allocator.exp_avg_ipt = {name: value.to(devices[name]) for name, value in state["sensitivity"].items()}
+        allocator.exp_avg_unc = {name: value.to(devices[name]) for name, value in state["uncertainty"].items()}
+        # the values are made anew in every step; the names say that the averages have begun
+        allocator.ipt = dict(allocator.exp_avg_ipt)
+        self._kept = dict(state["kept"])
+
+
+def _wrap(base: nn.Module, _widths: tuple[int, int], rank: int, settings: ModulesConfig) -> nn.Module:
+    start = start_rank(rank)
+    alpha = settings.lora_alpha or start
+    config = AdaLoraConfig(lora_dropout=settings.lora_dropout, total_step=1)
+    layer = SVDLinear(base, NAME, config=config, r=start, lora_alpha=alpha)
+    # PEFT keeps this constant among the parameters
+    del layer.ranknum[NAME]
+    layer.ranknum[NAME] = float(start)
+    wrapper: nn.Module = layer
+    return wrapper
+
+
+MODULE_TYPES.register(
+    "adalora",
+    ModuleType(
+        kind="PA",
+        label="AdaLoRA",
+        sites=("query", "value"),
+        cost=lambda _base, widths: ModuleCost(sum(widths) + 1),
+        wrap=_wrap,
+        allocator=AdaLoraAllocator,
+    ),
+)

@@ -1,0 +1,44 @@
+"""Full fine-tuning: a whole layer trains, and with the first and last one what lies before and after them.
+
+The backbone's memory may be shared by several processes and is never written to, so what trains is a copy.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import nn
+
+from prunepeft_ray.architecture import ModuleCost
+from prunepeft_ray.backbones import WHOLE
+from prunepeft_ray.config import ModulesConfig
+from prunepeft_ray.modules.module_type import MODULE_TYPES, ModuleType
+
+
+class Tuned(nn.Module):
+    """A copy of a module in its place.
+
+    Args:
+        base_layer: The module, which stays as it is.
+    """
+
+    def __init__(self, base_layer: nn.Module) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.tuned = copy.deepcopy(base_layer)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the copy returns."""
+        return self.tuned(*args, **kwargs)
+
+
+def _wrap(base: nn.Module, _widths: tuple[int, int], _size: int, _settings: ModulesConfig) -> nn.Module:
+    return Tuned(base)
+
+
+def _cost(base: nn.Module, _widths: tuple[int, int]) -> ModuleCost:
+    return ModuleCost(0, sum(parameter.numel() for parameter in base.parameters()))
+
+
+MODULE_TYPES.register("full", ModuleType(kind="FT", label="full tuning", sites=(WHOLE,), cost=_cost, wrap=_wrap))
