@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from prunepeft_ray.architecture import KINDS
+from prunepeft_ray.architecture import KIND_TITLES, KINDS
 from prunepeft_ray.config import (
     PAPER_CRITERIA,
     Config,
@@ -256,11 +256,16 @@ def test_a_wrong_value_is_refused_by_key(setting):
 
 def test_every_kind_of_slot_has_its_settings():
     assert set(spec(f"space.kinds=[{', '.join(KINDS)}]").space.kinds) == set(KINDS)
-    assert set(LearningRates.model_fields) == {*KINDS, "head"}
+    assert set(LearningRates.model_fields) == {*KIND_TITLES, "head"}
     for kind in KINDS:
         module_type, size = SpaceConfig().module(kind)
         assert MODULE_TYPES[module_type].kind == kind
         assert getattr(SpaceConfig(), size) >= 1
+
+
+def test_the_whole_layer_is_no_slot_of_a_supernet():
+    assert set(KIND_TITLES) - set(KINDS) == {"FT"}
+    assert "space.kinds" in refusal("space.kinds=[FT]")
 
 
 def test_a_kind_given_twice_is_refused():
@@ -366,7 +371,7 @@ SPECS = st.builds(
         TrainingConfig,
         epochs=counts,
         patience=maybe(counts),
-        learning_rates=st.builds(LearningRates, **dict.fromkeys((*KINDS, "head"), positive)),
+        learning_rates=st.builds(LearningRates, **dict.fromkeys((*KIND_TITLES, "head"), positive)),
         warmup_share=shares,
         max_grad_norm=maybe(positive),
     ),

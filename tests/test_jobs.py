@@ -60,18 +60,17 @@ def test_the_id_is_pinned():
 
 def test_settings_of_kinds_that_came_later_count_where_such_slots_are_filled():
     rates = JOB.training.learning_rates
+    types = {"FT": "full", "PF": "parallel", "PT": "prefix"}
     others = {
-        "PF": replace(
-            JOB, training=JOB.training.model_copy(update={"learning_rates": rates.model_copy(update={"PF": 0.1})})
-        ),
-        "PT": replace(
-            JOB, training=JOB.training.model_copy(update={"learning_rates": rates.model_copy(update={"PT": 0.1})})
-        ),
-        "PF scale": replace(JOB, modules=JOB.modules.model_copy(update={"parallel_scale": 1.0})),
+        kind: replace(
+            JOB, training=JOB.training.model_copy(update={"learning_rates": rates.model_copy(update={kind: 0.1})})
+        )
+        for kind in types
     }
+    others["PF scale"] = replace(JOB, modules=JOB.modules.model_copy(update={"parallel_scale": 1.0}))
     for name, other in others.items():
         assert other.id == JOB.id
-        filled = Architecture.of({Slot(1, name[:2]): Module({"PF": "parallel", "PT": "prefix"}[name[:2]], 4)})
+        filled = Architecture.of({Slot(1, name[:2]): Module(types[name[:2]], 4)})
         assert replace(other, architecture=filled).id != replace(JOB, architecture=filled).id
 
 

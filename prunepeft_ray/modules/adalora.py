@@ -53,8 +53,8 @@ class _Matrices:
 class AdaLoraAllocator:
     """Takes ranks away from AdaLoRA's layers while they train, with PEFT's allocator.
 
-    PEFT counts ranks. Where matrices differ in width, as many more are taken away in the end as it needs for the
-    number of parameters to be that of the architecture.
+    PEFT counts ranks, an architecture parameters. Where matrices differ in width these are not the same, so in the end
+    as many ranks are left as fit into the architecture's parameters.
 
     Args:
         layers: All layers and their ranks in the end, by name.
@@ -113,13 +113,15 @@ class AdaLoraAllocator:
             self._allocator.mask_using_rank_pattern(self._matrices, self._kept)
 
     def _settle(self) -> None:
-        allocator, ranks = self._allocator, self._allocator.target_bgt
+        allocator, narrowest, widest = self._allocator, min(self._widths.values()), max(self._widths.values())
         if not allocator.ipt:
             # in a training of so few steps this is the first one
             allocator.update_ipt(self._matrices)
+        ranks = min(self._most // narrowest, allocator.init_bgt - 1)
         self._kept = allocator.mask_to_budget(self._matrices, ranks)
+        # what is masked stays masked, so the number of ranks has to come from above
         while (excess := self._count(self._kept) - self._most) > 0 and ranks > 0:
-            ranks = max(0, ranks - math.ceil(excess / max(self._widths.values())))
+            ranks = max(0, ranks - math.ceil(excess / widest))
             self._kept = allocator.mask_to_budget(self._matrices, ranks)
         allocator.reset_ipt()
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunepeft_ray.architecture import KINDS, Architecture, Module, Slot
+from prunepeft_ray.architecture import KIND_TITLES, Architecture, Module, Slot
 from prunepeft_ray.errors import InputError
 
-SLOTS = st.builds(Slot, st.integers(0, 80), st.sampled_from(KINDS))
+SLOTS = st.builds(Slot, st.integers(0, 80), st.sampled_from(tuple(KIND_TITLES)))
 MODULES = st.builds(Module, st.sampled_from(("lora", "dora", "pfeiffer", "houlsby")), st.integers(1, 4096))
 ARCHITECTURES = st.dictionaries(SLOTS, MODULES, max_size=20).map(Architecture.of)
 

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import pytest
 from report_fakes import REMOVED, add_search, finish, start_run, supernet
 
-from prunepeft_ray.architecture import KINDS, Slot
+from prunepeft_ray.architecture import KIND_TITLES, KINDS, Slot
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.report import Removal, summarise, summary_svg
 from prunepeft_ray.report.drawing import COLOURS
@@ -150,6 +150,7 @@ def luminance(colour):
 
 
 def test_text_on_boxes_has_enough_contrast():
+    assert set(COLOURS) == set(KIND_TITLES)
     for box, ink in COLOURS.values():
         dark, light = sorted([luminance(box), luminance(ink)])
         assert (light + 0.05) / (dark + 0.05) > 4.5

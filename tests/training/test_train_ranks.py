@@ -19,10 +19,13 @@ JOBS = {
     "one part": {"micro_batches": 1, "collect": ALL_CRITERIA, "train_size": 32, "epochs": 1},
     "held out": {"evaluate": "holdout", "holdout": 0.3, "train_size": 40},
 }
+OTHER_TYPES = {"dora and houlsby": ("dora", "houlsby"), "adalora": ("adalora",), "full": ("full",)}
 
 
 def jobs(backbone, task):
-    others = {"dora and houlsby": {"architecture": filled(backbone.layers, "dora", "houlsby"), "train_size": 32}}
+    others = {
+        name: {"architecture": filled(backbone.layers, *types), "train_size": 32} for name, types in OTHER_TYPES.items()
+    }
     return {name: make_job(backbone, task, **changes) for name, changes in (JOBS | others).items()}
 
 
@@ -51,7 +54,7 @@ def ranks(tiny_bert, tmp_path_factory):
     return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in (0, 1)]
 
 
-@pytest.mark.parametrize("name", [*JOBS, "dora and houlsby"])
+@pytest.mark.parametrize("name", [*JOBS, *OTHER_TYPES])
 def test_two_processes_get_the_bits_of_one(ranks, backbone, task, name):
     alone = content(train_alone(jobs(backbone, task)[name], backbone, task))
     assert ranks[0][0][name] == alone

@@ -1,0 +1,14 @@
+"""Full fine-tuning: the whole backbone trains. A row to compare with; it is always above the budget."""
+
+from __future__ import annotations
+
+from baselines.fixed import FixedMethod
+from prunepeft_ray import Architecture, MethodInfo, Module, NoOptions, Problem, Slot
+
+
+def _build(problem: Problem, _options: NoOptions) -> FixedMethod:
+    layers = {Slot(layer, "FT"): Module("full", 1) for layer in range(problem.layers)}
+    return FixedMethod("full", Architecture.of(layers))
+
+
+FULL = MethodInfo("full fine-tuning of the backbone: no search, above the budget", _build, reference=True)
