@@ -116,7 +116,7 @@ def run_study(
         KeyboardInterrupt: On SIGINT, once running jobs have kept their state.
         Terminated: On SIGTERM, likewise.
     """
-    _configure_tune(jobs_at_once(spec.execution))
+    configure_tune(jobs_at_once(spec.execution))
     board = start_board()
     place = share_study(folder, spec, data, board)
     attempts = spec.execution.max_failures + 1
@@ -189,7 +189,7 @@ def jobs_at_once(execution: StudyExecutionConfig) -> int:
     return max(1, min(int(room.get(kind, 0) / (amount * execution.workers)) for kind, amount in needs.items()))
 
 
-def _configure_tune(pending: int) -> None:
+def configure_tune(pending: int) -> None:
     """Switch off what Tune keeps and prints of its own: our store is the truth, and we show the progress.
 
     Args:

@@ -1,0 +1,134 @@
+"""What a study's driver costs: CPU time of its process per job, over 1,000 jobs that do nothing but store a result.
+
+The peer is a bare Ray Tune run of as many trials that do nothing, in actors that are reused, without loggers.
+"""
+
+import dataclasses
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from prunepeft_ray.execution.compare import plan_study
+from prunepeft_ray.execution.local_ray import ray_cluster
+from prunepeft_ray.execution.signals import StopRequest
+from prunepeft_ray.execution.study_run import StudyRun
+from prunepeft_ray.execution.study_search import StudySearch
+from prunepeft_ray.jobs import Cost, Epoch, TrainResult
+from prunepeft_ray.results import ResultsStore, RunFolder
+from prunepeft_ray.study import StudySpec
+
+JOBS = 1000
+
+
+def main(jobs: int = JOBS) -> None:
+    table = Table("driver", "jobs", "CPU ms per job", "wall ms per job", title="a study's driver, trivial jobs")
+    with ray_cluster(None, 2), tempfile.TemporaryDirectory() as folder:
+        for name, run in (("peer: bare Ray Tune", bare_tune), ("study", study)):
+            cpu, wall = time.process_time(), time.monotonic()
+            done = run(jobs, Path(folder))
+            spent = (1000 * (time.process_time() - cpu) / done, 1000 * (time.monotonic() - wall) / done)
+            table.add_row(name, str(done), *(f"{value:.1f}" for value in spent))
+    Console().print(table)
+
+
+def study(jobs: int, root: Path) -> int:
+    """Run a real study of one random search, whose workers store a result at once."""
+    from prunepeft_ray.execution import tune_study
+
+    spec = StudySpec(
+        methods=("random-search",),
+        tasks=({"name": "packaged:movie", "train_size": 50, "dev_size": 20, "test_size": 20},),
+        models=("packaged:minilm",),
+        seeds=(0,),
+        budget="2%",
+        space={"kinds": ("PA", "PF", "PT", "SA")},
+        limits={"evaluations": jobs - 1},
+    )
+    settings, data = plan_study(spec, lambda event: None)
+    folder = RunFolder.create(root / "study", spec)
+    store = ResultsStore(folder.results)
+    run = StudyRun([StudySearch(setting, store) for setting in settings], lambda search: None)
+    tune_study.JobTrial = trivial_trial()
+    tune_study.run_study(folder, spec, run, data, lambda event: None, lambda progress: None, StopRequest())
+    run.close()
+    return len(store.read("jobs"))
+
+
+def trivial_trial() -> Any:
+    from ray import tune
+
+    class TrivialTrial(tune.Trainable):
+        def setup(self, config: dict[str, Any], place: Any = None, **_others: Any) -> None:
+            self.assignment, self.folder = config["assignment"], Path(place.folder)
+
+        def step(self) -> dict[str, Any]:
+            now, metrics = datetime.now(UTC), {"accuracy": 0.5, "loss": 1.0}
+            result = TrainResult(1, 1, (Epoch(1, 1.0, metrics, 0.0),), 1, metrics, cost=Cost(train_examples=1))
+            ResultsStore(self.folder / "results").commit(
+                self.assignment.context, self.assignment.work, dataclasses.replace(result), now, now
+            )
+            return {"done": True, "outcome": "finished"}
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.assignment = new_config["assignment"]
+            return True
+
+    return TrivialTrial
+
+
+def bare_tune(jobs: int, _root: Path) -> int:
+    from ray import tune
+    from ray.tune.search import Searcher
+
+    from prunepeft_ray.execution.following import nowhere
+    from prunepeft_ray.execution.tune_study import configure_tune
+
+    configure_tune(2)
+
+    class Nothing(tune.Trainable):
+        def setup(self, config: dict[str, Any]) -> None:
+            pass
+
+        def step(self) -> dict[str, Any]:
+            return {"done": True}
+
+        def reset_config(self, _new_config: dict[str, Any]) -> bool:
+            return True
+
+    class Numbers(Searcher):
+        left = jobs
+
+        def suggest(self, _trial_id: str) -> Any:
+            self.left -= 1
+            return {"number": self.left} if self.left >= 0 else Searcher.FINISHED
+
+        def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+            pass
+
+        def save(self, checkpoint_path: str) -> None:
+            pass
+
+        def restore(self, checkpoint_path: str) -> None:
+            pass
+
+    tune.Tuner(
+        tune.with_resources(Nothing, {"CPU": 1}),
+        tune_config=tune.TuneConfig(search_alg=Numbers(), num_samples=-1, reuse_actors=True),
+        run_config=tune.RunConfig(
+            storage_path="ray",
+            storage_filesystem=nowhere(),
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    ).fit()
+    return jobs
+
+
+if __name__ == "__main__":
+    main(*(int(argument) for argument in sys.argv[1:]))
