@@ -28,7 +28,8 @@ from prunepeft_ray.training import SoloGroup, train
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 KINDS = ("bert", "roberta", "llama", "bert whose pooler is new")
-JOBS = [("lora", "pfeiffer"), ("dora", "houlsby")]
+JOBS = {("lora", "pfeiffer"): tuple(CRITERIA), ("dora", "houlsby"): tuple(CRITERIA), ("full",): (), ("adalora",): ()}
+"""Module types of the jobs, and the criteria that they collect."""
 
 
 class Reader:
@@ -61,7 +62,7 @@ def opened(reader, item, function, *args):
 
 @pytest.fixture(scope="module")
 def benches(tiny_models, small_task):
-    """By kind: a workbench that is ready for jobs, and one job for each pair of module types."""
+    """By kind: a workbench that is ready for jobs, and the jobs."""
     found = {}
     for kind in KINDS:
         spec = make_spec(tiny_models[kind.split()[0]], small_task)
@@ -73,8 +74,14 @@ def benches(tiny_models, small_task):
             backbone = Backbone(backbone.model, backbone.tokenizer, backbone.family, backbone.fingerprint, poolers)
         bench = Workbench(backbone, data)
         bench.task(spec.training.max_length)
-        template = replace(plan_search(spec, backbone, data).template, collect=tuple(CRITERIA), test=True)
-        found[kind] = bench, [replace(template, architecture=filled(backbone.layers, *types)) for types in JOBS]
+        template = replace(plan_search(spec, backbone, data).template, test=True)
+        found[kind] = (
+            bench,
+            [
+                replace(template, architecture=filled(backbone.layers, *types), collect=collect)
+                for types, collect in JOBS.items()
+            ],
+        )
     return found
 
 

@@ -1,6 +1,7 @@
 """AdaLoRA in our loop against HF PEFT's own model, and what its allocator means for the choice of an epoch."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -8,15 +9,14 @@ import torch
 from by_hand import plain_model, train_by_hand
 from peft import AdaLoraConfig
 from peft.tuners.adalora import AdaLoraModel
-from test_train_job import measured_again
 from tiny import filled
-from training_toys import make_job, train_alone
+from training_toys import make_job, measured_again, train_alone
 
 from prunepeft_ray.config import ModulesConfig
-from prunepeft_ray.jobs import Epoch
 from prunepeft_ray.modules import AdaptedBackbone, module_cost
 from prunepeft_ray.training import SoloGroup, encode_task, train
 from prunepeft_ray.training.checkpoint import pack, unpack
+from prunepeft_ray.training.loop import _Run
 
 CALM = ModulesConfig(lora_dropout=0.0)
 RATES = {"PA": 0.01, "head": 0.01}
@@ -96,17 +96,6 @@ def test_what_it_reports_is_what_is_left_and_within_the_architectures_size(backb
     assert measured_again(job, backbone, task.dev, task, trained.state) == trained.result.metrics
 
 
-class Scripted:
-    """Metrics of the epochs as one likes them."""
-
-    def __init__(self, monkeypatch, *accuracies):
-        self.accuracies = accuracies
-        monkeypatch.setattr("prunepeft_ray.training.loop._Run._value", self.value)
-
-    def value(self, epoch: Epoch):
-        return self.accuracies[epoch.epoch - 1]
-
-
 @pytest.mark.parametrize(
     ("patience", "accuracies", "best", "epochs"),
     [
@@ -118,7 +107,7 @@ class Scripted:
 def test_an_epoch_in_which_ranks_were_still_to_go_is_never_the_best(
     backbone, task, monkeypatch, patience, accuracies, best, epochs
 ):
-    Scripted(monkeypatch, *accuracies)
+    monkeypatch.setattr(_Run, "_value", lambda run, epoch: accuracies[epoch.epoch - 1])
     # six epochs of two steps: the budget is reached at the sixth step, the third epoch's last
     job = adalora_job(backbone, task, epochs=6, patience=patience, train_size=32)
     trained = train_alone(job, backbone, task)
@@ -169,3 +158,22 @@ def test_a_state_from_before_there_were_allocators_is_taken_up(backbone, task):
     again = train(job, backbone, task, SoloGroup(), lambda done, total: None, keeper)
     assert again.result.restarts == 1
     assert all(torch.equal(tensor, expected.state[name]) for name, tensor in again.state.items())
+
+
+def test_a_step_that_overflows_leaves_no_trace_in_what_matters(backbone, task, monkeypatch):
+    backward = _Run._backward
+
+    def overflowing(run, *batch):
+        loss = backward(run, *batch)
+        if run.progress.step == 2:
+            for parameter in run.trainable:
+                parameter.grad.fill_(torch.inf)
+        return loss
+
+    monkeypatch.setattr(_Run, "_backward", overflowing)
+    # fp16 as a CPU can do it: the scaler alone
+    for room in ("loop", "evaluation"):
+        monkeypatch.setattr(f"prunepeft_ray.training.{room}.autocast", lambda precision, device: nullcontext())
+    result = train_alone(adalora_job(backbone, task, precision="fp16"), backbone, task).result
+    assert result.status == "done"
+    assert result.parameters == 4 * 8 * 65

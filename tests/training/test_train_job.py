@@ -4,14 +4,12 @@ from dataclasses import replace
 import pytest
 import torch
 from tiny import filled
-from training_toys import ALL_CRITERIA, backbone_bytes, content, make_job, train_alone
+from training_toys import ALL_CRITERIA, backbone_bytes, content, make_job, measured_again, train_alone
 
 from prunepeft_ray.architecture import Architecture
 from prunepeft_ray.backbones import load_backbone
 from prunepeft_ray.config import ModulesConfig
-from prunepeft_ray.modules import AdaptedBackbone
 from prunepeft_ray.training import SoloGroup, encode_task, train
-from prunepeft_ray.training.evaluation import measure, predict_logits
 
 FAST = {"PA": 0.03, "SA": 0.03, "head": 0.03}
 CALM = {"modules": ModulesConfig(lora_dropout=0.0, init="paper"), "max_grad_norm": None}
@@ -25,15 +23,6 @@ class Untouchable:
 
     def __len__(self):
         raise AssertionError("the test split was touched")
-
-
-def measured_again(job, backbone, split, task, state):
-    with AdaptedBackbone(backbone, job.architecture, job.modules, task.data.num_labels, seed=99) as adapted:
-        adapted.load(state)
-        logits = predict_logits(
-            backbone.model, split, task.data.num_labels, job.training.eval_batch_size, "fp32", SoloGroup()
-        )
-    return measure(logits, split.labels, task.data)
 
 
 @pytest.fixture(scope="module")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from tiny import english_words, filled
+from torch import Tensor
 
 from prunepeft_ray.backbones import Backbone
 from prunepeft_ray.config import ModulesConfig, TrainingConfig
 from prunepeft_ray.criteria import CRITERIA
 from prunepeft_ray.jobs import TrainJob
+from prunepeft_ray.modules import AdaptedBackbone
 from prunepeft_ray.tasks import Split, TaskData
 from prunepeft_ray.training import EncodedTask, SoloGroup, Trained, train
+from prunepeft_ray.training.encoding import EncodedSplit
+from prunepeft_ray.training.evaluation import measure, predict_logits
 
 GOOD, BAD = ("good", "best", "love"), ("war", "black", "against")
 ALL_CRITERIA = tuple(CRITERIA)
@@ -71,6 +76,18 @@ def make_job(backbone: Backbone, task: EncodedTask, **changes: Any) -> TrainJob:
 def train_alone(job: TrainJob, backbone: Backbone, task: EncodedTask) -> Trained:
     """Train a job in this process."""
     return train(job, backbone, task, SoloGroup(), lambda done, total: None)
+
+
+def measured_again(
+    job: TrainJob, backbone: Backbone, split: EncodedSplit, task: EncodedTask, state: Mapping[str, Tensor]
+) -> dict[str, float]:
+    """Metrics of saved weights, loaded afresh."""
+    with AdaptedBackbone(backbone, job.architecture, job.modules, task.data.num_labels, seed=99) as adapted:
+        adapted.load(state)
+        logits = predict_logits(
+            backbone.model, split, task.data.num_labels, job.training.eval_batch_size, "fp32", SoloGroup()
+        )
+    return measure(logits, split.labels, task.data)
 
 
 def content(trained: Trained) -> Any:
