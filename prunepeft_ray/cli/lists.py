@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from prunepeft_ray.methods import MethodInfo
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -74,12 +78,51 @@ def criteria(as_json: AsJson = False) -> None:
 
 
 def methods(as_json: AsJson = False) -> None:
-    """List search methods, profiles and warm-up selectors."""
+    """List search methods for a study, and the variants of prunepeft: profiles and warm-up selectors."""
+    from prunepeft_ray.methods import METHODS
     from prunepeft_ray.pruning import PROFILES, SELECTORS
 
-    rows = [{"key": "pruning.profile", "value": name, "what": _first_line(PROFILES[name])} for name in PROFILES]
-    rows += [{"key": "warmup.select", "value": name, "what": _first_line(SELECTORS[name])} for name in SELECTORS]
-    _print(rows, as_json, "variants of method prunepeft")
+    variants = [{"key": "pruning.profile", "value": name, "what": _first_line(PROFILES[name])} for name in PROFILES]
+    variants += [{"key": "warmup.select", "value": name, "what": _first_line(SELECTORS[name])} for name in SELECTORS]
+    if as_json:
+        print(json.dumps([*(_method_facts(name, METHODS[name]) for name in METHODS), *variants], indent=2, default=str))
+        return
+    _print([_method_row(name, METHODS[name]) for name in METHODS], as_json, "search methods")
+    Console().print("Also methods of your own: see plugins and entry points in docs/extending.md.", highlight=False)
+    _print(variants, as_json, "variants of method prunepeft")
+
+
+def _method_facts(name: str, info: MethodInfo) -> dict[str, Any]:
+    return {
+        "method": name,
+        "description": info.description,
+        "reference": info.reference,
+        "argument": info.argument,
+        "arguments": list(info.arguments),
+        "options": [
+            {
+                "option": key,
+                "what": field.description or "",
+                "required": field.is_required(),
+                "default": None if field.is_required() else field.get_default(call_default_factory=True),
+            }
+            for key, field in info.options.model_fields.items()
+        ],
+    }
+
+
+def _method_row(name: str, info: MethodInfo) -> dict[str, str]:
+    fields = info.options.model_fields
+    options = [", ".join(key for key in fields if key != info.argument)]
+    if info.argument:
+        shown = f":{info.argument.upper()}"
+        name += shown if fields[info.argument].is_required() else f"[{shown}]"
+        options.insert(0, f"{info.argument}: {', '.join(info.arguments) or 'see its option'}")
+    return {
+        "method": name,
+        "what it does": info.description + (" (reference row)" if info.reference else ""),
+        "options": "\n".join(line for line in options if line),
+    }
 
 
 def _first_line(documented: object) -> str:
@@ -97,7 +140,7 @@ def _print(rows: list[dict[str, str]], as_json: bool, title: str) -> None:
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    table = Table(*rows[0], title=title)
+    table = Table(*(rows[0] if rows else ()), title=title)
     for row in rows:
-        table.add_row(*row.values())
+        table.add_row(*map(escape, row.values()))
     Console().print(table)

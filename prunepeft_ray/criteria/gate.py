@@ -4,9 +4,22 @@ As if the module's output were multiplied by a gate g: abs(dL/dg) at g = 1. The 
 of any kind and depth compare.
 """
 
-import torch
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from prunepeft_ray.criteria.base import Criterion, register
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def _of_output_gradient(output: Tensor, gradient: Tensor) -> Tensor:
+    import torch
+
+    found: Tensor = torch.linalg.vecdot(output, gradient.to(output.dtype), dim=-1)
+    return found
+
 
 GATE = register(
     Criterion(
@@ -15,6 +28,6 @@ GATE = register(
         formula="|sum(output dL/d(output))|",
         prunes="small",
         scale_free=True,
-        of_output_gradient=lambda output, gradient: torch.linalg.vecdot(output, gradient.to(output.dtype), dim=-1),
+        of_output_gradient=_of_output_gradient,
     )
 )

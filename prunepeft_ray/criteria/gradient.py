@@ -1,8 +1,21 @@
 """Mean absolute gradient (paper, Table 1)."""
 
-import torch
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from prunepeft_ray.criteria.base import Criterion, register
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def _of_step(_weights: list[Tensor], gradients: list[Tensor]) -> Sequence[Tensor]:
+    import torch
+
+    return torch._foreach_norm(gradients, 1)
+
 
 GRADIENT = register(
     Criterion(
@@ -10,6 +23,6 @@ GRADIENT = register(
         focus="backward",
         formula="mean(|dL/dw|)",
         prunes="small",
-        of_step=lambda weights, gradients: torch._foreach_norm(gradients, 1),
+        of_step=_of_step,
     )
 )

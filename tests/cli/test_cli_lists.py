@@ -1,10 +1,17 @@
 import json
+import subprocess
+import sys
 
 import pytest
+from pydantic import Field
 
+from prunepeft_ray import methods
 from prunepeft_ray.cli import doctor
 from prunepeft_ray.cli.main import run
+from prunepeft_ray.config import Config
 from prunepeft_ray.criteria import CRITERIA
+from prunepeft_ray.methods import METHODS, MethodInfo, MethodRegistry
+from prunepeft_ray.pruning import PROFILES, SELECTORS
 from prunepeft_ray.tasks import TASKS
 
 
@@ -48,3 +55,66 @@ def test_doctor_asks_the_hub_unless_offline(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert "not reachable" in doctor._hub()[2]
+
+
+class ToyOptions(Config):
+    flavour: str = Field(description="what it tastes of")
+    spoons: int = Field(2, description="how much of it")
+
+
+@pytest.fixture
+def toy_method(monkeypatch):
+    registry = MethodRegistry()
+    registry.register("toy", MethodInfo("tastes well", lambda *_: None, ToyOptions, "flavour", ("sweet",), True))
+    monkeypatch.setattr(methods, "METHODS", registry)
+
+
+def test_methods_are_listed_with_what_they_take(capsys, toy_method):
+    run(["methods", "--json"])
+    toy = next(row for row in json.loads(capsys.readouterr().out) if row.get("method") == "toy")
+    assert toy == {
+        "method": "toy",
+        "description": "tastes well",
+        "reference": True,
+        "argument": "flavour",
+        "arguments": ["sweet"],
+        "options": [
+            {"option": "flavour", "what": "what it tastes of", "required": True, "default": None},
+            {"option": "spoons", "what": "how much of it", "required": False, "default": 2},
+        ],
+    }
+
+
+def test_the_table_of_methods_shows_arguments_options_and_references(capsys, toy_method):
+    run(["methods"])
+    out = capsys.readouterr().out
+    for part in ("toy:FLAVOUR", "(reference row)", "flavour: sweet", "spoons"):
+        assert part in out
+    assert out.index("toy:FLAVOUR") < out.index("variants of method prunepeft")
+
+
+def test_an_argument_that_may_be_left_out_stands_in_brackets(capsys, monkeypatch):
+    class Optional(Config):
+        variant: str = "plain"
+
+    registry = MethodRegistry()
+    registry.register("toy", MethodInfo("tastes well", lambda *_: None, Optional, "variant"))
+    monkeypatch.setattr(methods, "METHODS", registry)
+    run(["methods"])
+    assert "toy[:VARIANT]" in capsys.readouterr().out
+
+
+def test_methods_as_json_are_one_list_of_methods_and_variants(capsys):
+    run(["methods", "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["method"] for row in rows if "method" in row] == list(METHODS)
+    assert [row["value"] for row in rows if "method" not in row] == [*PROFILES, *SELECTORS]
+
+
+def test_listing_methods_imports_nothing_heavy():
+    code = (
+        "import sys; from prunepeft_ray.cli.main import run; run(['methods', '--json']); "
+        "print(*[name for name in ('torch', 'ray', 'optuna', 'botorch', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == ""
