@@ -305,9 +305,9 @@ def _difference_cells(found: Difference) -> tuple[str, ...]:
 
 def _rich(grid: _Grid) -> Table:
     table = Table(title=Text(grid.title), caption=Text(grid.caption) if grid.caption else None)
-    for name in grid.header:
-        # on a narrow console nothing is left out
-        table.add_column(name, overflow="fold")
+    for number, name in enumerate(grid.header):
+        # on a narrow console nothing is left out, and methods stay readable
+        table.add_column(name, overflow="fold", no_wrap=number == 0)
     for cells in grid.rows:
         table.add_row(*(Text(cell) for cell in cells))
     return table

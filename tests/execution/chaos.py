@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 from execution_toys import job_ids, make_spec
@@ -81,9 +83,9 @@ class SearchProcess:
         """All that it has printed."""
         return self.log.read_text(errors="replace")
 
-    def workers(self) -> list[int]:
-        """Pids of the workers that train."""
-        return [pid for pid, command in processes(self.mark).items() if command.startswith("ray::RayTrainWorker")]
+    def workers(self, name: str = "RayTrainWorker") -> list[int]:
+        """Pids of the workers that train, by the name of their actor."""
+        return [pid for pid, command in processes(self.mark).items() if command.startswith(f"ray::{name}")]
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = 120) -> None:
         """Wait until something is so, or the process has ended."""
@@ -155,3 +157,19 @@ def every_file_is_readable(folder: Path) -> bool:
     for file in (folder / "results").rglob("[!.]*.parquet"):
         pq.read_table(file)
     return True
+
+
+@contextlib.contextmanager
+def two_nodes() -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+    """Start a cluster of two nodes; yields its address and pids, and the environment to use it in."""
+    env = environment(RAY_AUTH_MODE="disabled", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", RAY_USAGE_STATS_ENABLED="0")
+    command = [sys.executable, str(Path(__file__).parent / "two_nodes.py")]
+    cluster = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        for line in cluster.stdout:
+            if line.startswith("{"):
+                yield json.loads(line), env
+                break
+    finally:
+        kill_all(env["PRUNEPEFT_TEST"])
+        cluster.wait(10)

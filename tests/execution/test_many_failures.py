@@ -1,14 +1,11 @@
 """More than twenty kills at seeded random moments; see test_failures.py for the quick ones."""
 
 import contextlib
-import json
 import os
 import random
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 from chaos import (
@@ -16,9 +13,9 @@ from chaos import (
     every_file_is_readable,
     finished_twice,
     longer_spec,
-    processes,
     restarts,
     searching,
+    two_nodes,
 )
 from execution_toys import answer, assert_same_answer
 
@@ -73,21 +70,6 @@ def test_drivers_killed_in_every_phase(tmp_path, longer, undisturbed_longer, bef
         assert search.process.wait(180) == 0, search.told
         assert finished_twice(search.told) == []
     assert_same_answer(answer(path), answer(undisturbed_longer))
-
-
-@contextlib.contextmanager
-def two_nodes():
-    env = environment(RAY_AUTH_MODE="disabled", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", RAY_USAGE_STATS_ENABLED="0")
-    command = [sys.executable, str(Path(__file__).parent / "two_nodes.py")]
-    cluster = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        for line in cluster.stdout:
-            if line.startswith("{"):
-                yield json.loads(line), env
-                break
-    finally:
-        kill(processes(env["PRUNEPEFT_TEST"]))
-        cluster.wait(10)
 
 
 @pytest.mark.parametrize("phase", PHASES)

@@ -1,0 +1,121 @@
+"""Studies under real Ray Tune, really killed: every one ends like a study that ran undisturbed in one process."""
+
+import os
+import signal
+
+import pytest
+from chaos import SearchProcess, environment, every_file_is_readable, kill_all, two_nodes
+from execution_toys import job_ids
+from study_toys import study_answer, study_here, write_study
+
+from prunepeft_ray.execution import resume_study, start_study
+from prunepeft_ray.study import load_study
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, tiny_bert, small_task):
+    return write_study(tmp_path_factory.mktemp("study") / "study.yaml", tiny_bert, small_task)
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory, study):
+    """The answer of the study as it is when all runs in this process, one job after another."""
+    return study_answer(study_here(study, tmp_path_factory.mktemp("here") / "run").path)
+
+
+def stamps(path):
+    files = {id: path / "results" / "jobs" / f"{id}.parquet" for id in job_ids(path)}
+    return {id: (file.stat().st_ino, file.stat().st_mtime_ns) for id, file in files.items()}
+
+
+def test_a_killed_study_is_resumed_to_the_same_proposals_and_answer(cluster, tmp_path, study, expected):
+    path, env = tmp_path / "run", environment()
+    driver = SearchProcess(path, ["compare", str(study), "--output", str(path)], tmp_path / "log", env)
+    try:
+        # a worker first, which is replaced; then everything
+        driver.wait_until(lambda: len(job_ids(path)) >= 3)
+        os.kill(driver.workers("ResourceTrainable")[0], signal.SIGKILL)
+        driver.wait_until(lambda: len(job_ids(path)) >= 8)
+    finally:
+        kill_all(env["PRUNEPEFT_TEST"])
+        driver.process.wait(10)
+    assert every_file_is_readable(path)
+    there = stamps(path)
+    assert 8 <= len(there) < len(expected["results"]), driver.told
+
+    events = []
+    resume_study(path, events.append, lambda progress: None)
+    assert study_answer(path) == expected
+    assert {id: stamp for id, stamp in stamps(path).items() if id in there} == there
+    started = [event.job_id for event in events if event.type == "start"]
+    assert sorted(started) == sorted(expected["results"].keys() - there)
+
+    # a finished study is left as it is
+    events.clear()
+    resume_study(path, events.append, lambda progress: None)
+    assert events[-1].text == f"{path} is finished; there is nothing to run"
+    assert study_answer(path) == expected
+
+
+def test_what_is_added_to_a_study_runs_alone_and_several_workers_share_a_job(cluster, tmp_path, tiny_bert, small_task):
+    few, more = (
+        write_study(
+            tmp_path / f"{len(methods)}.yaml",
+            tiny_bert,
+            small_task,
+            methods=methods,
+            limits={"evaluations": 2},
+            execution={"workers": 2, "cpus": 0.5},
+        )
+        for methods in (["random-search"], ["random-search", "uniform-lora"])
+    )
+    path = study_here(few, tmp_path / "run").path
+    there, events = stamps(path), []
+    start_study(load_study(more), path, events.append, lambda progress: None)
+    assert {id: stamp for id, stamp in stamps(path).items() if id in there} == there
+    started = [event.job_id for event in events if event.type == "start"]
+    assert sorted(started) == sorted(job_ids(path) - there.keys()) != []
+    assert study_answer(path) == study_answer(study_here(more, tmp_path / "here").path)
+
+
+@pytest.mark.slow
+def test_a_study_that_is_stopped_twice_ends_with_the_same_answer(tmp_path, study, expected):
+    path = tmp_path / "run"
+    for number, jobs in ((signal.SIGINT, 4), (signal.SIGTERM, 12)):
+        driver = SearchProcess(path, ["compare", str(study), "--output", str(path)], tmp_path / "log", environment())
+        try:
+            driver.wait_until(lambda jobs=jobs: len(job_ids(path)) >= jobs)
+            assert driver.end(number) == 128 + number, driver.told
+            assert "Traceback" not in driver.told
+            assert "finished jobs and checkpoints are safe" in driver.told.splitlines()[-1]
+        finally:
+            driver.kill_all()
+        assert every_file_is_readable(path)
+    study_here(study, path)
+    assert study_answer(path) == expected
+
+
+@pytest.mark.slow
+def test_two_studies_on_one_cluster_do_not_disturb_each_other(tmp_path, study, expected):
+    with two_nodes() as (cluster, env):
+        paths = [tmp_path / "one", tmp_path / "other"]
+        drivers = [
+            SearchProcess(
+                path,
+                ["compare", str(study), "--output", str(path), "--address", cluster["address"]],
+                path.with_suffix(".log"),
+                env | {"PRUNEPEFT_TEST": environment()["PRUNEPEFT_TEST"]},
+            )
+            for path in paths
+        ]
+        try:
+            drivers[0].wait_until(lambda: len(job_ids(paths[0])) >= 3)
+            # a node of the two is lost, and the studies go on with the other
+            os.kill(cluster["raylets"][1], signal.SIGKILL)
+            for driver in drivers:
+                assert driver.process.wait(280) == 0, driver.told
+        finally:
+            for driver in drivers:
+                driver.kill_all()
+    for path in paths:
+        assert study_answer(path) == expected
