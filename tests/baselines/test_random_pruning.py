@@ -76,6 +76,14 @@ def test_every_beginning_of_the_balanced_order_has_the_same_share_of_each_partit
     assert all(abs(begun[p] - share * size) <= 1.5 for p, size in sizes.items())
 
 
+def test_in_the_balanced_order_large_partitions_begin_and_small_ones_follow():
+    # 12 layers of one kind: blocks of 2, 4, 4, 2; places 1/8, 3/8, 5/8, 7/8 of the large, 1/4, 3/4 of the small
+    partitions = partition_of(make_problem(layers=12, kinds=["PA"]).space.supernet.slots, 12)
+    sizes = Counter(partitions.values())
+    order = balanced_order(make_problem(layers=12, kinds=["PA"]), random.Random(0))
+    assert [sizes[partitions[slot]] for slot in order] == [4, 4, 2, 2, 4, 4, 4, 4, 2, 2, 4, 4]
+
+
 def test_balanced_pruning_of_half_the_slots_halves_every_partition():
     # 12 layers: blocks of 2, 4, 4, 2; one kind, so every slot costs the same
     problem = make_problem(layers=12, kinds=["PA"], seed=5)
