@@ -1,0 +1,137 @@
+"""AutoPEFT: multi-objective Bayesian optimisation of PEFT architectures (Zhou et al., TACL 2024)."""
+
+from __future__ import annotations
+
+import random
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from baselines.autopeft_space import AlignedCoding, Code, Coding, OwnCoding
+from baselines.candidates import CandidateSearch, first_candidates
+from baselines.pareto import pareto_front
+from prunepeft_ray import Architecture, Config, InputError, MethodInfo, Problem, Steps, derive_seed
+
+if TYPE_CHECKING:
+    from baselines.autopeft_search import Proposer
+
+
+class AutoPEFTOptions(Config):
+    """Settings of AutoPEFT."""
+
+    space: Literal["aligned", "autopeft"] = Field(
+        "aligned",
+        description="aligned: the slots that all methods share; autopeft: its own sizes and switches of whole layers",
+    )
+    surrogate: Literal["saas", "gp"] = Field("saas", description="fully Bayesian SAAS GP, or plain Matern-5/2 GP")
+    objectives: Literal["pareto", "single"] = Field(
+        "pareto", description="pareto: the metric and few parameters; single: the metric alone"
+    )
+    batch: int = Field(4, ge=1, description="candidates proposed together, q")
+    initial: int | None = Field(None, ge=1, description="random candidates to begin with; default: half of all")
+
+    def design(self, evaluations: int) -> int:
+        """Return the size of the initial design.
+
+        Args:
+            evaluations: How many candidates are evaluated in all.
+        """
+        return min(evaluations, self.initial or max(2, evaluations // 2))
+
+    def coding(self, problem: Problem) -> Coding:
+        """Return the space as vectors.
+
+        Raises:
+            InputError: If nothing in it fits the budget.
+        """
+        if self.space == "aligned":
+            return AlignedCoding(problem)
+        return OwnCoding(problem, bounded=self.objectives == "single")
+
+
+class AutoPEFT(CandidateSearch):
+    """AutoPEFT as an ask/tell method.
+
+    Args:
+        problem: The space, the budget and the number of evaluations.
+        options: Its settings.
+        proposer: Proposes batches.
+    """
+
+    def __init__(self, problem: Problem, options: AutoPEFTOptions, proposer: Proposer) -> None:
+        super().__init__("autopeft", problem, _search(problem, options, proposer), problem.evaluations)
+
+    def pareto(self) -> list[Architecture]:
+        """The architectures within budget that none told is better than in metric and parameters, smallest first.
+
+        AutoPEFT retrains all of them; the comparison takes :meth:`best`.
+        """
+        within = sorted((t for t in self.told if self._problem.fits(t.architecture)), key=lambda t: t.architecture.id)
+        return pareto_front({t.architecture: t.value for t in within}, self._problem.parameters)
+
+
+def autopeft(problem: Problem, options: AutoPEFTOptions) -> AutoPEFT:
+    """Evaluate random architectures, then batches that a surrogate of what was evaluated expects to gain most.
+
+    Args:
+        problem: The space, the budget and the number of evaluations.
+        options: Space, surrogate and sizes.
+
+    Raises:
+        InputError: If an optional package is missing or nothing in the space fits the budget.
+    """
+    return AutoPEFT(problem, options, make_proposer("autopeft", problem, options))
+
+
+def make_proposer(method: str, problem: Problem, options: AutoPEFTOptions) -> Proposer:
+    """Return what proposes batches.
+
+    Args:
+        method: Whose options these are; for the error.
+        problem: Space, budget and seed.
+        options: Space, surrogate and objectives.
+
+    Raises:
+        InputError: If an optional package is missing or nothing in the space fits the budget.
+    """
+    needed = {"botorch": "BoTorch"} | ({"numpyro": "NumPyro", "jax": "JAX"} if options.surrogate == "saas" else {})
+    for package, title in needed.items():
+        if find_spec(package) is None:
+            raise InputError(f"method '{method}' needs {title}: pip install 'prunepeft-ray[bayes]'")
+    from baselines.autopeft_search import Proposer
+
+    seed = derive_seed(problem.seed, "autopeft")
+    return Proposer(options.coding(problem), options.surrogate, options.objectives, seed)
+
+
+def initial_design(problem: Problem, coding: Coding, n: int) -> list[Code]:
+    """Draw the candidates to begin with; in the shared space those that other searches begin with too.
+
+    Args:
+        problem: The space, the budget and the seed.
+        coding: The space as vectors.
+        n: How many; fewer are returned if there are fewer.
+    """
+    if isinstance(coding, AlignedCoding):
+        return [coding.code(architecture) for architecture in first_candidates(problem, n)]
+    return coding.initial(n, random.Random(derive_seed(problem.seed, "autopeft", "initial design")))
+
+
+def _search(problem: Problem, options: AutoPEFTOptions, proposer: Proposer) -> Steps[None]:
+    values: dict[Code, float] = {}
+    total, coding = problem.evaluations, proposer.coding
+    initial = options.design(total)
+    batch = initial_design(problem, coding, initial)
+    while batch:
+        work = {
+            code: problem.candidate_work(coding.architecture(code), f"candidate {len(values) + i}/{total}")
+            for i, code in enumerate(batch, 1)
+        }
+        results = yield tuple(work.values())
+        values |= {code: problem.value(results[piece.job.id]) for code, piece in work.items()}
+        count = min(options.batch, total - len(values))
+        batch = proposer.propose(values, initial, count) if count else []
+
+
+AUTOPEFT = MethodInfo("multi-objective Bayesian optimisation (Zhou et al. 2024)", autopeft, AutoPEFTOptions)
