@@ -66,6 +66,17 @@ class Problem:
         """Exact number of PEFT parameters of any architecture on this backbone; equals what torch counts."""
         return sum(self.cost(slot, module.type).parameters(module.size) for slot, module in architecture)
 
+    def check(self, architecture: Architecture) -> None:
+        """Make sure that an architecture can be put into this backbone, whether or not the space has its slots.
+
+        Raises:
+            InputError: If a slot does not exist, or cannot hold its module.
+        """
+        # it needs torch, which lists of methods do without
+        from prunepeft_ray.modules import check_fits
+
+        check_fits(architecture, self.layers)
+
     def fits(self, architecture: Architecture) -> bool:
         """Whether an architecture is within the budget."""
         return self.parameters(architecture) <= self.budget

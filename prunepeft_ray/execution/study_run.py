@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections import Counter, deque
@@ -61,10 +62,13 @@ class StudyRun:
         self._queues: dict[int, deque[Work]] = {number: deque() for number in range(len(searches))}
         self._turn = 0
         self._running: dict[str, list[int]] = {}
+        self._finished: set[str] = set()
         self._begun = time.monotonic()
         self._finished_here: Counter[str] = Counter()
-        for number, search in enumerate(searches):
-            self._think(number, search.begin)
+        # a search that has begun may want to note that while others are still being put in line
+        with self._lock:
+            for number, search in enumerate(searches):
+                self._think(number, search.begin)
 
     @property
     def over(self) -> bool:
@@ -91,8 +95,12 @@ class StudyRun:
                 limit = search.cell.method.concurrency
                 while queue and (limit is None or running[search.cell.method.label] < limit):
                     work = queue.popleft()
+                    if work.job.id in self._finished:
+                        self._think(number, functools.partial(search.recall, work))
+                        continue
                     if work.job.id in self._running:
                         self._running[work.job.id].append(number)
+                        running[search.cell.method.label] += 1
                         continue
                     self._running[work.job.id] = [number]
                     self._turn = number + 1
@@ -102,11 +110,11 @@ class StudyRun:
     def finish(self, job_id: str, result: TrainResult) -> None:
         """Tell every search that wanted a job what came of it."""
         with self._lock:
-            numbers = self._running.pop(job_id)
-            for number in numbers:
+            self._finished.add(job_id)
+            for number in self._running.pop(job_id):
                 search = self.searches[number]
                 self._finished_here[search.cell.method.label] += 1
-                self._think(number, lambda search=search: search.tell(job_id, result))  # type: ignore[misc]
+                self._think(number, functools.partial(search.tell, job_id, result))
 
     def close(self) -> None:
         """End the thinking, once what has begun is done."""
@@ -166,7 +174,7 @@ class StudyRun:
             if search.ended and not ended and search.is_news:
                 self._on_end(search)
         except BaseException as error:  # noqa: BLE001  the main thread raises it
-            self.error = error
+            self.error = self.error or error
         with self._lock:
             self._queues[number].extend(new)
             self._pending -= 1

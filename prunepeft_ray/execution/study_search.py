@@ -12,6 +12,7 @@ from prunepeft_ray.errors import PrunePEFTError, RunError
 from prunepeft_ray.jobs import Method, TrainResult, Work
 from prunepeft_ray.methods import METHODS, Problem
 from prunepeft_ray.paths import one_line
+from prunepeft_ray.pruning.steps import distinct
 from prunepeft_ray.results import Request, ResultsStore, RunContext, SearchOutcome
 from prunepeft_ray.study import Cell, StudySpec
 
@@ -77,8 +78,11 @@ class StudySearch:
         self._chosen: Architecture | None = None
         self._final_seeds: dict[str, int] = {}
         self._told_ids: set[str] = set()
+        self._ended_before: SearchOutcome | None = None
+        self._candidates: set[str] = set()
         self._evaluated: set[str] = set()
         self._evaluations = 0
+        self._cut_short = False
         self._decisions = 0
         self._asked_examples = 0
         self._device_seconds = 0.0
@@ -102,8 +106,8 @@ class StudySearch:
 
     @property
     def is_news(self) -> bool:
-        """Whether it was told more than it knew from before."""
-        return self.told > len(self._before)
+        """Whether it has come further than it had before."""
+        return self.told > len(self._before) or self._ended_before is None
 
     @property
     def summary(self) -> str:
@@ -124,7 +128,7 @@ class StudySearch:
         Raises:
             RunError: If the store cannot be read or written.
         """
-        ended = self._store.find_search(self._outcome("done").key)
+        ended = self._ended_before = self._store.find_search(self._outcome("done").key)
         if ended is not None and ended.status == "done":
             return self._replay(self._restore(ended))
         self.state = "searching"
@@ -150,6 +154,14 @@ class StudySearch:
         """
         return self._replay(self._tell(job_id, result))
 
+    def recall(self, work: Work) -> list[Work]:
+        """Take the result of a job that is outstanding and was finished for another search meanwhile.
+
+        Raises:
+            RunError: If the store cannot be read or written.
+        """
+        return [] if self.ended else self._replay([work])
+
     def _replay(self, new: list[Work]) -> list[Work]:
         """Tell what the store has already, in the order in which it was told before."""
         positions = {request.job_id: request.position for request in self._before}
@@ -161,7 +173,7 @@ class StudySearch:
                     fresh |= {piece.job.id: piece for piece in self._tell(job_id, result)}
                     break
             else:
-                return list(fresh.values())
+                return [] if self.ended else list(fresh.values())
 
     def _tell(self, job_id: str, result: TrainResult) -> list[Work]:
         work = self.outstanding.pop(job_id)
@@ -169,14 +181,14 @@ class StudySearch:
         if self.ended:
             return []
         if self.state == "retraining":
-            if result.status == "failed":
-                return self._fail(RunError(f"{work.label} failed: {result.reason}"))
-            return self._settle(result)
+            self._check_retrained(work, result)
+            return self._settle()
         method = self._method
         assert method is not None
         # methods choose by dev; test is for the report
         self._think(lambda: method.tell(work.job, replace(result, test={})))
-        self._keep_decisions(method)
+        if not self.ended:
+            self._keep_decisions(method)
         return self._ask()
 
     def _think(self, action: Callable[[], T]) -> T | None:
@@ -191,27 +203,37 @@ class StudySearch:
             self._thought += time.perf_counter() - started
 
     def _account(self, work: Work, result: TrainResult) -> None:
-        cell, context = self.cell, self.setting.context
-        job_id = work.job.id
-        retrain_seed = self._final_seeds.get(job_id, cell.seed) if work.kind == "final" else None
-        self._store.commit_request(
-            Request(
-                run_id=self.setting.study.id,
-                method=context.method,
-                task=context.task,
-                model=context.model,
-                seed=context.seed,
-                position=self.told,
-                job_id=job_id,
-                kind=work.kind,
-                label=work.label,
-                retrain_seed=retrain_seed,
+        request = self._request(work)
+        before = self._before[self.told].job_id if self.told < len(self._before) else request.job_id
+        if request.job_id == before:
+            self._store.commit_request(request)
+        elif not self.ended:
+            self._fail(
+                RunError(
+                    f"it was told job {before} as number {self.told + 1} before the study stopped, and now asks for "
+                    "other jobs: bring back the code that it began with, or give it another label to begin anew"
+                )
             )
-        )
         if work.kind == "candidate":
             self._evaluated.add(work.job.architecture.id)
             self._evaluations = len(self._evaluated)
-        self._count(job_id, work.kind, result)
+        self._count(request.job_id, work.kind, result)
+
+    def _request(self, work: Work) -> Request:
+        cell, context = self.cell, self.setting.context
+        retrain_seed = self._final_seeds.get(work.job.id, cell.seed) if work.kind == "final" else None
+        return Request(
+            run_id=self.setting.study.id,
+            method=context.method,
+            task=context.task,
+            model=context.model,
+            seed=context.seed,
+            position=self.told,
+            job_id=work.job.id,
+            kind=work.kind,
+            label=work.label,
+            retrain_seed=retrain_seed,
+        )
 
     def _count(self, job_id: str, kind: str, result: TrainResult) -> None:
         self.told += 1
@@ -225,7 +247,7 @@ class StudySearch:
             self.best_value = value if self.best_value is None else max(self.best_value, value)
 
     def _keep_decisions(self, method: Method) -> None:
-        fresh = list(method.decisions[self._decisions :])
+        fresh = self._think(lambda: list(method.decisions[self._decisions :])) or []
         self._decisions += len(fresh)
         if fresh:
             self._store.commit_decisions(self.setting.context, fresh)
@@ -235,20 +257,30 @@ class StudySearch:
             return []
         method = self._method
         assert method is not None
-        asked = () if self._is_spent() else self._think(method.ask)
+        asked = () if self._is_spent() else self._think(lambda: self._checked(method.ask()))
         new = self._within_limits(asked or ())
         self.outstanding |= {piece.job.id: piece for piece in new}
-        if self.outstanding or self.ended:
-            return new
-        if not method.done and not self._is_spent():
-            return self._fail(RunError("the method waits for results, but nothing is running"))
-        return self._choose(method)
+        return new if self.outstanding or self.ended else self._choose(method)
+
+    def _checked(self, asked: Sequence[Work]) -> list[Work]:
+        """Leave out what is running already; refuse what cannot be trained, or would escape the account."""
+        new = [piece for piece in distinct(asked) if piece.job.id not in self.outstanding]
+        for piece in new:
+            architecture = piece.job.architecture
+            self.problem.check(architecture)
+            if piece.kind == "final" and piece.job.id != self.problem.final_job(architecture, self.cell.seed).id:
+                raise RunError(
+                    f"the method asked for '{piece.label}' as a final retraining, which is another job than the "
+                    "study's: expected problem.final_job(architecture, problem.seed)"
+                )
+        return new
 
     def _is_spent(self) -> bool:
         limits = self.setting.study.limits
         epochs = self._asked_examples / self.setting.train_size
         too_many = limits.epochs is not None and epochs >= limits.epochs
-        return too_many or (limits.seconds is not None and self._device_seconds >= limits.seconds)
+        too_long = limits.seconds is not None and self._device_seconds >= limits.seconds
+        return self._cut_short or too_many or too_long
 
     def _within_limits(self, asked: Sequence[Work]) -> list[Work]:
         """Take pieces until the search has spent what it may; by what they will cost, so that no clock decides."""
@@ -256,46 +288,68 @@ class StudySearch:
         for piece in asked:
             if piece.kind == "final":
                 new.append(piece)
-            elif not self._is_spent():
+            elif not self._is_spent() and not self._is_one_too_many(piece):
                 size = min(piece.job.train_size or self.setting.train_size, self.setting.train_size)
                 self._asked_examples += size * piece.job.training.epochs
                 new.append(piece)
+            else:
+                self._cut_short = True
         return new
 
+    def _is_one_too_many(self, piece: Work) -> bool:
+        """Whether a candidate is beyond the evaluations; one that is trained again for longer is no further one."""
+        if piece.kind == "candidate":
+            self._candidates.add(piece.job.architecture.id)
+        return len(self._candidates) > self.problem.evaluations
+
     def _choose(self, method: Method) -> list[Work]:
-        chosen = self._think(method.best)
-        if chosen is None:
+        self._chosen = self._think(lambda: self._choice(method))
+        if self._chosen is None:
             return []
+        self._store.commit_search(self._outcome("done"))
+        return self._retrain()
+
+    def _choice(self, method: Method) -> Architecture:
+        """What the method has found, if it can be trained and is within the budget."""
+        if not method.done and not self._is_spent():
+            raise RunError("the method waits for results, but nothing is running")
+        chosen = method.best()
+        self.problem.check(chosen)
         parameters = self.problem.parameters(chosen)
         if parameters > self.problem.budget and not self.reference:
             early = "" if method.done else "a limit of the study ended the search before it was within the budget: "
-            return self._fail(
-                RunError(f"{early}{parameters:,} parameters, but the budget is {self.problem.budget:,}"),
-            )
-        self._chosen = chosen
-        self._store.commit_search(self._outcome("done"))
-        return self._retrain()
+            raise RunError(f"{early}{parameters:,} parameters, but the budget is {self.problem.budget:,}")
+        return chosen
 
     def _retrain(self) -> list[Work]:
         """Have the choice trained from scratch by the full recipe, under every seed of the study."""
         self.state = "retraining"
         assert self._chosen is not None
-        finals = []
         for seed in self.setting.study.seeds:
-            job = self.problem.final_job(self._chosen, seed)
-            self._final_seeds[job.id] = seed
-            if job.id not in self._told_ids:
-                finals.append(Work(job, "final", f"retraining, seed {seed}"))
-        self.outstanding = {piece.job.id: piece for piece in finals}
-        return finals or self._settle(None)
+            work = Work(self.problem.final_job(self._chosen, seed), "final", f"retraining, seed {seed}")
+            self._final_seeds[work.job.id] = seed
+            if work.job.id not in self._told_ids:
+                self.outstanding[work.job.id] = work
+            elif (result := self._store.find(work.job.id)) is not None:
+                self._check_retrained(work, result)
+        finals = list(self.outstanding.values())
+        self._settle()
+        return finals
 
-    def _settle(self, result: TrainResult | None) -> list[Work]:
-        """End, once everything is retrained; torch's count must be what the budget was checked by."""
-        if result is not None and result.parameters > self.problem.budget and not self.reference:
-            return self._fail(
+    def _check_retrained(self, work: Work, result: TrainResult) -> None:
+        """Make sure that a retraining succeeded, and that torch's count is what the budget was checked by."""
+        if self.ended:
+            return
+        if result.status == "failed":
+            self._fail(RunError(f"{work.label} failed: {result.reason}"))
+        elif result.parameters > self.problem.budget and not self.reference:
+            self._fail(
                 RunError(f"retrained with {result.parameters:,} parameters: over the budget of {self.problem.budget:,}")
             )
-        if not self.outstanding:
+
+    def _settle(self) -> list[Work]:
+        """End, once everything is retrained."""
+        if not self.outstanding and not self.ended:
             self.state = "done"
         return []
 

@@ -4,7 +4,7 @@ A new module type is one file that registers a :class:`ModuleType` and one line 
 """
 
 from prunepeft_ray.modules import adalora, adapter, full, lora, prefix
-from prunepeft_ray.modules.adapted import AdaptedBackbone, InsertedSite
+from prunepeft_ray.modules.adapted import AdaptedBackbone, InsertedSite, check_fits
 from prunepeft_ray.modules.module_type import MODULE_TYPES, Allocator, ModuleType
 from prunepeft_ray.modules.saving import AdapterConfig, load_adapter_files, save_adapter
 from prunepeft_ray.modules.space import build_space, module_cost
@@ -19,6 +19,7 @@ __all__ = [
     "adalora",
     "adapter",
     "build_space",
+    "check_fits",
     "full",
     "load_adapter_files",
     "lora",

@@ -75,7 +75,7 @@ class AdaptedBackbone:
     ) -> None:
         if backbone.adapted:
             raise RuntimeError("the backbone already carries an architecture; close that first")
-        check_fits(architecture, backbone)
+        check_fits(architecture, backbone.layers)
         self.backbone = backbone
         self.architecture = architecture
         self.settings = settings
@@ -184,15 +184,19 @@ class AdaptedBackbone:
         self.close()
 
 
-def check_fits(architecture: Architecture, backbone: Backbone) -> None:
+def check_fits(architecture: Architecture, layers: int) -> None:
     """Make sure that every slot exists in the backbone and every module type fits its slot kind.
+
+    Args:
+        architecture: What is to be put into a backbone.
+        layers: Layers of the backbone.
 
     Raises:
         InputError: If not; the message names the slot.
     """
     for slot, module in architecture:
-        if slot.layer >= backbone.layers:
-            raise InputError(f"slot {slot} does not exist: the backbone has {backbone.layers} layers")
+        if slot.layer >= layers:
+            raise InputError(f"slot {slot} does not exist: the backbone has {layers} layers")
         if (kind := MODULE_TYPES[module.type].kind) != slot.kind:
             raise InputError(f"slot {slot} cannot hold a '{module.type}', which fills {kind} slots")
     whole = {slot.layer for slot in architecture.slots if slot.kind == "FT"}
