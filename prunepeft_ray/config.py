@@ -251,16 +251,17 @@ def load_spec(
             raise InputError(f"--set {_one_line(setting)}: expected key=value, such as training.epochs=3")
         _merge(data, _long_form(_nested(key.strip(), _read_value(setting, value))))
     spec = validate(SearchSpec, data, str(file) if file else "search")
-    return spec.model_copy(update={"plugins": beside(file, spec.plugins)}) if file else spec
+    return spec.model_copy(update={"plugins": beside(file or Path(), spec.plugins)})
 
 
 def beside(file: Path, plugins: tuple[str, ...]) -> tuple[str, ...]:
     """Take plugins that are files or folders as relative to the file that names them."""
-    return tuple(str((file.parent / name).resolve()) if _is_path(name) else name for name in plugins)
+    return tuple(str((file.parent / name).resolve()) if _is_relative(name) else name for name in plugins)
 
 
-def _is_path(plugin: str) -> bool:
-    return plugin.endswith(".py") or "/" in plugin
+def _is_relative(plugin: str) -> bool:
+    # what names them may lie in a bucket, to which an absolute path must not be joined
+    return (plugin.endswith(".py") or "/" in plugin) and not Path(plugin).is_absolute()
 
 
 def read_yaml(file: Path) -> dict[str, Any]:

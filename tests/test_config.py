@@ -19,6 +19,7 @@ from prunepeft_ray.config import (
     TrainingConfig,
     WarmupConfig,
     all_keys,
+    beside,
     dump_yaml,
     load_spec,
     read_yaml,
@@ -26,6 +27,7 @@ from prunepeft_ray.config import (
 )
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.modules import MODULE_TYPES
+from prunepeft_ray.paths import open_path
 
 BASE = {"model": "packaged:minilm", "task": {"name": "packaged:movie"}, "budget": "1%"}
 
@@ -414,3 +416,14 @@ def test_every_key_that_needs_one_has_a_description():
     # they are what `--help` and the documentation print
     for model in (TaskConfig, SpaceConfig, ModulesConfig, WarmupConfig):
         assert all(field.description for field in model.model_fields.values()), Path(model.__name__)
+
+
+def test_plugins_that_are_files_are_looked_for_beside_the_file_that_names_them(tmp_path):
+    (tmp_path / "search.yaml").write_text(yaml.safe_dump(BASE | {"plugins": ["./mine.py", "pack/age", "installed"]}))
+    found = load_spec(tmp_path / "search.yaml").plugins
+    assert found == (str(tmp_path / "mine.py"), str(tmp_path / "pack/age"), "installed")
+    assert load_spec(None, BASE, ["plugins=[mine.py]"]).plugins == (str(Path.cwd() / "mine.py"),)
+
+
+def test_plugins_of_a_spec_in_a_bucket_stay_where_they_are():
+    assert beside(open_path("memory://bucket/run/spec.yaml"), ("/mine.py", "mine")) == ("/mine.py", "mine")
