@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
-from prunepeft_ray.architecture import Architecture
+from prunepeft_ray.architecture import Architecture, Slot
 from prunepeft_ray.errors import PrunePEFTError, RunError
-from prunepeft_ray.jobs import Method, TrainResult, Work
+from prunepeft_ray.jobs import Decision, Method, TrainResult, Work
 from prunepeft_ray.methods import METHODS, Problem
 from prunepeft_ray.paths import one_line
 from prunepeft_ray.pruning.steps import distinct
@@ -82,6 +82,7 @@ class StudySearch:
         self._candidates: set[str] = set()
         self._evaluated: set[str] = set()
         self._evaluations = 0
+        self._retrained: set[str] = set()
         self._cut_short = False
         self._decisions = 0
         self._asked_examples = 0
@@ -217,6 +218,8 @@ class StudySearch:
         if work.kind == "candidate":
             self._evaluated.add(work.job.architecture.id)
             self._evaluations = len(self._evaluated)
+        if work.kind == "final":
+            self._retrained.add(work.job.architecture.id)
         self._count(request.job_id, work.kind, result)
 
     def _request(self, work: Work) -> Request:
@@ -247,10 +250,16 @@ class StudySearch:
             self.best_value = value if self.best_value is None else max(self.best_value, value)
 
     def _keep_decisions(self, method: Method) -> None:
-        fresh = self._think(lambda: list(method.decisions[self._decisions :])) or []
+        fresh = self._think(lambda: self._new_decisions(method)) or []
         self._decisions += len(fresh)
         if fresh:
             self._store.commit_decisions(self.setting.context, fresh)
+
+    def _new_decisions(self, method: Method) -> list[Decision]:
+        fresh = list(method.decisions[self._decisions :])
+        for decision in fresh:
+            Slot.parse(decision.slot)
+        return fresh
 
     def _ask(self) -> list[Work]:
         if self.ended:
@@ -315,6 +324,8 @@ class StudySearch:
             raise RunError("the method waits for results, but nothing is running")
         chosen = method.best()
         self.problem.check(chosen)
+        if self._retrained - {chosen.id}:
+            raise RunError("the method had another architecture retrained than the one it chose")
         parameters = self.problem.parameters(chosen)
         if parameters > self.problem.budget and not self.reference:
             early = "" if method.done else "a limit of the study ended the search before it was within the budget: "

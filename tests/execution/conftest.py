@@ -1,10 +1,12 @@
 """What the execution tests share: a small task, one undisturbed run of its search, one Ray cluster."""
 
 import pytest
+import study_fakes
 from chaos import jobs_before
 from execution_toys import make_spec, search_here, write_task
 
 from prunepeft_ray.execution.local_ray import ray_cluster
+from prunepeft_ray.methods import METHODS
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +50,16 @@ def undisturbed_longer(tmp_path_factory, longer):
 def before(undisturbed_longer):
     """Jobs of that search that are finished when each phase is under way."""
     return jobs_before(undisturbed_longer)
+
+
+@pytest.fixture
+def methods(monkeypatch):
+    """Registers toy methods for a test: those of the fakes at once, others when called with ``name=info``."""
+
+    def register(**infos):
+        for name, info in infos.items():
+            monkeypatch.setitem(METHODS._items, name, info)
+
+    _ = METHODS._installed
+    register(**study_fakes.METHODS)
+    return register
