@@ -67,6 +67,7 @@ def evaluate(
 
 
 def _task_split(folder: str, task: str | None, split: str, labels: tuple[str, ...]) -> Any:
+    from prunepeft_ray.plugins import load_plugins
     from prunepeft_ray.results import RunFolder
     from prunepeft_ray.tasks import load_task
 
@@ -74,7 +75,9 @@ def _task_split(folder: str, task: str | None, split: str, labels: tuple[str, ..
         path = open_path(folder)
         if not is_file(path / "spec.yaml"):
             raise InputError(f"{folder} is no run's folder: say what to measure with --task or --data")
-        config = RunFolder.open(path).spec.task
+        spec = RunFolder.open(path).spec
+        load_plugins(spec.plugins)
+        config = spec.task
     else:
         config = TaskConfig(name=task)
     found = load_task(config)
