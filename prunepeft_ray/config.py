@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -251,7 +251,7 @@ def load_spec(
             raise InputError(f"--set {_one_line(setting)}: expected key=value, such as training.epochs=3")
         _merge(data, _long_form(_nested(key.strip(), _read_value(setting, value))))
     spec = validate(SearchSpec, data, str(file) if file else "search")
-    return spec.model_copy(update={"plugins": beside(file or Path(), spec.plugins)})
+    return spec.model_copy(update={"plugins": beside(file or Path("search.yaml"), spec.plugins)})
 
 
 def beside(file: Path, plugins: tuple[str, ...]) -> tuple[str, ...]:
@@ -305,14 +305,24 @@ def _first_problem(kind: type[Config], error: ValidationError) -> str:
     path = [str(part) for part in problem["loc"] if not str(part).startswith(("literal[", "tuple[", "constrained-"))]
     key = ".".join(path)
     if problem["type"] == "extra_forbidden":
-        known = all_keys(kind)
-        near = difflib.get_close_matches(key, known, n=1)
+        within, known = _place(kind, path)
+        near = difflib.get_close_matches(within, known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
         return f"unknown key '{key}'; {hint}"
     if problem["type"] == "missing":
         return f"'{key}' is missing"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{key}: {message[0].lower()}{message[1:]}, got {problem['input']!r}"
+    where = f"{key}: " if key else ""
+    # a validator of a whole mapping says itself what is wrong in it
+    got = "" if problem["type"] == "value_error" else f", got {problem['input']!r}"
+    return f"{where}{message[0].lower()}{message[1:]}{got}"
+
+
+def _place(kind: type[Config], path: list[str]) -> tuple[str, list[str]]:
+    """Where a key is looked for, and what is known there: in an item of a list its own keys, else all."""
+    if len(path) > 2 and path[1].isdigit():
+        return ".".join(path[2:]), all_keys(get_args(kind.model_fields[path[0]].annotation)[0])
+    return ".".join(path), all_keys(kind)
 
 
 def all_keys(kind: type[Config], prefix: str = "") -> list[str]:

@@ -27,7 +27,9 @@ from prunepeft_ray.config import (
 from prunepeft_ray.errors import InputError
 
 AXES = ("methods", "tasks", "models", "seeds")
-"""What a finished study can be given more of; everything else are the terms that all its rows share."""
+"""What a finished study can be given more of."""
+FREE = ("execution", "plugins")
+"""What may be otherwise every time; everything else are the terms that all rows of a study share."""
 
 
 class MethodConfig(Config):
@@ -102,7 +104,7 @@ class StudySpec(RecipeConfig):
     @property
     def id(self) -> str:
         """A digest of the terms, 12 hexadecimal digits: the same for a study that has been given more of an axis."""
-        terms = self.model_dump(mode="json", exclude={*AXES, "execution"})
+        terms = self.model_dump(mode="json", exclude={*AXES, *FREE})
         return hashlib.sha256(json.dumps(terms, sort_keys=True).encode()).hexdigest()[:12]
 
     def cells(self) -> Iterator[Cell]:
@@ -128,13 +130,23 @@ class StudySpec(RecipeConfig):
         Raises:
             InputError: If the terms differ, or something of the earlier study is missing or has changed.
         """
-        ours, theirs = (spec.model_dump(mode="json", exclude={"execution"}) for spec in (self, before))
-        for key in theirs:
-            if key in AXES and (gone := [item for item in theirs[key] if item not in ours[key]]):
-                name = gone[0].get("label") or gone[0]["name"] if isinstance(gone[0], dict) else gone[0]
-                raise _another(where, f"{key}: {name!r} is missing here or has other settings")
-            if key not in AXES and ours[key] != theirs[key]:
-                raise _another(where, f"{_first_difference(key, theirs[key], ours[key])}")
+        ours, theirs = self._shared(), before._shared()
+        for axis in AXES:
+            if gone := [name for name in theirs[axis] if name not in ours[axis]]:
+                raise _another(where, f"{axis}: {gone[0]!r} is missing here")
+            # what is new is welcome
+            ours[axis] = {name: ours[axis][name] for name in theirs[axis]}
+        if difference := _first_difference("", theirs, ours):
+            raise _another(where, difference)
+
+    def _shared(self) -> dict[str, Any]:
+        """All that earlier rows of the study depend on, the items of the axes by name."""
+        plain = self.model_dump(mode="json", exclude={*FREE})
+        return plain | {
+            "methods": {method.pop("label"): _without(method, "concurrency") for method in plain["methods"]},
+            "tasks": {task["name"]: task for task in plain["tasks"]},
+            **{axis: dict.fromkeys(plain[axis]) for axis in ("models", "seeds")},
+        }
 
 
 @dataclass(frozen=True)
@@ -176,8 +188,15 @@ def _another(where: str, difference: str) -> InputError:
     )
 
 
-def _first_difference(key: str, before: Any, now: Any) -> str:
+def _without(data: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in data.items() if name != key}
+
+
+def _first_difference(key: str, before: Any, now: Any) -> str | None:
+    """Say where two values differ first, by the names of the keys that lead there."""
+    if before == now:
+        return None
     if isinstance(before, dict) and isinstance(now, dict):
-        inner = next(name for name in before if before[name] != now.get(name))
-        return _first_difference(f"{key}.{inner}", before[inner], now.get(inner))
+        inner = next(name for name in {**before, **now} if before.get(name) != now.get(name))
+        return _first_difference(f"{key}.{inner}" if key else inner, before.get(inner), now.get(inner))
     return f"{key}: {before!r} there, {now!r} here"
