@@ -12,7 +12,7 @@ from prunepeft_ray.lazy import lazy_attributes
 if TYPE_CHECKING:
     from prunepeft_ray.api import resume, search
     from prunepeft_ray.architecture import Architecture, Module, ModuleCost, Slot, Space, check_holds_slot, partition_of
-    from prunepeft_ray.config import CandidateConfig, Config, SearchSpec, load_spec
+    from prunepeft_ray.config import CandidateConfig, Config, SearchSpec, TaskConfig, load_spec
     from prunepeft_ray.criteria import CRITERIA, Criterion
     from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
     from prunepeft_ray.jobs import Decision, Method, TrainJob, TrainResult, Work
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from prunepeft_ray.report import summarise
     from prunepeft_ray.results import ResultsStore, RunFolder
     from prunepeft_ray.seeds import derive_seed
-    from prunepeft_ray.tasks import TASKS
+    from prunepeft_ray.tasks import TASKS, TaskData, TaskSource, load_task
     from prunepeft_ray.training import Predictor, load_adapter
 
 __all__ = [
@@ -62,6 +62,9 @@ __all__ = [
     "Space",
     "Steps",
     "Strategy",
+    "TaskConfig",
+    "TaskData",
+    "TaskSource",
     "TrainJob",
     "TrainResult",
     "Work",
@@ -69,6 +72,7 @@ __all__ = [
     "derive_seed",
     "load_adapter",
     "load_spec",
+    "load_task",
     "make_job",
     "partition_of",
     "resume",
@@ -98,6 +102,7 @@ __getattr__ = lazy_attributes(
             "CandidateConfig",
             "Config",
             "SearchSpec",
+            "TaskConfig",
             "load_spec",
         ),
         "prunepeft_ray.criteria": (
@@ -138,7 +143,7 @@ __getattr__ = lazy_attributes(
             "RunFolder",
         ),
         "prunepeft_ray.seeds": ("derive_seed",),
-        "prunepeft_ray.tasks": ("TASKS",),
+        "prunepeft_ray.tasks": ("TASKS", "TaskData", "TaskSource", "load_task"),
         "prunepeft_ray.training": (
             "Predictor",
             "load_adapter",
