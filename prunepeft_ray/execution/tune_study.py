@@ -17,7 +17,7 @@ from ray.tune.search import Searcher
 from prunepeft_ray.backbones import read_backbone
 from prunepeft_ray.errors import PrunePEFTError, RunError
 from prunepeft_ray.execution.events import Emit
-from prunepeft_ray.execution.following import Fitting, follow, nowhere, start_board
+from prunepeft_ray.execution.following import STOP_SECONDS, Fitting, follow, nowhere, start_board
 from prunepeft_ray.execution.sharing import share
 from prunepeft_ray.execution.signals import StopRequest
 from prunepeft_ray.execution.study_run import StudyRun, Watch
@@ -122,7 +122,11 @@ def run_study(
     attempts = spec.execution.max_failures + 1
     searcher = JobSearcher(run, ResultsStore(folder.results), lambda: request.signal is not None, attempts)
     fitting = Fitting(lambda: build_tuner(searcher, place, spec.execution).fit())
-    follow(fitting, board, emit, request, _every(WATCH_SECONDS, lambda: watch(run.progress())))
+    try:
+        follow(fitting, board, emit, request, _every(WATCH_SECONDS, lambda: watch(run.progress())))
+    finally:
+        # Tune notices that nothing more comes; left alone, it would start a cluster of its own once this one is gone
+        fitting.join(STOP_SECONDS)
     watch(run.progress())
     if request.signal is not None:
         request.end()
