@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from baselines.fixed import FixedMethod
+from baselines.settled import Settled
 from prunepeft_ray import Architecture, MethodInfo, Module, NoOptions, Problem, Slot
 
 
-def _build(problem: Problem, _options: NoOptions) -> FixedMethod:
+def _build(problem: Problem, _options: NoOptions) -> Settled:
     layers = {Slot(layer, "FT"): Module("full", 1) for layer in range(problem.layers)}
-    return FixedMethod("full", Architecture.of(layers))
+    return Settled("full", Architecture.of(layers))
 
 
 FULL = MethodInfo("full fine-tuning of the backbone: no search, above the budget", _build, reference=True)

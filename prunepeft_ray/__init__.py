@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from prunepeft_ray.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from prunepeft_ray.api import resume, search
+    from prunepeft_ray.api import compare, resume, search
     from prunepeft_ray.architecture import Architecture, Module, ModuleCost, Slot, Space, check_holds_slot, partition_of
     from prunepeft_ray.config import CandidateConfig, Config, SearchSpec, TaskConfig, load_spec
     from prunepeft_ray.criteria import CRITERIA, Criterion
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         slots_per_round,
         slots_to_remove,
     )
-    from prunepeft_ray.report import summarise
+    from prunepeft_ray.report import compare_study, summarise
     from prunepeft_ray.results import ResultsStore, RunFolder
     from prunepeft_ray.seeds import derive_seed
     from prunepeft_ray.tasks import TASKS, TaskData, TaskSource, load_task
@@ -69,6 +69,8 @@ __all__ = [
     "TrainResult",
     "Work",
     "check_holds_slot",
+    "compare",
+    "compare_study",
     "derive_seed",
     "load_adapter",
     "load_spec",
@@ -86,6 +88,7 @@ __getattr__ = lazy_attributes(
     __name__,
     {
         "prunepeft_ray.api": (
+            "compare",
             "resume",
             "search",
         ),
@@ -137,7 +140,10 @@ __getattr__ = lazy_attributes(
             "slots_per_round",
             "slots_to_remove",
         ),
-        "prunepeft_ray.report": ("summarise",),
+        "prunepeft_ray.report": (
+            "compare_study",
+            "summarise",
+        ),
         "prunepeft_ray.results": (
             "ResultsStore",
             "RunFolder",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prunepeft_ray.config import load_spec
-from prunepeft_ray.execution import Emit, Event, resume_search, start_search
+from prunepeft_ray.config import load_spec, validate
+from prunepeft_ray.execution import Emit, Watch, resume_search, resume_study, start_search, start_study
 from prunepeft_ray.paths import open_path
 from prunepeft_ray.results import RunFolder
+from prunepeft_ray.study import StudySpec, load_study
 
 
 def search(
@@ -50,14 +51,42 @@ def search(
     return start_search(spec, open_path(output), emit or _ignore, workers, address)
 
 
+def compare(
+    study: str | Path | dict[str, Any],
+    *,
+    output: str | Path,
+    address: str | None = None,
+    emit: Emit | None = None,
+    watch: Watch | None = None,
+) -> RunFolder:
+    """Compare search methods on equal terms; a study that is there already goes on with what is missing.
+
+    Args:
+        study: YAML file of the study, or its settings as plain data.
+        output: The study's folder, a path or a URL such as ``s3://bucket/study``.
+        address: Ray cluster to run on; default: one on this machine.
+        emit: Told the news.
+        watch: Shown the progress of all methods, every second or so.
+
+    Returns:
+        The study's folder; give it to :func:`prunepeft_ray.compare_study`.
+
+    Raises:
+        InputError: If anything in the study is wrong, or the folder holds something else.
+        RunError: If the study cannot go on; failing jobs and searches do not end it.
+    """
+    spec = validate(StudySpec, study, "study") if isinstance(study, dict) else load_study(Path(study))
+    return start_study(spec, open_path(output), emit or _ignore, watch or _ignore, address)
+
+
 def resume(
     output: str | Path, *, workers: int | None = None, address: str | None = None, emit: Emit | None = None
 ) -> RunFolder:
-    """Go on with an interrupted search; finished jobs are not run again.
+    """Go on with an interrupted search or study; finished jobs are not run again.
 
     Args:
         output: The run's folder.
-        workers: Workers; may differ from before.
+        workers: Workers of a search; may differ from before.
         address: Ray cluster to run on; default: one on this machine.
         emit: Told the news.
 
@@ -65,8 +94,11 @@ def resume(
         InputError: If the folder holds no run, or its task or model has changed since.
         RunError: If the search failed.
     """
-    return resume_search(open_path(output), emit or _ignore, workers, address)
+    folder = open_path(output)
+    if RunFolder.open(folder).is_study:
+        return resume_study(folder, emit or _ignore, _ignore, address)
+    return resume_search(folder, emit or _ignore, workers, address)
 
 
-def _ignore(_event: Event) -> None:
+def _ignore(_news: object) -> None:
     pass

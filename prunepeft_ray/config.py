@@ -215,12 +215,17 @@ class RecipeConfig(Config):
         return data
 
 
-class SearchSpec(RecipeConfig):
-    """Everything that says what a search is."""
+class _Subject(Config):
+    """What is searched; a base of its own so that these keys come first."""
 
     model: str = Field(description="Hub id, local folder, GGUF file, packaged:minilm or packaged:smollm2")
     task: TaskConfig
     seed: int = 0
+
+
+class SearchSpec(RecipeConfig, _Subject):
+    """Everything that says what a search is."""
+
     execution: ExecutionConfig = ExecutionConfig()
 
     @model_validator(mode="before")

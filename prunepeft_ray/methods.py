@@ -10,13 +10,14 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from prunepeft_ray.architecture import Architecture, ModuleCost, Slot, Space
 from prunepeft_ray.config import CandidateConfig, Config, SearchSpec, validate
-from prunepeft_ray.errors import InputError
+from prunepeft_ray.errors import InputError, unknown
 from prunepeft_ray.jobs import Method, TrainJob, TrainResult, Work
+from prunepeft_ray.paths import one_line
 from prunepeft_ray.pruning import make_job
 from prunepeft_ray.registry import Registry
 from prunepeft_ray.seeds import derive_seed
@@ -152,32 +153,47 @@ class MethodRegistry(Registry[MethodInfo]):
     def __init__(self) -> None:
         super().__init__("method")
 
+    def register(self, name: str, item: MethodInfo) -> MethodInfo:
+        """Add a method and return it.
+
+        Raises:
+            ValueError: If the name is taken, be it by an installed package.
+        """
+        if name in self._installed:
+            raise ValueError(f"{self.noun} '{name}' is already registered")
+        return super().register(name, item)
+
     def __getitem__(self, name: str) -> MethodInfo:
         """Return the method of that name; what follows a colon is not looked at.
 
         Raises:
-            InputError: If there is none; the message names the nearest and all known names.
+            InputError: If there is none, and the message names the nearest and all known names; or if the package
+                that offers it cannot be loaded.
         """
-        _ = self._installed
-        return super().__getitem__(name.partition(":")[0] if name not in self._items else name)
+        base = self._base(name)
+        if base not in self._items and base in self._installed:
+            self._items[base] = _load(self._installed[base])
+        if base not in self._items:
+            raise unknown(self.noun, base, self)
+        return self._items[base]
 
     def __contains__(self, name: object) -> bool:
-        _ = self._installed
-        return super().__contains__(name)
+        return isinstance(name, str) and self._base(name) in {*self._items, *self._installed}
 
     def __iter__(self) -> Iterator[str]:
-        _ = self._installed
-        return super().__iter__()
+        return iter(dict.fromkeys((*self._installed, *self._items)))
 
     def __len__(self) -> int:
-        _ = self._installed
-        return super().__len__()
+        return len({*self._items, *self._installed})
+
+    def _base(self, name: str) -> str:
+        """A name without its argument; a method may have a colon in its name."""
+        return name if name in self._items else name.partition(":")[0]
 
     @cached_property
-    def _installed(self) -> None:
-        for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
-            if point.name not in self._items:
-                self.register(point.name, point.load())
+    def _installed(self) -> dict[str, EntryPoint]:
+        found = entry_points(group=ENTRY_POINTS)
+        return {point.name: point for point in sorted(found, key=lambda point: point.name)}
 
     def options(self, name: str, given: dict[str, Any]) -> Config:
         """Validate a method's own settings.
@@ -209,6 +225,15 @@ class MethodRegistry(Registry[MethodInfo]):
             InputError: If the name or a setting is unknown, or the method does not fit the problem.
         """
         return self[name].build(problem, self.options(name, given or {}))
+
+
+def _load(point: EntryPoint) -> MethodInfo:
+    try:
+        found: MethodInfo = point.load()
+    except Exception as error:
+        what = f"{type(error).__name__}: {one_line(error)}"
+        raise InputError(f"method '{point.name}' cannot be loaded from {point.value}: {what}") from error
+    return found
 
 
 METHODS = MethodRegistry()

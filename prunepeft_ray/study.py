@@ -67,13 +67,18 @@ class StudyExecutionConfig(ExecutionConfig):
     workers: PositiveInt = Field(1, description="workers that train a job together, data-parallel")
 
 
-class StudySpec(RecipeConfig):
-    """Everything that says what a study is."""
+class _Axes(Config):
+    """What is compared; a base of its own so that these keys come first."""
 
     methods: tuple[MethodConfig, ...] = Field(min_length=1, description="the methods to compare")
     tasks: tuple[TaskConfig, ...] = Field(min_length=1, description="the tasks")
     models: tuple[str, ...] = Field(min_length=1, description="the backbones")
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="seeds of searches and of retrainings alike")
+
+
+class StudySpec(RecipeConfig, _Axes):
+    """Everything that says what a study is."""
+
     limits: LimitsConfig = LimitsConfig()
     candidate: CandidateConfig = CandidateConfig()
     execution: StudyExecutionConfig = StudyExecutionConfig()

@@ -198,7 +198,7 @@ def test_an_unknown_key_gets_the_nearest_as_a_suggestion(setting, near):
 
 def test_an_unknown_key_like_no_other_gets_all_known():
     message = refusal("zzz=1")
-    assert message.startswith("search: unknown key 'zzz'; known: budget, space.kinds,")
+    assert message.startswith("search: unknown key 'zzz'; known: model, task.name,")
 
 
 @pytest.mark.parametrize(

@@ -66,19 +66,22 @@ def print_comparison(run: RunFolder, as_json: bool) -> None:
 
 
 def write_comparison(run: RunFolder, output: Path) -> None:
-    """Write a comparison as a Markdown document.
+    """Write a comparison as a Markdown document, and its numbers as CSV into a folder of the same name beside it.
 
     Raises:
         RunError: If it cannot be written.
     """
     from prunepeft_ray.errors import RunError
-    from prunepeft_ray.report import compare_study, comparison_markdown
+    from prunepeft_ray.report import compare_study, comparison_markdown, write_csv
     from prunepeft_ray.results import ResultsStore
 
     jobs = ResultsStore(run.results).read("jobs")
     versions, hardware = (dict(jobs[name].iloc[-1]) if len(jobs) else {} for name in ("versions", "hardware"))
-    text = comparison_markdown(compare_study(run), f"prunepeft compare {run.path / 'spec.yaml'}", versions, hardware)
+    comparison = compare_study(run)
+    text = comparison_markdown(comparison, f"prunepeft compare {run.path / 'spec.yaml'}", versions, hardware)
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise RunError(f"{output} cannot be written: {error.strerror}") from error
+    files = write_csv(comparison, output.with_suffix(""))
+    Console(stderr=True).print(f"written: {', '.join(map(str, (output, *files)))}", highlight=False, soft_wrap=True)

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import ray
-import torch
 from ray import tune
 from ray.tune.search import Searcher
 
@@ -158,7 +157,8 @@ def build_tuner(searcher: JobSearcher, place: Workplace, execution: StudyExecuti
 
 def bundle(execution: StudyExecutionConfig) -> dict[str, float]:
     """Resources of one worker of a job."""
-    gpus = execution.gpus if execution.gpus is not None else float(torch.cuda.is_available())
+    # of the cluster, not of this machine: a head node may have none
+    gpus = execution.gpus if execution.gpus is not None else float("GPU" in ray.cluster_resources())
     return {"CPU": execution.cpus, **({"GPU": gpus} if gpus else {})}
 
 

@@ -34,6 +34,6 @@ def test_a_budget_by_hand(tiny_bert):
 
 
 def test_a_budget_below_rank_1_is_refused(tiny_bert):
-    message = r"^method 'adalora': the budget of 519 parameters is below AdaLoRA of rank 1 in all layers, which has 520"
+    message = r"^method 'adalora': a budget of 519 parameters is too small: size 1 in every layer takes 520"
     with pytest.raises(InputError, match=message):
         build(make_problem(tiny_bert, RANK_BERT - 1))
