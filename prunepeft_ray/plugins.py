@@ -35,14 +35,22 @@ def load_plugins(plugins: Iterable[str]) -> None:
             raise InputError(f"plugins: '{plugin}' cannot be loaded: {what}") from error
 
 
+def _origin(name: str) -> str | None:
+    """Where a module of that name is, imported or not; None if there is none."""
+    if name in sys.modules:
+        return getattr(sys.modules[name], "__file__", None) or "built-in"
+    found = importlib.util.find_spec(name)
+    return None if found is None else found.origin
+
+
 def _load_path(path: Path) -> None:
     file = path / "__init__.py" if path.is_dir() else path
     if not file.is_file():
         raise InputError(f"plugins: there is no Python file or package {path} on this machine")
     name = path.stem
+    if _origin(name) not in (None, str(file)):
+        raise InputError(f"plugins: {path} cannot be loaded: a module named '{name}' is there already; rename it")
     if name in sys.modules:
-        if getattr(sys.modules[name], "__file__", None) != str(file):
-            raise InputError(f"plugins: {path} cannot be loaded: a module named '{name}' is there already; rename it")
         return
     found = importlib.util.spec_from_file_location(name, file)
     if found is None or found.loader is None:

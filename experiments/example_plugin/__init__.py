@@ -17,6 +17,7 @@ from prunepeft_ray import (
     Config,
     Criterion,
     GeneratorMethod,
+    InputError,
     MethodInfo,
     Problem,
     Steps,
@@ -59,8 +60,14 @@ class TopDown(GeneratorMethod):
     name = "top-down"
 
     def __init__(self, problem: Problem, options: TopDownOptions) -> None:
-        """Begin a search."""
+        """Begin a search.
+
+        Raises:
+            InputError: If the first candidate is over the budget.
+        """
         self.problem = problem
+        if options.first > problem.layers or not problem.fits(self._filled(options.first)):
+            raise InputError(f"method 'top-down': {options.first} layers are too many; set 'first' lower")
         super().__init__(self._search(options.first), Architecture(), keep_failures=True)
 
     def _search(self, layers: int) -> Steps[None]:
