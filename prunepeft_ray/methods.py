@@ -210,6 +210,10 @@ class MethodRegistry(Registry[MethodInfo]):
         if colon and name not in self._items:
             if info.argument is None:
                 raise InputError(f"method '{name}': '{name.partition(':')[0]}' takes nothing after a colon")
+            if given.get(info.argument, argument) != argument:
+                raise InputError(
+                    f"method '{name}': the {info.argument} is given twice: after the colon and under options"
+                )
             given = {**given, info.argument: argument}
         return validate(info.options, given, f"method '{name}'")
 
