@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from prunepeft_ray.backbones import Backbone, load_outline
-from prunepeft_ray.errors import InputError
+from prunepeft_ray.errors import InputError, PrunePEFTError
 from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.launch import attempting, resolve
 from prunepeft_ray.execution.local_ray import check_job_fits, ray_cluster
@@ -18,9 +18,9 @@ from prunepeft_ray.execution.search import plan_search
 from prunepeft_ray.execution.signals import catching_signals
 from prunepeft_ray.execution.study_run import StudyRun, Watch
 from prunepeft_ray.execution.study_search import Setting, StudySearch
-from prunepeft_ray.methods import Problem
+from prunepeft_ray.methods import METHODS, Problem
 from prunepeft_ray.modules import module_cost
-from prunepeft_ray.paths import is_file
+from prunepeft_ray.paths import is_file, one_line
 from prunepeft_ray.plugins import load_plugins
 from prunepeft_ray.results import Request, ResultsStore, RunContext, RunFolder, hardware, search_key, versions
 from prunepeft_ray.results.run import SPEC_FILE
@@ -58,8 +58,6 @@ def start_study(spec: StudySpec, output: Path, emit: Emit, watch: Watch, address
     spec = _resolved_as(before, spec)
     spec.check_extends(before, str(output))
     settings, data = plan_study(spec, emit)
-    if spec != before:
-        folder.extend(spec)
     return _run(folder, spec, settings, data, emit, watch, address)
 
 
@@ -96,6 +94,8 @@ def plan_study(spec: StudySpec, emit: Emit) -> tuple[list[Setting], dict[str, Ta
     Raises:
         InputError: If anything does not fit; the message names it.
     """
+    for method in spec.methods:
+        METHODS.options(method.name, method.options)
     emit(Event("message", f"reading {_count(spec.tasks, 'task')} and {_count(spec.models, 'model')}"))
     data = {task.name: load_task(task) for task in spec.tasks}
     outlines = {model: load_outline(model) for model in spec.models}
@@ -106,8 +106,19 @@ def plan_study(spec: StudySpec, emit: Emit) -> tuple[list[Setting], dict[str, Ta
         # seeds change nothing of what can be wrong
         if (key := (cell.method.label, cell.task.name, cell.model)) not in checked:
             checked.add(key)
-            setting.build()
+            _try_to_build(setting)
     return settings, data
+
+
+def _try_to_build(setting: Setting) -> None:
+    cell = setting.cell
+    where = f"{cell.method.label}, {cell.task.name}, {cell.model}"
+    try:
+        setting.build()
+    except PrunePEFTError as error:
+        raise type(error)(f"{where}: {error}") from error
+    except Exception as error:
+        raise InputError(f"{where}: the method cannot be built: {type(error).__name__}: {one_line(error)}") from error
 
 
 def _count(items: tuple[object, ...], noun: str) -> str:
@@ -165,6 +176,8 @@ def _run(
     told = _requests(store)
     searches = [StudySearch(setting, store, told.get(setting.context.run_id, ())) for setting in settings]
     with attempting(folder, emit):
+        if spec != folder.study:
+            folder.extend(spec)
         if told:
             emit(Event("message", f"going on with {folder.path}: {sum(map(len, told.values()))} jobs told so far"))
         with _running(searches, emit) as run:
