@@ -60,7 +60,7 @@ class NoisyImprovement:
         self._normal = _normal(count, SAMPLES, seed)
         self._next_normal = _normal(count + 1, SAMPLES, seed)[:, -1]
         # samples x processes x points
-        self._front = _Front(mean + torch.einsum("hij,sj->shi", self._root, self._normal), costs, reference)
+        self._front = Front(mean + torch.einsum("hij,sj->shi", self._root, self._normal), costs, reference)
 
     def with_pending(self, point: Tensor, cost: float) -> NoisyImprovement:
         """Return the gain on top of a point, of dimension d, that is being evaluated at a cost."""
@@ -88,11 +88,12 @@ class NoisyImprovement:
         shared = torch.linalg.solve_triangular(self._root, shared, upper=False)
         scale = self._process.hyperparameters.scale.unsqueeze(-1)
         spread = (scale - white.square().sum(-2) - shared.square().sum(-2)).clamp_min(0).sqrt()
-        samples: Tensor = mean + torch.einsum("sb,hbm->shm", self._normal, shared)
-        return samples + self._next_normal[:, None, None] * spread
+        joint = mean + torch.einsum("sb,hbm->shm", self._normal, shared)
+        samples: Tensor = joint + self._next_normal[:, None, None] * spread
+        return samples
 
 
-class _Front:
+class Front:
     """The best value by cost of every sample: steps at the costs of the baseline.
 
     Args:

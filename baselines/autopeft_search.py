@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -150,7 +150,7 @@ def local_search(
     coding: Coding,
     gains: Callable[[Sequence[Code]], list[float]],
     front: Sequence[Code],
-    seen: Container[Code],
+    seen: Collection[Code],
     rng: random.Random,
 ) -> Code | None:
     """Find the code with the largest gain by climbing from code to neighbour, from ten starts side by side.
@@ -163,7 +163,7 @@ def local_search(
         coding: The space.
         gains: Evaluates codes.
         front: Codes to start from.
-        seen: A container of codes that are not to be proposed.
+        seen: Valid codes that are not to be proposed.
         rng: Chooses among the starts and the neighbours.
 
     Returns:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Container
+from collections.abc import Collection
 from functools import cached_property
 from itertools import accumulate, product
-from math import comb
+from math import comb, prod
 
 from baselines.sampling import FeasibleSampler
 from prunepeft_ray import Architecture, InputError, Module, Problem, Slot
@@ -17,7 +17,7 @@ Code = tuple[int, ...]
 KINDS = {"SA": "pfeiffer", "PF": "parallel", "PT": "prefix"}
 """The modules of AutoPEFT's own space."""
 ABSENT = 10
-MOST_TRIES = 10_000
+MOST_TRIES = 2000
 
 
 class Coding(ABC):
@@ -29,6 +29,8 @@ class Coding(ABC):
 
     choices: tuple[int, ...]
     """How many values each place of a code has."""
+    size: int
+    """How many codes are valid, at most."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -71,16 +73,16 @@ class Coding(ABC):
         """
         return self.unseen(n, rng, ())
 
-    def unseen(self, n: int, rng: random.Random, seen: Container[Code]) -> list[Code]:
+    def unseen(self, n: int, rng: random.Random, seen: Collection[Code]) -> list[Code]:
         """Draw different valid codes within budget that are not among those seen.
 
         Args:
             n: How many; fewer are returned if the space seems to have no more.
             rng: The source of randomness.
-            seen: A container of codes.
+            seen: Valid codes.
         """
         drawn: dict[Code, None] = {}
-        for _ in range(n):
+        for _ in range(min(n, self.size - len(seen))):
             tries = (self.draw(rng) for _ in range(MOST_TRIES))
             found = next((code for code in tries if code not in drawn and code not in seen), None)
             if found is None:
@@ -110,6 +112,7 @@ class AlignedCoding(Coding):
         self._costs = tuple(problem.space.slot_parameters(slot) for slot in self._slots)
         self._sampler = FeasibleSampler(problem.space, problem.budget)
         self.choices = (2,) * len(self._slots)
+        self.size = self._sampler.count
 
     def architecture(self, code: Code) -> Architecture:
         """Return the architecture of a code."""
@@ -177,6 +180,7 @@ class OwnCoding(Coding):
         self._sizes = (*sorted(levels, reverse=True), 0)
         self._positions = (*(levels[size] / ABSENT for size in self._sizes[:-1]), 1.0)
         self.choices = (len(self._sizes),) * len(KINDS) + (2,) * problem.layers
+        self.size = prod(self.choices)
         self._costs = [[self._column(kind, size) for size in self._sizes] for kind in KINDS]
         if not self._ways:
             smallest = min(min(self._layer_costs(sizes)) for sizes in self._size_codes)

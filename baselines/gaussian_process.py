@@ -106,17 +106,19 @@ class GaussianProcess:
             Means, h x m, and covariances, h x m x m.
         """
         mean, white = self.project(points)
-        return mean, self.covariance(points, white, points, white)
+        covariance = self.covariance(points, white, points, white)
+        return mean, covariance
 
 
 def root(covariance: Tensor) -> Tensor:
     """Cholesky root of covariances that rounding may have made indefinite, with as little added as it takes."""
     eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype)
-    for exponent in range(-9, 0):
+    factor: Tensor
+    for exponent in range(-9, 1):
         factor, failed = torch.linalg.cholesky_ex(covariance + 10.0**exponent * eye)
         if not failed.any():
-            return factor
-    return torch.linalg.cholesky(covariance + eye)
+            break
+    return factor
 
 
 def fit_map(x: Floats, y: Floats) -> Hyperparameters:
@@ -132,10 +134,21 @@ def fit_map(x: Floats, y: Floats) -> Hyperparameters:
     """
     dimensions = x.shape[1]
     objective = _Evidence(x, y)
-    start = np.append(np.full(dimensions, objective.length_centre - LENGTH_PRIOR_SPREAD**2), NOISE_PRIOR_CENTRE - 1)
     bounds = [(math.log(LEAST_LENGTH), math.log(MOST_LENGTH))] * dimensions + [(math.log(LEAST_NOISE), None)]
-    start = np.clip(start, [low for low, _ in bounds], None)
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 200}).x
+    # the mode of the priors, where BoTorch starts, and their medians: each may lead to a poor local optimum
+    starts = ((LENGTH_PRIOR_SPREAD**2, NOISE_PRIOR_SPREAD**2), (0.0, 0.0))
+    fits = [
+        minimize(
+            objective,
+            np.append(np.full(dimensions, objective.length_centre - lower), NOISE_PRIOR_CENTRE - lower_noise),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"maxiter": 200},
+        )
+        for lower, lower_noise in starts
+    ]
+    found = min(fits, key=lambda fit: fit.fun).x
     lengths, noise = np.exp(found[:-1]), math.exp(found[-1])
     return Hyperparameters(
         torch.as_tensor(lengths).unsqueeze(0),

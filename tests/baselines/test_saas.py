@@ -1,0 +1,74 @@
+import jax
+import numpy as np
+import pytest
+import torch
+from bayes_toys import make_data
+from botorch.fit import fit_fully_bayesian_model_nuts
+from botorch.models.fully_bayesian import SaasFullyBayesianSingleTaskGP, SaasPyroModel
+from numpyro.infer.util import log_density
+
+from baselines.saas import fit_saas, saas_model
+
+FEW = {"warmup": 2, "samples": 4, "thinning": 2}
+
+
+@pytest.fixture(autouse=True)
+def double_precision():
+    with jax.enable_x64(True):
+        yield
+
+
+def settings(seed):
+    rng = np.random.default_rng(seed)
+    return {
+        "outputscale": rng.gamma(2),
+        "mean": rng.normal(),
+        "noise": rng.gamma(1) / 10,
+        "kernel_tausq": rng.gamma(1) / 10,
+        "_kernel_inv_length_sq": rng.gamma(1, size=6),
+    }
+
+
+@pytest.mark.parametrize("padding", [0, 3])
+def test_density_and_gradient_are_those_of_botorchs_model(padding):
+    x, y = make_data()
+    theirs = SaasPyroModel()
+    theirs.set_inputs(torch.as_tensor(x), torch.as_tensor(y).unsqueeze(-1))
+    padded_x, padded_y = np.concatenate([x, np.ones((padding, 6))]), np.concatenate([y, np.ones(padding)])
+    rows = np.arange(len(padded_x)) < len(x)
+
+    @jax.jit
+    @jax.value_and_grad
+    def ours(params):
+        return log_density(saas_model, (padded_x, padded_y, rows), {}, params)[0]
+
+    @jax.jit
+    @jax.value_and_grad
+    def botorchs(params):
+        return log_density(theirs.sample, (), {}, params)[0]
+
+    for seed in range(3):
+        (value, slope), (expected, expected_slope) = ours(settings(seed)), botorchs(settings(seed))
+        assert float(value) == pytest.approx(float(expected), rel=1e-9)
+        for name, part in expected_slope.items():
+            assert np.asarray(slope[name]) == pytest.approx(np.asarray(part), rel=1e-6, abs=1e-9), name
+
+
+@pytest.mark.slow
+def test_samples_are_those_of_botorch_while_rounding_allows():
+    x, y = make_data()
+    model = SaasFullyBayesianSingleTaskGP(torch.as_tensor(x), torch.as_tensor(y).unsqueeze(-1))
+    fit_fully_bayesian_model_nuts(model, warmup_steps=2, num_samples=4, thinning=2, disable_progbar=True, seed=3)
+    ours = fit_saas(x, y, seed=3, **FEW)
+    for mine, theirs in (
+        (ours.lengths, model.covar_module.base_kernel.lengthscale.squeeze(-2)),
+        (ours.scale, model.covar_module.outputscale),
+        (ours.mean, model.mean_module.constant),
+        (ours.noise, model.likelihood.noise.squeeze(-1)),
+    ):
+        torch.testing.assert_close(mine, theirs.detach(), rtol=0.02, atol=1e-4)
+    other = make_data(n=20, seed=5)
+    fit_saas(*other, seed=4, **FEW)
+    again = fit_saas(x, y, seed=3, **FEW)
+    assert torch.equal(again.lengths, ours.lengths)
+    assert not torch.equal(fit_saas(x, y, seed=5, **FEW).lengths, ours.lengths)
