@@ -20,8 +20,8 @@ SMALL = {
     "budget": 1500,
     "space": {"rank": 4, "bottleneck": 4},
     "warmup": {"turns": 1, "epochs": 1, "train_size": 24, "remove": 2},
-    "pruning": {"rounds": 2, "criteria": ["weight", "gradient"]},
-    "training": {"epochs": 2, "max_length": 32},
+    "pruning": {"rounds": 2, "criteria": ["weight"]},
+    "training": {"epochs": 1, "max_length": 32},
     "limits": {"evaluations": 3},
     "seeds": [0],
 }

@@ -160,7 +160,7 @@ def test_the_example_works_by_name_in_a_study(tiny_bert, tmp_path):
     study["plugins"] = [str(EXAMPLE.parent / name) for name in study["plugins"]]
     study["tasks"] = [{"name": "weather", "train_size": 40, "dev_size": 20, "test_size": 20}]
     study["budget"] = 2500
-    study["pruning"] = {"criteria": ["spread", "weight"], "rounds": 2}
+    study["pruning"] = {"criteria": ["spread"], "rounds": 2}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
     folder, trained = study_here(load_study(tmp_path / "study.yaml"), tmp_path / "run")
     store = ResultsStore(folder.results)

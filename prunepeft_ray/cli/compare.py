@@ -33,10 +33,12 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare search methods on equal terms; a study that is there already goes on with what is missing."""
-    from prunepeft_ray.execution import start_study
     from prunepeft_ray.study import load_study
 
     spec = load_study(study)
+    # what is wrong in the file is said without waiting for torch
+    from prunepeft_ray.execution import start_study
+
     folder = open_path(output) if output else Path("runs") / study.stem
     with show_study(Console(stderr=as_json)) as (emit, watch):
         run = start_study(spec, folder, emit, watch, address)

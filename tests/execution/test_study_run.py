@@ -255,7 +255,7 @@ def undisturbed(methods):
     return store
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kills=st.lists(st.tuples(st.integers(1, 30), st.booleans()), min_size=1, max_size=4))
 def test_a_study_that_was_killed_ends_like_an_undisturbed_one(undisturbed, kills):
     store, trained = MemoryStore(), []
@@ -305,7 +305,7 @@ def test_proposals_that_hang_on_the_order_of_results_come_back(methods):
         assert built[-1].told == whole.told
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_the_order_of_results_a_replay_restores_it(methods, data):
     store = MemoryStore()
