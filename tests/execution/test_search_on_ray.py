@@ -75,7 +75,7 @@ def marked():
     kill_all(found["PRUNEPEFT_TEST"])
 
 
-@pytest.fixture(params=["disk", "bucket"])
+@pytest.fixture(params=["disk", pytest.param("bucket", marks=pytest.mark.slow)])
 def place(request, tmp_path):
     """Where a run goes, as the user writes it; processes started later must find the bucket."""
     return f"{request.getfixturevalue('bucket')}/run" if request.param == "bucket" else str(tmp_path / "run")
