@@ -118,20 +118,40 @@ def initial_design(problem: Problem, coding: Coding, n: int) -> list[Code]:
     return coding.initial(n, random.Random(derive_seed(problem.seed, "autopeft", "initial design")))
 
 
-def _search(problem: Problem, options: AutoPEFTOptions, proposer: Proposer) -> Steps[None]:
+def evaluate_proposals(
+    problem: Problem, options: AutoPEFTOptions, proposer: Proposer, epochs: int | None = None
+) -> Steps[list[Architecture]]:
+    """Evaluate the initial design, then batch after batch of proposals.
+
+    Args:
+        problem: Makes the work and says how many candidates are evaluated.
+        options: Sizes of the initial design and of a batch.
+        proposer: Proposes batches.
+        epochs: Another fidelity than the study's.
+
+    Returns:
+        All candidates, in the order in which they were asked for.
+    """
     values: dict[Code, float] = {}
     total, coding = problem.evaluations, proposer.coding
     initial = options.design(total)
     batch = initial_design(problem, coding, initial)
     while batch:
         work = {
-            code: problem.candidate_work(coding.architecture(code), f"candidate {len(values) + i}/{total}")
+            code: problem.candidate_work(
+                coding.architecture(code), f"candidate {len(values) + i}/{total}", epochs=epochs
+            )
             for i, code in enumerate(batch, 1)
         }
         results = yield tuple(work.values())
         values |= {code: problem.value(results[piece.job.id]) for code, piece in work.items()}
         count = min(options.batch, total - len(values))
         batch = proposer.propose(values, initial, count) if count else []
+    return [coding.architecture(code) for code in values]
+
+
+def _search(problem: Problem, options: AutoPEFTOptions, proposer: Proposer) -> Steps[None]:
+    yield from evaluate_proposals(problem, options, proposer)
 
 
 AUTOPEFT = MethodInfo("multi-objective Bayesian optimisation (Zhou et al. 2024)", autopeft, AutoPEFTOptions)
