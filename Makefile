@@ -23,8 +23,10 @@ demo: $(STAMP)
 	@rm -rf runs/demo
 	$(BIN)/prunepeft search --config experiments/demo.yaml --output runs/demo
 
+# what starts Ray uses all cores by itself
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/execution
+	$(BIN)/python -m pytest tests/execution
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow --timeout 3600

@@ -1,6 +1,6 @@
 """`make bench`: run every benchmark and print its table."""
 
-from benchmarks import checkpointing, collecting, proposals, recovery, sharing, warmup
+from benchmarks import checkpointing, collecting, driving, proposals, recovery, sharing, warmup
 
-for benchmark in (collecting, sharing, checkpointing, warmup, recovery, proposals):
+for benchmark in (collecting, sharing, checkpointing, warmup, recovery, driving, proposals):
     benchmark.main()
