@@ -8,7 +8,7 @@ import platform
 import sys
 from pathlib import Path
 
-PACKAGES = ("prunepeft-ray", "torch", "transformers", "peft", "ray", "numpy")
+PACKAGES = ("prunepeft-ray", "torch", "transformers", "peft", "ray", "numpy", "optuna", "botorch")
 
 
 def versions() -> dict[str, str]:
