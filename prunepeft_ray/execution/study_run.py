@@ -57,7 +57,7 @@ class StudyRun:
         self.error: BaseException | None = None
         self._on_end = on_end
         self._lock = threading.Lock()
-        self._thinking = ThreadPoolExecutor(1, thread_name_prefix="thinking")
+        self._thinking = ThreadPoolExecutor(1, thread_name_prefix="thinking", initializer=_compute_alone)
         self._pending = 0
         self._queues: dict[int, deque[Work]] = {number: deque() for number in range(len(searches))}
         self._turn = 0
@@ -178,6 +178,13 @@ class StudyRun:
         with self._lock:
             self._queues[number].extend(new)
             self._pending -= 1
+
+
+def _compute_alone() -> None:
+    """Use one core: sums, and so what a surrogate proposes, come out the same whatever the number of cores."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def run_here(run: StudyRun, execute: Callable[[StudySearch, Work], TrainResult]) -> None:

@@ -221,7 +221,8 @@ class Team:
             ray.get(others)
         except Exception as error:
             text = f"{type(error).__name__}: {one_line(error)}"
-            self._worker.line.emit(Event("message", f"{assignment.work.label}: {text}"))
+            work = assignment.work
+            self._worker.line.emit(Event("message", f"{work.label}: {text}", work.kind, work.job.id))
             self._worker.line.settle()
             raise
         return outcome

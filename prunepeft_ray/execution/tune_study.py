@@ -15,7 +15,7 @@ from ray.tune.search import Searcher
 
 from prunepeft_ray.backbones import read_backbone
 from prunepeft_ray.errors import PrunePEFTError, RunError
-from prunepeft_ray.execution.events import Emit
+from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.following import STOP_SECONDS, Fitting, follow, nowhere, start_board
 from prunepeft_ray.execution.sharing import share
 from prunepeft_ray.execution.signals import StopRequest
@@ -39,12 +39,17 @@ class JobSearcher(Searcher):  # type: ignore[misc]
         store: Where results are.
         stop_wanted: Whether no new job should begin.
         attempts: How often a job is tried.
+
+    Attributes:
+        error: Why the study cannot go on.
+        said: What workers said last of jobs that ended with an error.
     """
 
     def __init__(self, run: StudyRun, store: ResultsStore, stop_wanted: Callable[[], bool], attempts: int) -> None:
         super().__init__(metric="done", mode="max")
         self.run = run
         self.error: str | None = None
+        self.said: dict[str, str] = {}
         self._store = store
         self._stop_wanted = stop_wanted
         self._attempts = attempts
@@ -75,7 +80,8 @@ class JobSearcher(Searcher):  # type: ignore[misc]
             return
         found = self._store.find(work.job.id)
         if found is None:
-            reason = f"its worker was lost, or ended with an error, {self._attempts} times"
+            lost = f"its worker was lost, or ended with an error, {self._attempts} times"
+            reason = f"{lost}; {self.said[work.job.id]}" if work.job.id in self.said else lost
             found = record_failure(self._store, context, work, reason, started)
         self.run.finish(work.job.id, found)
 
@@ -120,9 +126,15 @@ def run_study(
     place = share_study(folder, spec, data, board)
     attempts = spec.execution.max_failures + 1
     searcher = JobSearcher(run, ResultsStore(folder.results), lambda: request.signal is not None, attempts)
+
+    def hear(event: Event) -> None:
+        if event.type == "message" and event.job_id:
+            searcher.said[event.job_id] = event.text
+        emit(event)
+
     fitting = Fitting(lambda: build_tuner(searcher, place, spec.execution).fit())
     try:
-        follow(fitting, board, emit, request, _every(WATCH_SECONDS, lambda: watch(run.progress())))
+        follow(fitting, board, hear, request, _every(WATCH_SECONDS, lambda: watch(run.progress())))
     finally:
         # Tune notices that nothing more comes; left alone, it would start a cluster of its own once this one is gone
         fitting.join(STOP_SECONDS)

@@ -22,7 +22,7 @@ from prunepeft_ray.study import StudySpec, load_study
 from prunepeft_ray.tasks import load_task
 from prunepeft_ray.training import SoloGroup
 
-METHODS = ("prunepeft", "optuna-tpe", "random-search")
+METHODS = ("prunepeft", {"name": "autopeft", "options": {"surrogate": "gp"}}, "optuna-tpe", "random-search")
 
 
 def write_study(file: Path, model: str, task: Path, **changes: Any) -> Path:

@@ -1,0 +1,94 @@
+"""What Tune is told of a study's jobs, and what becomes of trials that end in one way or another; no cluster."""
+
+from types import SimpleNamespace
+
+import pytest
+from ray.tune.search import Searcher
+from study_fakes import make_setting, make_study
+
+from prunepeft_ray.execution.tune_study import JobSearcher
+from prunepeft_ray.results import ResultsStore
+
+
+class OneJob:
+    """A study with a single job."""
+
+    def __init__(self, setting):
+        work = setting.problem.candidate_work(setting.problem.space.supernet, "candidate 1/1")
+        self.work, self.over, self.finished = work, False, []
+        self._found = [(SimpleNamespace(cell=setting.cell, setting=setting), work)]
+
+    def next(self):
+        return self._found.pop() if self._found else None
+
+    def finish(self, job_id, result):
+        self.finished.append((job_id, result))
+
+
+@pytest.fixture
+def run():
+    study = make_study("random-search")
+    return OneJob(make_setting(study, next(study.cells())))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ResultsStore(tmp_path / "results")
+
+
+def searcher_of(run, store, stopping=()):
+    return JobSearcher(run, store, lambda: bool(stopping), attempts=4)
+
+
+def test_a_job_becomes_a_trial_with_the_search_in_its_label(run, store):
+    searcher = searcher_of(run, store)
+    assignment = searcher.suggest("a")["assignment"]
+    assert assignment.work.job is run.work.job
+    assert assignment.work.label == "random-search, t, seed 0: candidate 1/1"
+    # waits for the next one
+    assert searcher.suggest("b") is None
+    run.over = True
+    assert searcher.suggest("b") == Searcher.FINISHED
+
+
+def test_a_trial_that_fails_for_good_leaves_a_failed_job_with_the_reason(run, store):
+    searcher = searcher_of(run, store)
+    searcher.suggest("a")
+    searcher.said[run.work.job.id] = "KeyError: 'x'"
+    searcher.on_trial_complete("a", error=True)
+    ((job_id, result),) = run.finished
+    assert job_id == run.work.job.id
+    assert result.status == "failed"
+    assert result.reason == "its worker was lost, or ended with an error, 4 times; KeyError: 'x'"
+    assert store.find(job_id) == result
+
+
+def test_a_trial_whose_job_was_stored_before_its_worker_died_counts(run, store):
+    searcher = searcher_of(run, store)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", error=True)
+    stored = store.find(run.work.job.id)
+    run.finished.clear()
+    searcher._trials["b"] = run.work, None, None
+    searcher.on_trial_complete("b", error=True)
+    assert run.finished == [(run.work.job.id, stored)]
+
+
+def test_a_stopped_trial_leaves_its_job_for_the_resume(run, store):
+    stopping = []
+    searcher = searcher_of(run, store, stopping)
+    searcher.suggest("a")
+    stopping.append(True)
+    searcher.on_trial_complete("a", {"outcome": "stopped"})
+    assert run.finished == []
+    assert store.find(run.work.job.id) is None
+    assert searcher.suggest("b") == Searcher.FINISHED
+
+
+def test_an_error_of_the_world_ends_the_study_and_is_no_failed_job(run, store):
+    searcher = searcher_of(run, store)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", {"outcome": "the disk is full"})
+    assert (searcher.error, run.finished) == ("the disk is full", [])
+    assert store.find(run.work.job.id) is None
+    assert searcher.suggest("b") == Searcher.FINISHED
