@@ -25,7 +25,7 @@ demo: $(STAMP)
 
 # what starts Ray uses all cores by itself
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/execution
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/execution
 	$(BIN)/python -m pytest tests/execution
 
 test-slow: $(STAMP)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from prunepeft_ray.architecture import Architecture, Slot
 from prunepeft_ray.errors import PrunePEFTError, RunError
@@ -223,20 +223,21 @@ class StudySearch:
         self._count(request.job_id, work.kind, result)
 
     def _request(self, work: Work) -> Request:
-        cell, context = self.cell, self.setting.context
-        retrain_seed = self._final_seeds.get(work.job.id, cell.seed) if work.kind == "final" else None
         return Request(
-            run_id=self.setting.study.id,
-            method=context.method,
-            task=context.task,
-            model=context.model,
-            seed=context.seed,
+            **self._names,
             position=self.told,
             job_id=work.job.id,
             kind=work.kind,
             label=work.label,
-            retrain_seed=retrain_seed,
+            retrain_seed=self._final_seeds.get(work.job.id, self.cell.seed) if work.kind == "final" else None,
         )
+
+    @property
+    def _names(self) -> dict[str, Any]:
+        """What tells the search from all others."""
+        context = self.setting.context
+        names = {name: getattr(context, name) for name in ("method", "task", "model", "seed")}
+        return {"run_id": self.setting.study.id, **names}
 
     def _count(self, job_id: str, kind: str, result: TrainResult) -> None:
         self.told += 1
@@ -372,13 +373,9 @@ class StudySearch:
         return []
 
     def _outcome(self, status: Literal["done", "failed"]) -> SearchOutcome:
-        context, chosen = self.setting.context, self._chosen
+        chosen = self._chosen
         return SearchOutcome(
-            run_id=self.setting.study.id,
-            method=context.method,
-            task=context.task,
-            model=context.model,
-            seed=context.seed,
+            **self._names,
             status=status,
             reason=self.reason,
             architecture_id="" if chosen is None else chosen.id,

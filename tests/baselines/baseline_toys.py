@@ -6,6 +6,7 @@ import hashlib
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 from prunepeft_ray import (
     Architecture,
@@ -34,6 +35,12 @@ class ToyBackbone:
 
     layers: int
     hidden_size: int = HIDDEN
+
+    def parts(self, layer: int, site: str) -> tuple[str, ...]:
+        return (site,)
+
+    def site(self, layer: int, name: str) -> tuple[object, str]:
+        return SimpleNamespace(**{name: None}), name
 
     def width(self, layer: int, name: str) -> tuple[int, int]:
         return self.hidden_size, self.hidden_size
