@@ -73,7 +73,6 @@ def write_comparison(run: RunFolder, output: Path) -> None:
     Raises:
         RunError: If it cannot be written.
     """
-    from prunepeft_ray.errors import RunError
     from prunepeft_ray.report import compare_study, comparison_markdown, write_csv
     from prunepeft_ray.results import ResultsStore
 
@@ -81,9 +80,20 @@ def write_comparison(run: RunFolder, output: Path) -> None:
     versions, hardware = (dict(jobs[name].iloc[-1]) if len(jobs) else {} for name in ("versions", "hardware"))
     comparison = compare_study(run)
     text = comparison_markdown(comparison, f"prunepeft compare {run.path / 'spec.yaml'}", versions, hardware)
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{output} cannot be written: {error.strerror}") from error
+    write_text(output, text)
     files = write_csv(comparison, output.with_suffix(""))
     Console(stderr=True).print(f"written: {', '.join(map(str, (output, *files)))}", highlight=False, soft_wrap=True)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write what a user asked for into a file, in a folder that is there.
+
+    Raises:
+        RunError: If it cannot be written.
+    """
+    from prunepeft_ray.errors import RunError
+
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{file} cannot be written: {error.strerror}") from error

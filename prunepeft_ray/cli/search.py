@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from prunepeft_ray.cli.compare import print_comparison, resume_compare, write_comparison
+from prunepeft_ray.cli.compare import Address, print_comparison, resume_compare, write_comparison, write_text
 from prunepeft_ray.cli.progress import show_progress
 from prunepeft_ray.config import load_spec
 from prunepeft_ray.paths import open_path
@@ -21,7 +21,6 @@ Folder = Annotated[str, typer.Argument(metavar="DIR", help="Folder of the run, o
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Workers; default: every GPU, or 2 on a CPU. Results do not depend on it.")
 ]
-Address = Annotated[str | None, typer.Option(help="Address of a running Ray cluster; default: one on this machine.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON, progress on standard error.")]
 
 
@@ -122,13 +121,9 @@ def report(
 
 
 def _draw(run: RunFolder, output: Path) -> None:
-    from prunepeft_ray.errors import RunError
     from prunepeft_ray.report import summarise, summary_svg
 
-    try:
-        output.write_text(summary_svg(summarise(run)), encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{output} cannot be written: {error.strerror}") from error
+    write_text(output, summary_svg(summarise(run)))
     Console(stderr=True).print(f"drawn: {output}", highlight=False)
 
 

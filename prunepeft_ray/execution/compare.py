@@ -99,7 +99,8 @@ def plan_study(spec: StudySpec, emit: Emit) -> tuple[list[Setting], dict[str, Ta
     emit(Event("message", f"reading {_count(spec.tasks, 'task')} and {_count(spec.models, 'model')}"))
     data = {task.name: load_task(task) for task in spec.tasks}
     outlines = {model: load_outline(model) for model in spec.models}
-    settings = [_setting(spec, cell, outlines[cell.model], data[cell.task.name]) for cell in spec.cells()]
+    facts = versions(), hardware()
+    settings = [_setting(spec, cell, outlines[cell.model], data[cell.task.name], *facts) for cell in spec.cells()]
     checked: set[tuple[str, str, str]] = set()
     for setting in settings:
         cell = setting.cell
@@ -125,7 +126,14 @@ def _count(items: tuple[object, ...], noun: str) -> str:
     return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
 
 
-def _setting(spec: StudySpec, cell: Cell, outline: Backbone, data: TaskData) -> Setting:
+def _setting(
+    spec: StudySpec,
+    cell: Cell,
+    outline: Backbone,
+    data: TaskData,
+    versions: Mapping[str, str],
+    hardware: Mapping[str, str],
+) -> Setting:
     search = spec.search_spec(cell)
     plan = plan_search(search, outline, data)
     problem = Problem(
@@ -148,10 +156,10 @@ def _setting(spec: StudySpec, cell: Cell, outline: Backbone, data: TaskData) -> 
         budget=plan.budget,
         backbone_parameters=outline.parameters,
         task_train_size=len(data.train),
-        versions=versions(),
-        hardware=hardware(),
+        versions=versions,
+        hardware=hardware,
     )
-    return Setting(spec, cell, problem, context, len(data.train))
+    return Setting(spec, cell, problem, context)
 
 
 def _resolved_as(before: StudySpec, spec: StudySpec) -> StudySpec:
@@ -216,11 +224,8 @@ def _run_on_ray(
         from prunepeft_ray.execution.tune_study import bundle, run_study
 
         check_job_fits(bundle(execution), execution.workers)
-        emit(
-            Event(
-                "message", f"running {_count(tuple(run.searches), 'search')} on Ray Tune".replace("searchs", "searches")
-            )
-        )
+        count = len(run.searches)
+        emit(Event("message", f"running {count} search{'' if count == 1 else 'es'} on Ray Tune"))
         run_study(folder, spec, run, data, emit, watch, request)
 
 
@@ -229,8 +234,7 @@ def _requests(store: ResultsStore) -> Mapping[str, list[Request]]:
     found: dict[str, list[Request]] = {}
     for row in store.read("requests").sort_values("position").to_dict("records"):
         request = Request(**{str(key): value for key, value in row.items()})
-        key = search_key(request.run_id, request.method, request.task, request.model, request.seed)
-        found.setdefault(key, []).append(request)
+        found.setdefault(request.search, []).append(request)
     return found
 
 

@@ -30,14 +30,17 @@ class Setting:
         cell: Which of its searches.
         problem: What the method is given.
         context: The search, for the store.
-        train_size: Examples of the task's training split.
     """
 
     study: StudySpec
     cell: Cell
     problem: Problem
     context: RunContext
-    train_size: int
+
+    @property
+    def train_size(self) -> int:
+        """Examples of the task's training split."""
+        return self.context.task_train_size
 
     def build(self) -> Method:
         """Build the method.
@@ -129,7 +132,7 @@ class StudySearch:
         Raises:
             RunError: If the store cannot be read or written.
         """
-        ended = self._ended_before = self._store.find_search(self._outcome("done").key)
+        ended = self._ended_before = self._store.find_search(self.setting.context.run_id)
         if ended is not None and ended.status == "done":
             return self._replay(self._restore(ended))
         self.state = "searching"

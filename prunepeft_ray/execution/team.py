@@ -28,8 +28,6 @@ from prunepeft_ray.results import ResultsStore, RunContext, RunFolder, hardware
 from prunepeft_ray.tasks import TaskData
 from prunepeft_ray.training import DistributedGroup, EncodedTask, Group, SoloGroup, encode_task
 
-GROUP_TIMEOUT_SECONDS = 24 * 3600
-
 
 @dataclass(frozen=True)
 class Assignment:

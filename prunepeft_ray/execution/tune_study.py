@@ -23,6 +23,7 @@ from prunepeft_ray.execution.study_run import StudyRun, Watch
 from prunepeft_ray.execution.team import Assignment, Workplace, record_failure
 from prunepeft_ray.execution.trial import JobTrial
 from prunepeft_ray.jobs import Work
+from prunepeft_ray.paths import one_line
 from prunepeft_ray.results import ResultsStore, RunContext, RunFolder
 from prunepeft_ray.study import StudyExecutionConfig, StudySpec
 from prunepeft_ray.tasks import TaskData
@@ -247,6 +248,4 @@ def _raise_what_ended(run: StudyRun, searcher: JobSearcher, fitting: Fitting, fo
         if isinstance(error, PrunePEFTError):
             raise error
         if error is not None:
-            raise RunError(
-                f"the study failed: {type(error).__name__}: {' '.join(str(error).split())}; {safe}"
-            ) from error
+            raise RunError(f"the study failed: {type(error).__name__}: {one_line(error)}; {safe}") from error

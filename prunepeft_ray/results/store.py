@@ -140,7 +140,7 @@ class ResultsStore:
         Raises:
             RunError: If the file cannot be written.
         """
-        self._write("searches", outcome.key, [asdict(outcome)], replace=True)
+        self._write("searches", outcome.search, [asdict(outcome)], replace=True)
 
     def find_search(self, key: str) -> SearchOutcome | None:
         """Return how a search of a study ended, or None if it has not.

@@ -11,10 +11,8 @@ from prunepeft_ray.jobs import WorkKind
 
 
 @dataclass(frozen=True)
-class Request:
-    """A job that a search of a study asked for and was told.
-
-    A job that several searches ask for runs once, and each of them is charged for it.
+class _OfSearch:
+    """What belongs to one search of a study.
 
     Args:
         run_id: Digest of the study's terms.
@@ -22,11 +20,6 @@ class Request:
         task: Task, as the user named it.
         model: Backbone, as the user named it.
         seed: Seed of the search.
-        position: 0-based place in the order in which the search was told its results.
-        job_id: The job.
-        kind: Its part in the method.
-        label: A few words for people.
-        retrain_seed: For a final retraining, the study's seed under which it was done.
     """
 
     run_id: str
@@ -34,6 +27,27 @@ class Request:
     task: str
     model: str
     seed: int
+
+    @property
+    def search(self) -> str:
+        """The name of the search among all searches of a store."""
+        return search_key(self.run_id, self.method, self.task, self.model, self.seed)
+
+
+@dataclass(frozen=True)
+class Request(_OfSearch):
+    """A job that a search of a study asked for and was told.
+
+    A job that several searches ask for runs once, and each of them is charged for it.
+
+    Args:
+        position: 0-based place in the order in which the search was told its results.
+        job_id: The job.
+        kind: Its part in the method.
+        label: A few words for people.
+        retrain_seed: For a final retraining, the study's seed under which it was done.
+    """
+
     position: int
     job_id: str
     kind: WorkKind
@@ -43,19 +57,14 @@ class Request:
     @property
     def key(self) -> str:
         """The name of the request among all requests of a store."""
-        return f"{search_key(self.run_id, self.method, self.task, self.model, self.seed)}-{self.position:05d}"
+        return f"{self.search}-{self.position:05d}"
 
 
 @dataclass(frozen=True)
-class SearchOutcome:
+class SearchOutcome(_OfSearch):
     """How a search of a study ended.
 
     Args:
-        run_id: Digest of the study's terms.
-        method: The method's label in the study.
-        task: Task, as the user named it.
-        model: Backbone, as the user named it.
-        seed: Seed of the search.
         status: ``"done"``, or ``"failed"`` with a reason.
         reason: Why it failed.
         architecture_id: Digest of the chosen architecture; empty if there is none.
@@ -67,11 +76,6 @@ class SearchOutcome:
         architecture: The chosen architecture as JSON; empty if there is none.
     """
 
-    run_id: str
-    method: str
-    task: str
-    model: str
-    seed: int
     status: Literal["done", "failed"]
     reason: str
     architecture_id: str
@@ -81,11 +85,6 @@ class SearchOutcome:
     evaluations: int
     proposal_seconds: float
     architecture: str = ""
-
-    @property
-    def key(self) -> str:
-        """The name of the search among all searches of a store."""
-        return search_key(self.run_id, self.method, self.task, self.model, self.seed)
 
 
 def search_key(run_id: str, method: str, task: str, model: str, seed: int) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
+
+from toy_jobs import digest, make_template
 
 from prunepeft_ray import (
     Architecture,
@@ -17,7 +18,6 @@ from prunepeft_ray import (
     Problem,
     Slot,
     Space,
-    TrainJob,
     TrainResult,
     Work,
     load_spec,
@@ -75,32 +75,12 @@ def make_problem(
     )
 
 
-def make_template(spec, space: Space) -> TrainJob:
-    return TrainJob(
-        model="m",
-        model_fingerprint="mf",
-        task="t",
-        task_fingerprint="tf",
-        metric="accuracy",
-        architecture=space.supernet,
-        modules=spec.modules,
-        training=spec.training,
-        seed=spec.seed,
-    )
-
-
 def space_of(costs: Mapping[str, int]) -> Space:
     """A space with slots of given costs, such as ``{"PA.0": 3}``."""
     slots = {Slot.parse(text): cost for text, cost in costs.items()}
     supernet = Architecture.of({slot: Module("lora", 1) for slot in slots})
     layers = 1 + max(slot.layer for slot in slots)
     return Space(layers, supernet, {slot: ModuleCost(cost) for slot, cost in slots.items()})
-
-
-def digest(*parts: object) -> float:
-    """A number in (0, 1) that looks random."""
-    text = "/".join(map(str, parts))
-    return (int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") + 0.5) / 2**32
 
 
 def slot_value(slot: Slot) -> float:

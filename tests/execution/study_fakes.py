@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+
+from toy_jobs import digest
 
 from prunepeft_ray.architecture import Architecture, Module, ModuleCost, Slot, Space
 from prunepeft_ray.execution.study_run import StudyRun, run_here
@@ -25,12 +26,6 @@ SPACE = Space(LAYERS, Architecture.of(MODULES), {slot: ModuleCost(COST) for slot
 def filled(*places: int) -> Architecture:
     """The architecture with those of the eight slots filled."""
     return Architecture.of({SLOTS[place]: MODULES[SLOTS[place]] for place in places})
-
-
-def digest(*parts: object) -> float:
-    """A number in (0, 1) that looks random."""
-    text = "/".join(map(str, parts))
-    return (int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") + 0.5) / 2**32
 
 
 # the study
@@ -68,7 +63,7 @@ def make_setting(study: StudySpec, cell: Cell) -> Setting:
     )
     key = search_key(study.id, cell.method.label, cell.task.name, cell.model, cell.seed)
     names = (cell.method.label, cell.task.name, cell.model, cell.seed)
-    return Setting(study, cell, problem, RunContext(key, *names, BUDGET, 1000, TRAIN_SIZE, {}, {}), TRAIN_SIZE)
+    return Setting(study, cell, problem, RunContext(key, *names, BUDGET, 1000, TRAIN_SIZE, {}, {}))
 
 
 # the store
@@ -95,7 +90,7 @@ class MemoryStore:
         return self.searches.get(key)
 
     def commit_search(self, outcome: SearchOutcome) -> None:
-        self.searches[outcome.key] = outcome
+        self.searches[outcome.search] = outcome
 
     def commit_decisions(self, context: RunContext, decisions: Sequence[Decision]) -> None:
         self.decisions += decisions

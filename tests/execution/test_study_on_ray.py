@@ -20,7 +20,7 @@ def study(tmp_path_factory, tiny_bert, small_task):
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory, study):
     """The answer of the study as it is when all runs in this process, one job after another."""
-    return study_answer(study_here(study, tmp_path_factory.mktemp("here") / "run").path)
+    return study_answer(study_here(study, tmp_path_factory.mktemp("here") / "run"))
 
 
 def stamps(path):
@@ -69,13 +69,13 @@ def test_what_is_added_to_a_study_runs_alone_and_several_workers_share_a_job(clu
         )
         for methods in (["random-search"], ["random-search", "uniform-lora"])
     )
-    path = study_here(few, tmp_path / "run").path
+    path = study_here(few, tmp_path / "run")
     there, events = stamps(path), []
     start_study(load_study(more), path, events.append, lambda progress: None)
     assert {id: stamp for id, stamp in stamps(path).items() if id in there} == there
     started = [event.job_id for event in events if event.type == "start"]
     assert sorted(started) == sorted(job_ids(path) - there.keys()) != []
-    assert study_answer(path) == study_answer(study_here(more, tmp_path / "here").path)
+    assert study_answer(path) == study_answer(study_here(more, tmp_path / "here"))
 
 
 @pytest.mark.slow

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Callable, Iterable, Mapping
+
+from toy_jobs import digest
 
 from prunepeft_ray.architecture import Architecture, Module, ModuleCost, Slot, Space
 from prunepeft_ray.config import SearchSpec
@@ -42,26 +43,6 @@ def make_spec(seed: int = 0, warmup: Mapping[str, object] | None = None, **pruni
             "pruning": pruning,
         }
     )
-
-
-def make_template(spec: SearchSpec, space: Space) -> TrainJob:
-    return TrainJob(
-        model="m",
-        model_fingerprint="mf",
-        task="t",
-        task_fingerprint="tf",
-        metric="accuracy",
-        architecture=space.supernet,
-        modules=spec.modules,
-        training=spec.training,
-        seed=spec.seed,
-    )
-
-
-def digest(*parts: object) -> float:
-    """A number in (0, 1) that looks random."""
-    text = "/".join(map(str, parts))
-    return (int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") + 0.5) / 2**32
 
 
 def hashed_theta(job: TrainJob, criterion: str, slot: Slot) -> float:

@@ -7,17 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pruning_fakes import (
     CRITERIA,
-    digest,
     drive,
     execute,
     hashed_theta,
     make_space,
     make_spec,
-    make_template,
     pa,
     planted_theta,
     sa,
 )
+from toy_jobs import digest, make_template
 
 from prunepeft_ray.architecture import Architecture, Partition, Slot, partition_of
 from prunepeft_ray.errors import InputError, RunError

@@ -4,7 +4,8 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pruning_fakes import digest, make_space, pa, sa
+from pruning_fakes import make_space, pa, sa
+from toy_jobs import digest
 
 from prunepeft_ray.architecture import KINDS, Slot
 from prunepeft_ray.criteria.base import Criterion

@@ -1,7 +1,8 @@
 from dataclasses import replace
 
 import pytest
-from pruning_fakes import execute, make_space, make_spec, make_template, pa
+from pruning_fakes import execute, make_space, make_spec, pa
+from toy_jobs import make_template
 
 from prunepeft_ray.errors import RunError
 from prunepeft_ray.jobs import TrainJob, Work

@@ -1,7 +1,8 @@
 from dataclasses import replace
 
 import pytest
-from pruning_fakes import CRITERIA, drive, execute, hashed_loss, make_space, make_spec, make_template, pa, sa
+from pruning_fakes import CRITERIA, drive, execute, hashed_loss, make_space, make_spec, pa, sa
+from toy_jobs import make_template
 
 from prunepeft_ray.architecture import Partition, partition_of
 from prunepeft_ray.config import WarmupConfig
