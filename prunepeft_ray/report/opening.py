@@ -1,0 +1,103 @@
+"""Opening what a run or a study has left behind, as pandas frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prunepeft_ray.config import SearchSpec
+from prunepeft_ray.errors import unknown
+from prunepeft_ray.paths import open_path
+from prunepeft_ray.report.charges import LoneSearch, Tables
+from prunepeft_ray.results import TABLES, Column, ResultsStore, RunFolder
+from prunepeft_ray.study import StudySpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class DerivedFrame:
+    """A frame that is worked out from the tables.
+
+    Args:
+        name: Its name.
+        meaning: What one row is.
+        columns: Its columns.
+        make: Works it out; the frame has exactly these columns.
+    """
+
+    name: str
+    meaning: str
+    columns: tuple[Column, ...]
+    make: Callable[[Results], pd.DataFrame]
+
+
+class Results(Mapping[str, "pd.DataFrame"]):
+    """Everything that a search or a study has left behind so far, by the name of a table or a derived frame.
+
+    Frames are read and worked out when first asked for, and kept; treat them as read-only.
+
+    Args:
+        run: The run's folder.
+        label: What to call it among several.
+    """
+
+    def __init__(self, run: RunFolder, label: str) -> None:
+        self.run = run
+        self.label = label
+        self.folder = run.results
+        self._store = ResultsStore(run.results)
+        self._frames: dict[str, pd.DataFrame] = {}
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        from prunepeft_ray.report.derived import DERIVED
+
+        if name not in self._frames:
+            if name not in TABLES and name not in DERIVED:
+                raise unknown("table", name, [*TABLES, *DERIVED])
+            self._frames[name] = self._store.read(name) if name in TABLES else DERIVED[name].make(self)
+        return self._frames[name]
+
+    def __iter__(self) -> Iterator[str]:
+        from prunepeft_ray.report.derived import DERIVED
+
+        return iter((*TABLES, *DERIVED))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def read(self, table: str) -> pd.DataFrame:
+        """Return a table or a derived frame, as ``results[table]`` does."""
+        return self[table]
+
+    @property
+    def as_study(self) -> Tables:
+        """The tables of a study; of a search by itself those of a study of one."""
+        return self if self.is_study else LoneSearch(self)
+
+    @property
+    def is_study(self) -> bool:
+        """Whether it is a comparison of methods rather than one search."""
+        return self.run.is_study
+
+    @cached_property
+    def spec(self) -> SearchSpec | StudySpec:
+        """The resolved spec."""
+        return self.run.study if self.is_study else self.run.spec
+
+
+def open_results(path: str | Path) -> Results:
+    """Open the results of a run or a study, finished or not.
+
+    Args:
+        path: Its folder, a path or a URL such as ``s3://bucket/run``.
+
+    Raises:
+        InputError: If it holds no run, or comes from a version that cannot be read.
+    """
+    folder = RunFolder.open(open_path(path))
+    return Results(folder, folder.path.name)
