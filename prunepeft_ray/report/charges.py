@@ -167,6 +167,20 @@ def add_up(accounts: Iterable[CostAccount], *, parts: int = 1) -> CostAccount:
     return CostAccount(**sums, peak_memory_bytes=max((one.peak_memory_bytes for one in accounts), default=0))
 
 
+def active_seconds(jobs: pd.DataFrame) -> float:
+    """Return in how many seconds any job ran: gaps in which none did, as between interruption and resume, are out.
+
+    Args:
+        jobs: Rows with ``started_at`` and ``finished_at``.
+    """
+    if jobs.empty:
+        return 0.0
+    ordered = jobs.sort_values("started_at")
+    latest = ordered.finished_at.cummax()
+    idle = (ordered.started_at - latest.shift()).dt.total_seconds().clip(lower=0).sum()
+    return float((latest.iloc[-1] - ordered.started_at.iloc[0]).total_seconds() - idle)
+
+
 def _deciding(jobs: pd.DataFrame, measured: str) -> pd.Series[float]:
     import pandas as pd
 

@@ -18,6 +18,7 @@ from prunepeft_ray.report.charges import (
 )
 from prunepeft_ray.report.statistics import Difference, Estimate, estimate, paired
 from prunepeft_ray.results import ResultsStore
+from prunepeft_ray.study import StudySpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -202,8 +203,12 @@ def compare_study(folder: RunFolder) -> Comparison:
         InputError: If the folder holds no study.
         RunError: If a file is damaged.
     """
-    planned = [(cell.model, cell.task.name, cell.method.label, cell.seed) for cell in folder.study.cells()]
-    return compare_methods(ResultsStore(folder.results), planned)
+    return compare_methods(ResultsStore(folder.results), planned_searches(folder.study))
+
+
+def planned_searches(study: StudySpec) -> list[Search]:
+    """Return all searches of a study."""
+    return [(cell.model, cell.task.name, cell.method.label, cell.seed) for cell in study.cells()]
 
 
 def best_so_far(tables: Tables) -> pd.DataFrame:

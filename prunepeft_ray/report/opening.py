@@ -12,6 +12,7 @@ from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.errors import unknown
 from prunepeft_ray.paths import open_path
 from prunepeft_ray.report.charges import LoneSearch, Tables
+from prunepeft_ray.report.comparison import BASELINE, Comparison, compare_methods, planned_searches
 from prunepeft_ray.results import TABLES, Column, ResultsStore, RunFolder
 from prunepeft_ray.study import StudySpec
 
@@ -73,6 +74,17 @@ class Results(Mapping[str, "pd.DataFrame"]):
     def read(self, table: str) -> pd.DataFrame:
         """Return a table or a derived frame, as ``results[table]`` does."""
         return self[table]
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """The methods compared; a search by itself is one method."""
+        spec = self.spec
+        if isinstance(spec, StudySpec):
+            return compare_methods(self, planned_searches(spec))
+        return compare_methods(self.as_study, [(spec.model, spec.task.name, BASELINE, spec.seed)])
 
     @property
     def as_study(self) -> Tables:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pandas as pd
     import plotly.graph_objects as go
 
 INK, SOFT, GRID = "#1a1a1a", "#5f6368", "#d9dde1"
@@ -51,3 +52,8 @@ def dress(figure: go.Figure, *, height: int, x: str = "", y: str = "") -> go.Fig
     figure.update_xaxes(title_text=x or None, **look)
     figure.update_yaxes(title_text=y or None, **look)
     return figure
+
+
+def plotted(times: pd.Series[Any]) -> list[str]:
+    """Return times the way that figures take them, which know no time zones."""
+    return list(times.dt.strftime("%Y-%m-%d %H:%M:%S.%f"))

@@ -21,13 +21,13 @@ class Column:
 
     Args:
         name: Its name.
-        type: Its Arrow type.
+        type: Its Arrow type, or the name of one.
         meaning: What it says.
         unit: Its unit, or an empty string.
     """
 
     name: str
-    type: pa.DataType
+    type: pa.DataType | str
     meaning: str
     unit: str = ""
 
