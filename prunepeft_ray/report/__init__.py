@@ -12,7 +12,7 @@ from prunepeft_ray.report.comparison import (
 )
 from prunepeft_ray.report.comparison_tables import comparison_markdown, comparison_tables, write_csv
 from prunepeft_ray.report.drawing import architecture_table, summary_svg
-from prunepeft_ray.report.opening import Results, open_results
+from prunepeft_ray.report.opening import Results, open_results, open_several
 from prunepeft_ray.report.summary import Phase, Removal, Summary, summarise
 from prunepeft_ray.report.tables import summary_tables
 from prunepeft_ray.report.writing import write_report
@@ -35,6 +35,7 @@ __all__ = [
     "comparison_markdown",
     "comparison_tables",
     "open_results",
+    "open_several",
     "summarise",
     "summary_svg",
     "summary_tables",

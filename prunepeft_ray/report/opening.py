@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prunepeft_ray.config import SearchSpec
-from prunepeft_ray.errors import unknown
+from prunepeft_ray.errors import InputError, unknown
 from prunepeft_ray.paths import open_path
 from prunepeft_ray.report.charges import LoneSearch, Tables
 from prunepeft_ray.report.comparison import BASELINE, Comparison, compare_methods, planned_searches
@@ -111,5 +111,24 @@ def open_results(path: str | Path) -> Results:
     Raises:
         InputError: If it holds no run, or comes from a version that cannot be read.
     """
-    folder = RunFolder.open(open_path(path))
-    return Results(folder, folder.path.name)
+    return open_several([path])[0]
+
+
+def open_several(paths: Sequence[str | Path]) -> list[Results]:
+    """Open several runs or studies; those whose folders have the same name are called by their paths.
+
+    Args:
+        paths: Their folders, paths or URLs.
+
+    Raises:
+        InputError: As :func:`open_results`, or if one is named twice.
+    """
+    folders = [RunFolder.open(open_path(path)) for path in paths]
+    places = [str(folder.path).rstrip("/") for folder in folders]
+    if twice := next((place for place in places if places.count(place) > 1), None):
+        raise InputError(f"{twice} is named twice; expected different runs")
+    names = [folder.path.name for folder in folders]
+    return [
+        Results(folder, name if names.count(name) == 1 else place)
+        for folder, name, place in zip(folders, names, places, strict=True)
+    ]

@@ -46,7 +46,7 @@ def dress(figure: go.Figure, *, height: int, x: str = "", y: str = "") -> go.Fig
         paper_bgcolor="#ffffff",
         plot_bgcolor="#ffffff",
         hoverlabel={"bgcolor": "#ffffff", "font": {"color": INK}},
-        legend={"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     )
     look = {"gridcolor": GRID, "zeroline": False, "linecolor": SOFT, "ticks": "outside", "automargin": True}
     figure.update_xaxes(title_text=x or None, **look)

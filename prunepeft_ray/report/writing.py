@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from prunepeft_ray.errors import RunError
+from prunepeft_ray.paths import one_line
 from prunepeft_ray.report.blocks import Basis, Block, Table
 from prunepeft_ray.report.building import Report, build_report
 from prunepeft_ray.report.comparison_tables import markdown_rows, plain
@@ -34,10 +36,17 @@ def write_report(runs: Sequence[Results], page: Path, refresh: int | None = None
     for section in report.sections:
         for block in section.blocks:
             for ending, text in _files(block).items():
-                write_whole(folder / f"{block_id(section, block)}.{ending}", text.encode(), replace=True)
-    html = page_html(report, folder.name, None if report.finished else refresh)
-    write_whole(page, html.encode(), replace=True)
+                _write(folder / f"{block_id(section, block)}.{ending}", text)
+    _write(page, page_html(report, folder.name, None if report.finished else refresh))
     return report
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        write_whole(file, text.encode(), replace=True)
+    except RunError as error:
+        reason = one_line(error.__cause__ or error)
+        raise RunError(f"{file} cannot be written ({reason}); choose another place with --output") from error
 
 
 def _files(block: Block) -> dict[str, str]:

@@ -15,7 +15,7 @@ from prunepeft_ray.report.building import Report
 EMBEDDED_ROWS = 2000
 """Most rows of data that the page itself carries; more lie in a file beside it."""
 FILTERS = ("run", "model", "task")
-_NUMBER = re.compile(r"^[+\-−]?[\d,]*\.?\d+([eE][+-]?\d+)?\b")
+_NUMBER = re.compile(r"^[+\-−]?[\d,]*\.?\d+([eE][+-]?\d+)?(?=$|[\s%(])")
 
 
 @dataclass(frozen=True)

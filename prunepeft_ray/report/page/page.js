@@ -14,6 +14,12 @@
     place.dataset.drawn = "1";
     place.replaceChildren();
     const layout = { ...plot.layout, autosize: true };
+    // on a phone every entry of the legend takes a line, which must not come off the figure
+    const entries = plot.data.filter((trace) => trace.name && trace.showlegend !== false).length;
+    if (place.clientWidth < 560 && entries > 1 && layout.showlegend !== false) {
+      layout.height += 19 * entries;
+      place.style.height = layout.height + "px";
+    }
     Plotly.newPlot(place, plot.data, layout, { responsive: true, displaylogo: false });
     pick(place);
   };
