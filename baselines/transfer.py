@@ -25,12 +25,12 @@ def strategy_transfer(problem: Problem, options: StrategyTransferOptions) -> Pru
     """PrunePEFT's rounds by the hybrid strategy of another search, with no warm-up at all (paper, Table 6).
 
     Args:
-        problem: What it works on; blocks and slot kinds must be those that the strategy knows.
+        problem: What it works on; its blocks must be those of the strategy, which must know its slot kinds.
         options: The strategy.
 
     Raises:
-        InputError: If the file holds no strategy, or one with an unknown criterion or without a partition of the space;
-            or as :class:`PrunePEFT`.
+        InputError: If the file holds no strategy, or one with an unknown criterion or of other partitions; or as
+            :class:`PrunePEFT`.
     """
     name = "strategy-transfer"
     problem = with_pruning(problem, dynamic=False)

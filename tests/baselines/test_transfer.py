@@ -111,6 +111,14 @@ def test_a_strategy_that_lacks_a_partition_is_refused(other):
         of_strategy(make_problem(layers=6), content)
 
 
+def test_a_strategy_of_more_blocks_is_refused():
+    problem = make_problem(layers=6, pruning={"blocks": "none"})
+    with pytest.raises(
+        InputError, match=r"^amazon/strategy.json: the strategy has partition 1\.PA, which is none here"
+    ):
+        of_strategy(problem, strategy_for(make_problem(layers=6)))
+
+
 def test_a_strategy_with_an_unknown_criterion_is_refused():
     problem = make_problem(layers=6)
     with pytest.raises(InputError, match=r"^amazon/strategy.json: unknown criterion 'wieght': did you mean 'weight'"):
