@@ -182,7 +182,7 @@ def _answers_table(results: Results, rows: Sequence[MethodRow], scope: dict[str,
     )
     budget = rows[0].budget
     return Table(
-        "answers",
+        "methods",
         f"The methods: {scope['task']} on {scope['model']}",
         _answers_frame(rows),
         text,
@@ -240,7 +240,7 @@ def _runs_table(rows: Sequence[tuple[Results, MethodRow]]) -> Table:
         for results, row in rows
     )
     return Table(
-        "runs",
+        "run-table",
         f"Runs compared: {first.task} on {first.model}",
         _runs_frame(rows),
         text,

@@ -34,7 +34,7 @@ def worker_jobs(results: Results) -> pd.DataFrame:
     jobs = results["jobs"]
     jobs = jobs.assign(worker=jobs.workers)[[*_WORKER_JOB_COLUMNS[1:], "worker"]].explode("worker")
     jobs = jobs[jobs.worker.notna()].sort_values(["started_at", "worker"], kind="stable")
-    host = jobs.worker.astype("str").str.rpartition(":")[0]
+    host = jobs.worker.astype("str").str.replace(r":[^:]*$", "", regex=True)
     node = pd.Series(pd.factorize(host)[0] + 1, index=jobs.index)
     number = pd.Series(pd.factorize(jobs.worker)[0], index=jobs.index)
     within = number.groupby(node).rank(method="dense").astype("int64")
