@@ -13,6 +13,8 @@
     if (!plot || place.dataset.drawn) return;
     place.dataset.drawn = "1";
     place.replaceChildren();
+    // Plotly writes into what it is given
+    plot.visible = plot.data.map((trace) => trace.visible ?? true);
     const layout = { ...plot.layout, autosize: true };
     // on a phone every entry of the legend takes a line, which must not come off the figure
     const entries = plot.data.filter((trace) => trace.name && trace.showlegend !== false).length;
@@ -33,10 +35,10 @@
   };
   const pick = (place) => {
     const kept = methods();
-    const traces = plots[place.dataset.plot].data;
+    const { data: traces, visible } = plots[place.dataset.plot];
     if (!kept || !place.dataset.drawn || !traces.some((trace) => trace.meta && trace.meta.method)) return;
-    const seen = traces.map((trace) =>
-      trace.meta && trace.meta.method && !kept.has(trace.meta.method) ? false : trace.visible ?? true);
+    const seen = traces.map((trace, place) =>
+      trace.meta && trace.meta.method && !kept.has(trace.meta.method) ? false : visible[place]);
     Plotly.restyle(place, { visible: seen });
   };
 
