@@ -202,7 +202,7 @@ def test_report_shows_and_writes_a_study(capsys, tmp_path):
     assert run(["report", "run", "--output", "found.md"]) == 0
     assert "prunepeft compare" in (tmp_path / "found.md").read_text()
     capsys.readouterr()
-    assert "expected a file that ends in .md" in complaint(capsys, ["report", "run", "--output", "found.svg"])
+    assert "ends in .html or .md" in complaint(capsys, ["report", "run", "--output", "found.svg"])
 
 
 def test_a_report_that_cannot_be_written_fails_with_exit_code_1(capsys, tmp_path):
