@@ -13,8 +13,9 @@ from prunepeft_ray.paths import one_line
 from prunepeft_ray.tracking.records import JOBS_TOLD, Job, Outcome, Search, Step
 from prunepeft_ray.tracking.tracker import Known, Place
 
-# only the user's own server is told anything; MLflow reads it when imported
+# only the user's own server is told anything, and links would go into the midst of JSON; MLflow reads it when imported
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.tracking.records import JOBS_TOLD, Job, Outcome, Search, Step
@@ -20,7 +20,6 @@ import wandb
 STATE_FILE = "tracking/wandb.json"
 LONGEST_TAG, LONGEST_GROUP = 64, 128
 """Characters that W&B takes."""
-OFFLINE = ("offline", "dryrun")
 
 
 def check() -> None:
@@ -32,13 +31,17 @@ def check() -> None:
     mode = _mode()
     if mode == "disabled":
         raise InputError("tracker 'wandb': WANDB_MODE=disabled switches it off: set it to online or offline")
-    if mode not in OFFLINE and not wandb.login(prompt=False):
+    if mode == "online" and not wandb.login(prompt=False):
         raise InputError("tracker 'wandb': nobody is logged in: type 'wandb login', or set WANDB_MODE=offline")
 
 
-def _mode() -> str:
+def _mode() -> Literal["online", "offline", "disabled"]:
     """The mode that the user wants; W&B itself looks once per process."""
-    return os.environ.get("WANDB_MODE") or str(wandb.setup().settings.mode)
+    mode = os.environ.get("WANDB_MODE") or wandb.setup().settings.mode
+    # the second name is an older one
+    if mode in ("offline", "dryrun"):
+        return "offline"
+    return "disabled" if mode == "disabled" else "online"
 
 
 class Wandb:

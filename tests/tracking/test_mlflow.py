@@ -1,6 +1,9 @@
 """MLflow's own client finds what was logged."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from mlflow import MlflowClient, artifacts
@@ -81,6 +84,21 @@ def test_only_what_is_ours_is_logged(tmp_path):
     for one in (search, *jobs):
         foreign = {tag for tag in one.data.tags if tag.startswith("mlflow.")}
         assert foreign <= {"mlflow.runName", "mlflow.parentRunId"}
+
+
+def test_nobody_but_the_users_own_server_is_told_anything_and_standard_output_is_left_alone():
+    code = (
+        "import prunepeft_ray.tracking.mlflow\n"
+        "from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT as quiet\n"
+        "from mlflow.telemetry.client import get_telemetry_client\n"
+        "assert quiet.get()\n"
+        "assert get_telemetry_client() is None\n"
+    )
+    # whatever else tests or continuous integration say
+    names = ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK", "CI", "GITHUB_ACTIONS", "PYTEST_CURRENT_TEST")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_resumed_search_logs_nothing_twice(tmp_path):
