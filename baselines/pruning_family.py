@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field
 
-from prunepeft_ray import Config, MethodInfo, NoOptions, Problem, PrunePEFT
+from prunepeft_ray import Config, MethodInfo, NoOptions, Problem, PrunePEFT, Strategy
 
 PAPER_CRITERIA = ("weight", "zeros", "threshold", "activation", "sensitivity", "gradient")
 Variant = Literal["default", "low-fidelity", "dynamic", "effectiveness"]
@@ -54,7 +54,7 @@ def prunepeft(problem: Problem, options: PrunePEFTOptions) -> PrunePEFT:
         changes = {"pruning": spec.pruning.model_copy(update={"dynamic": True})}
     elif options.variant == "effectiveness":
         changes = {"warmup": spec.warmup.model_copy(update={"select": "effectiveness"})}
-    return _pruning("prunepeft", problem.with_spec(**changes))
+    return pruning("prunepeft", problem.with_spec(**changes))
 
 
 def single(problem: Problem, options: SingleOptions) -> PrunePEFT:
@@ -69,7 +69,7 @@ def single(problem: Problem, options: SingleOptions) -> PrunePEFT:
     Raises:
         InputError: If the criterion is unknown, or as :class:`PrunePEFT`.
     """
-    return _pruning("single", _with_pruning(problem, criteria=(options.criterion,), blocks="none"))
+    return pruning("single", with_pruning(problem, criteria=(options.criterion,), blocks="none"))
 
 
 def no_partition(problem: Problem, _options: NoOptions) -> PrunePEFT:
@@ -81,15 +81,31 @@ def no_partition(problem: Problem, _options: NoOptions) -> PrunePEFT:
     Raises:
         InputError: As :class:`PrunePEFT`.
     """
-    return _pruning("no-partition", _with_pruning(problem, blocks="none"))
+    return pruning("no-partition", with_pruning(problem, blocks="none"))
 
 
-def _with_pruning(problem: Problem, **changes: Any) -> Problem:
+def with_pruning(problem: Problem, **changes: Any) -> Problem:
+    """Return a problem under other settings of the rounds.
+
+    Args:
+        problem: The problem.
+        changes: Keys of ``pruning`` and their values.
+    """
     return problem.with_spec(pruning=problem.spec.pruning.model_copy(update=changes))
 
 
-def _pruning(name: str, problem: Problem) -> PrunePEFT:
-    method = PrunePEFT(problem.spec, problem.space, problem.budget, problem.template)
+def pruning(name: str, problem: Problem, strategy: Strategy | None = None) -> PrunePEFT:
+    """Build PrunePEFT for a problem.
+
+    Args:
+        name: What it is called.
+        problem: What it works on.
+        strategy: A hybrid strategy learned before.
+
+    Raises:
+        InputError: As :class:`PrunePEFT`.
+    """
+    method = PrunePEFT(problem.spec, problem.space, problem.budget, problem.template, strategy)
     method.name = name
     return method
 

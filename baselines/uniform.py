@@ -1,9 +1,17 @@
-"""The same module in every layer, as large as the budget allows: what most people do instead of a search."""
+"""The same module in every layer: what most people do instead of a search."""
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from baselines.settled import Settled
-from prunepeft_ray import Architecture, InputError, MethodInfo, Module, NoOptions, Problem, Slot
+from prunepeft_ray import Architecture, Config, InputError, MethodInfo, Module, NoOptions, Problem, Slot
+
+
+class RankOptions(Config):
+    """Settings of LoRA of one rank."""
+
+    rank: int = Field(ge=1, description="the rank in every layer")
 
 
 def uniform_architecture(problem: Problem, kind: str, module_type: str, name: str) -> Architecture:
@@ -18,8 +26,7 @@ def uniform_architecture(problem: Problem, kind: str, module_type: str, name: st
     Raises:
         InputError: If not even size 1 fits.
     """
-    slots = [Slot(layer, kind) for layer in range(problem.layers)]
-    costs = [problem.cost(slot, module_type) for slot in slots]
+    costs = [problem.cost(slot, module_type) for slot in _slots(problem, kind)]
     per_size, fixed = sum(cost.per_size for cost in costs), sum(cost.fixed for cost in costs)
     size = (problem.budget - fixed) // per_size
     if size < 1:
@@ -27,7 +34,25 @@ def uniform_architecture(problem: Problem, kind: str, module_type: str, name: st
             f"method '{name}': a budget of {problem.budget:,} parameters is too small: size 1 in every layer takes "
             f"{per_size + fixed:,}"
         )
-    return Architecture.of(dict.fromkeys(slots, Module(module_type, size)))
+    return _filled(problem, kind, Module(module_type, size))
+
+
+def lora_rank(problem: Problem, options: RankOptions) -> Settled:
+    """LoRA of a given rank in every layer, whatever the budget: a point of a sweep over ranks.
+
+    Args:
+        problem: The layers; its space need not have PA slots.
+        options: The rank.
+    """
+    return Settled("lora-rank", _filled(problem, "PA", Module("lora", options.rank)))
+
+
+def _slots(problem: Problem, kind: str) -> list[Slot]:
+    return [Slot(layer, kind) for layer in range(problem.layers)]
+
+
+def _filled(problem: Problem, kind: str, module: Module) -> Architecture:
+    return Architecture.of(dict.fromkeys(_slots(problem, kind), module))
 
 
 def _info(name: str, kind: str, module_type: str, description: str) -> MethodInfo:
@@ -41,4 +66,7 @@ UNIFORM_LORA = _info("uniform-lora", "PA", "lora", "LoRA of one rank in every la
 UNIFORM_DORA = _info("uniform-dora", "PA", "dora", "DoRA of one rank in every layer, as large as the budget allows")
 UNIFORM_ADAPTER = _info(
     "uniform-adapter", "SA", "pfeiffer", "an adapter of one size in every layer, as large as the budget allows"
+)
+LORA_RANK = MethodInfo(
+    "LoRA of one rank in every layer, whatever the budget", lora_rank, RankOptions, "rank", reference=True
 )

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from prunepeft_ray.report import compare_study, summarise
     from prunepeft_ray.results import ResultsStore, RunFolder
     from prunepeft_ray.seeds import derive_seed
+    from prunepeft_ray.study import JsonFile
     from prunepeft_ray.tasks import TASKS, TaskData, TaskSource, load_task
     from prunepeft_ray.training import Predictor, load_adapter
 
@@ -45,6 +46,7 @@ __all__ = [
     "Decision",
     "GeneratorMethod",
     "InputError",
+    "JsonFile",
     "Method",
     "MethodInfo",
     "Module",
@@ -151,6 +153,7 @@ __getattr__ = lazy_attributes(
             "RunFolder",
         ),
         "prunepeft_ray.seeds": ("derive_seed",),
+        "prunepeft_ray.study": ("JsonFile",),
         "prunepeft_ray.tasks": ("TASKS", "TaskData", "TaskSource", "load_task"),
         "prunepeft_ray.training": (
             "Predictor",

@@ -10,7 +10,7 @@ from prunepeft_ray.config import load_spec, validate
 from prunepeft_ray.execution import Emit, Watch, resume_search, resume_study, start_search, start_study
 from prunepeft_ray.paths import open_path
 from prunepeft_ray.results import RunFolder
-from prunepeft_ray.study import StudySpec, load_study
+from prunepeft_ray.study import StudySpec, load_study, read_files
 from prunepeft_ray.tracking import track as log_run
 from prunepeft_ray.tracking import tracking
 
@@ -70,7 +70,7 @@ def compare(
     """Compare search methods on equal terms; a study that is there already goes on with what is missing.
 
     Args:
-        study: YAML file of the study, or its settings as plain data.
+        study: YAML file of the study, or its settings as plain data; paths in these are relative to the working folder.
         output: The study's folder, a path or a URL such as ``s3://bucket/study``.
         address: Ray cluster to run on; default: one on this machine.
         emit: Told the news.
@@ -84,7 +84,10 @@ def compare(
         InputError: If anything in the study is wrong, or the folder holds something else.
         RunError: If the study cannot go on; failing jobs and searches do not end it.
     """
-    spec = validate(StudySpec, study, "study") if isinstance(study, dict) else load_study(Path(study))
+    if isinstance(study, dict):
+        spec = read_files(validate(StudySpec, study, "study"), Path("study"))
+    else:
+        spec = load_study(Path(study))
     path = open_path(output)
     with tracking(path, track, emit or _ignore) as tell:
         return start_study(spec, path, tell, watch or _ignore, address)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -25,11 +25,47 @@ from prunepeft_ray.config import (
     validate,
 )
 from prunepeft_ray.errors import InputError
+from prunepeft_ray.paths import is_local, one_line, open_path, read_bytes
+
+T = TypeVar("T")
 
 AXES = ("methods", "tasks", "models", "seeds")
 """What a finished study can be given more of."""
 FREE = ("execution", "plugins")
 """What may be otherwise every time; everything else are the terms that all rows of a study share."""
+JSON_SUFFIX = ".json"
+"""An option of a method with this ending names a file."""
+
+
+class JsonFile(Config):
+    """A JSON file that an option of a method names, with what it held when the study was read.
+
+    The content becomes part of the study, so that a resume finds it again whatever has become of the file.
+    """
+
+    file: str = Field(description="the file, as it was named")
+    content: Any = Field(description="what it held")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_read(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            raise ValueError(f"expected the path of a file that ends in {JSON_SUFFIX}, got {data!r}")
+        return data
+
+    def parse(self, read: Callable[[Any], T]) -> T:
+        """Make something of the content.
+
+        Args:
+            read: Makes it.
+
+        Raises:
+            InputError: What ``read`` raises, with the file's name.
+        """
+        try:
+            return read(self.content)
+        except InputError as error:
+            raise InputError(f"{self.file}: {error}") from error
 
 
 class MethodConfig(Config):
@@ -177,13 +213,45 @@ class Cell:
 
 
 def load_study(file: Path) -> StudySpec:
-    """Read a study from a YAML file; plugins that are files are looked for beside it.
+    """Read a study from a YAML file; plugins and JSON files of methods are looked for beside it.
 
     Raises:
-        InputError: If the file cannot be read, or a key or value is wrong.
+        InputError: If a file cannot be read, or a key or value is wrong.
     """
-    spec = validate(StudySpec, read_yaml(file), str(file))
-    return spec.model_copy(update={"plugins": beside(file, spec.plugins)})
+    return read_files(validate(StudySpec, read_yaml(file), str(file)), file)
+
+
+def read_files(spec: StudySpec, file: Path) -> StudySpec:
+    """Look for the files that a study names, and put the content of JSON files in the place of their names.
+
+    Args:
+        spec: The study.
+        file: What relative paths are relative to: the file that names them.
+
+    Raises:
+        InputError: If a JSON file cannot be read.
+    """
+    methods = tuple(_with_content(method, file) for method in spec.methods)
+    return spec.model_copy(update={"plugins": beside(file, spec.plugins), "methods": methods})
+
+
+def _with_content(method: MethodConfig, file: Path) -> MethodConfig:
+    named = {k: v for k, v in method.options.items() if isinstance(v, str) and v.endswith(JSON_SUFFIX)}
+    where = f"{file}: method '{method.label}'"
+    read = {key: {"file": name, "content": _read_json(name, file, f"{where}: {key}")} for key, name in named.items()}
+    return method.model_copy(update={"options": method.options | read})
+
+
+def _read_json(name: str, file: Path, where: str) -> Any:
+    path = open_path(name)
+    if is_local(path) and not path.is_absolute():
+        path = file.parent / name
+    try:
+        return json.loads(read_bytes(path))
+    except OSError as error:
+        raise InputError(f"{where}: {path} cannot be read: {one_line(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: {path} is no JSON: {one_line(error)}") from error
 
 
 def _another(where: str, difference: str) -> InputError:
@@ -204,4 +272,10 @@ def _first_difference(key: str, before: Any, now: Any) -> str | None:
     if isinstance(before, dict) and isinstance(now, dict):
         inner = next(name for name in {**before, **now} if before.get(name) != now.get(name))
         return _first_difference(f"{key}.{inner}" if key else inner, before.get(inner), now.get(inner))
-    return f"{key}: {before!r} there, {now!r} here"
+    return f"{key}: {_short(before)} there, {_short(now)} here"
+
+
+def _short(value: Any) -> str:
+    """Write a value, which may be as long as a file, in a few words."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

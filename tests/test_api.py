@@ -23,3 +23,18 @@ def test_wrong_settings_are_refused_from_python_too(tmp_path):
     with pytest.raises(InputError, match="study: 'tasks' is missing"):
         prunepeft_ray.compare({"methods": ["prunepeft"]}, output=tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_a_study_in_python_names_are_looked_for_in_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = {
+        "methods": [{"name": "toy", "options": {"start": "start.json"}}],
+        "tasks": ["t"],
+        "models": ["m"],
+        "budget": 1,
+    }
+    with pytest.raises(InputError, match=r"^study: method 'toy': start: start.json cannot be read"):
+        prunepeft_ray.compare(study, output=tmp_path / "run")
+    (tmp_path / "start.json").write_text("{}")
+    with pytest.raises(InputError, match="unknown method 'toy'"):
+        prunepeft_ray.compare(study, output=tmp_path / "run")

@@ -1,15 +1,16 @@
-"""The settings of a study: short forms, what makes it the same study, and what may be added to it."""
+"""The settings of a study: short forms, files, what makes it the same study, and what may be added to it."""
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunepeft_ray.config import RecipeConfig, SearchSpec, all_keys, dump_yaml, load_spec
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.study import StudySpec, load_study
+from prunepeft_ray.study import JsonFile, StudySpec, load_study, read_files
 
 BASE = {
     "methods": ["prunepeft", {"name": "random-search", "options": {"batch": 4}}],
@@ -93,6 +94,103 @@ def test_plugins_of_a_search_without_a_file_are_in_the_working_folder(tmp_path, 
     monkeypatch.chdir(tmp_path)
     values = {"model": "m", "task": "t", "budget": "1"}
     assert load_spec(None, values, ["plugins=[./mine.py, module]"]).plugins == (str(tmp_path / "mine.py"), "module")
+
+
+# files that methods name
+
+
+def naming(file):
+    """A study with a method that names a file."""
+    return BASE | {"methods": [{"name": "random-search", "label": "mine", "options": {"start": file, "batch": 4}}]}
+
+
+def options(spec):
+    return spec.methods[0].options
+
+
+@pytest.fixture
+def start(tmp_path):
+    """A JSON file in a folder beside the study."""
+    file = tmp_path / "found" / "start.json"
+    file.parent.mkdir()
+    file.write_text('{"slots": [1, 2.5e-7]}')
+    return file
+
+
+def test_an_option_that_names_a_json_file_stands_for_what_is_in_it(write, start, monkeypatch):
+    monkeypatch.chdir("/")
+    content = {"slots": [1, 2.5e-7]}
+    for name in ("found/start.json", "./found/../found/start.json", str(start), f"file://{start}"):
+        assert options(load_study(write(naming(name)))) == {"start": {"file": name, "content": content}, "batch": 4}
+
+
+def test_what_ends_otherwise_or_is_no_text_is_left_as_it_is(write):
+    for value in ("start", "found/start", "start.json.gz", 3, ["start.json"], {"file": "start.json", "content": None}):
+        assert options(load_study(write(naming(value))))["start"] == value
+
+
+# PyYAML does not write unprintable characters such that it reads them back
+TEXTS = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=5)
+NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | NUMBERS | TEXTS,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+        max_leaves=6,
+    )
+)
+@settings(max_examples=30)
+def test_a_study_that_was_written_needs_the_file_no_more(tmp_path_factory, content):
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "start.json").write_text(json.dumps(content))
+    found = read_files(StudySpec.model_validate(naming("start.json")), folder / "study.yaml")
+    (folder / "start.json").write_text("changed")
+    (folder / "other").mkdir()
+    (folder / "other" / "spec.yaml").write_text(dump_yaml(found), encoding="utf-8")
+    again = load_study(folder / "other" / "spec.yaml")
+    assert again == found
+    assert options(again)["start"]["content"] == content
+
+
+def test_a_file_with_another_content_makes_another_study(write, start):
+    before = load_study(write(naming("found/start.json")))
+    start.write_text(json.dumps({"slots": list(range(1000))}))
+    with pytest.raises(InputError) as caught:
+        load_study(write(naming("found/start.json"))).check_extends(before, "runs/x")
+    says = "(methods.mine.options.start.content.slots: [1, 2.5e-07] there, [0, 1, 2, "
+    assert str(caught.value).startswith(f"runs/x holds another study {says}")
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "cannot be read: No such file"),
+        ("{", "is no JSON: "),
+        (b"\xff\x00", "is no JSON: "),
+        ("[" * 10**5, "is no"),
+    ],
+    ids=["missing", "half", "binary", "deep"],
+)
+def test_a_file_that_is_no_json_is_refused(write, refusal, start, content, says):
+    if content is None:
+        start.unlink()
+    else:
+        start.write_bytes(content if isinstance(content, bytes) else content.encode())
+    message = refusal(naming("found/start.json"))
+    assert message.startswith(f"study.yaml: method 'mine': start: found/start.json {says}")
+
+
+def test_what_is_made_of_a_file_is_refused_with_its_name():
+    def refuse(content):
+        raise InputError(f"{content} is wrong")
+
+    file = JsonFile(file="found/start.json", content=7)
+    assert file.parse(str) == "7"
+    with pytest.raises(InputError, match=r"^found/start.json: 7 is wrong$"):
+        file.parse(refuse)
 
 
 # refusals
@@ -353,3 +451,21 @@ def test_the_example_study_in_the_repository_can_be_read():
     folder = Path(__file__).parent.parent / "experiments"
     found = load_study(folder / "example-plugin.yaml")
     assert found.plugins == (str(folder / "example_plugin"),)
+
+
+def test_the_quickstart_study_names_what_its_source_search_left():
+    folder = Path(__file__).parent.parent / "experiments"
+    found = {method.label: method.options for method in load_study(folder / "quickstart-compare.yaml").methods}
+    for key in ("strategy", "architecture"):
+        kept = json.loads((folder / "transfer" / "amazon" / f"{key}.json").read_text(encoding="utf-8"))
+        assert found[f"amazon {key}"][key]["content"] == kept
+
+
+def test_the_quickstart_source_has_the_settings_of_the_quickstart_study():
+    folder = Path(__file__).parent.parent / "experiments"
+    study, source = load_study(folder / "quickstart-compare.yaml"), load_spec(folder / "quickstart-source.yaml")
+    assert study.models == (source.model,)
+    for name in RecipeConfig.model_fields:
+        assert getattr(study, name) == getattr(source, name)
+    sizes = {task.model_copy(update={"name": ""}) for task in (*study.tasks, source.task)}
+    assert len(sizes) == 1

@@ -88,7 +88,7 @@ class Architecture:
                 (Slot(int(s["layer"]), str(s["kind"])), Module(str(s["module"]), int(s["size"]))) for s in data["slots"]
             ]
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"not an architecture: {error!r}") from error
+            raise InputError(f"not an architecture, such as the architecture.json of a search: {error!r}") from error
         if len({slot for slot, _ in pairs}) != len(pairs):
             raise InputError("not an architecture: a slot is filled twice")
         return cls.of(dict(pairs))

@@ -117,7 +117,7 @@ def _method_row(name: str, info: MethodInfo) -> dict[str, str]:
     if info.argument:
         shown = f":{info.argument.upper()}"
         name += shown if fields[info.argument].is_required() else f"[{shown}]"
-        options.insert(0, f"{info.argument}: {', '.join(info.arguments) or 'see its option'}")
+        options.insert(0, f"{info.argument}: {', '.join(info.arguments) or fields[info.argument].description}")
     return {
         "method": name,
         "what it does": info.description + (" (reference row)" if info.reference else ""),

@@ -1,22 +1,19 @@
-"""``prunepeft search``, ``resume`` and ``report``."""
+"""``prunepeft search`` and ``resume``."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from prunepeft_ray.cli.compare import Address, print_comparison, resume_compare, write_comparison, write_text
+from prunepeft_ray.cli.compare import Address, resume_compare
 from prunepeft_ray.cli.progress import show_progress
+from prunepeft_ray.cli.report import print_summary
 from prunepeft_ray.cli.track import Track
 from prunepeft_ray.config import load_spec
 from prunepeft_ray.paths import open_path
-
-if TYPE_CHECKING:
-    from prunepeft_ray.results import RunFolder
 
 Folder = Annotated[str, typer.Argument(metavar="DIR", help="Folder of the run, or its s3:// or gs:// URL.")]
 Workers = Annotated[
@@ -29,7 +26,6 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command()(search)
     app.command()(resume)
-    app.command()(report)
 
 
 def search(
@@ -68,7 +64,7 @@ def search(
     folder = open_path(output) if output else default_output(spec.model, spec.task.name, spec.budget, spec.seed)
     with show_progress(Console(stderr=as_json)) as show, tracking(folder, track or (), show) as emit:
         run = start_search(spec, folder, emit, workers, address)
-    _print_summary(run, as_json)
+    print_summary(run, as_json)
 
 
 def default_output(model: str, task: str, budget: str, seed: int) -> Path:
@@ -98,48 +94,4 @@ def resume(
         return resume_compare(path, address, track, as_json)
     with show_progress(Console(stderr=as_json)) as show, tracking(path, track or (), show) as emit:
         run = resume_search(path, emit, workers, address)
-    return _print_summary(run, as_json)
-
-
-def report(
-    folder: Folder,
-    output: Annotated[
-        Path | None, typer.Option(help="Also draw a search's architecture into this SVG, or write a study as Markdown.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show what a search or a study found, what it cost and how it came to it."""
-    from prunepeft_ray.errors import InputError
-    from prunepeft_ray.results import RunFolder
-
-    run = RunFolder.open(open_path(folder))
-    suffix = ".md" if run.is_study else ".svg"
-    if output is not None and output.suffix != suffix:
-        raise InputError(f"--output {output}: expected a file that ends in {suffix}")
-    if run.is_study:
-        print_comparison(run, as_json)
-        if output is not None:
-            write_comparison(run, output)
-        return
-    _print_summary(run, as_json)
-    if output is not None:
-        _draw(run, output)
-
-
-def _draw(run: RunFolder, output: Path) -> None:
-    from prunepeft_ray.report import summarise, summary_svg
-
-    write_text(output, summary_svg(summarise(run)))
-    Console(stderr=True).print(f"drawn: {output}", highlight=False)
-
-
-def _print_summary(run: RunFolder, as_json: bool) -> None:
-    from prunepeft_ray.report import summarise, summary_tables
-
-    summary = summarise(run)
-    if as_json:
-        print(json.dumps(summary.to_dict(), indent=2))
-        return
-    console = Console()
-    for table in summary_tables(summary):
-        console.print(table)
+    return print_summary(run, as_json)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -181,7 +183,7 @@ class GroupExecutor:
         # only the first process: the others could not know of it
         if group.rank == 0 and self.stop_wanted():
             raise StoppedError
-        started = datetime.now(UTC)
+        started, workers = datetime.now(UTC), group.gather(f"{socket.gethostname()}:{os.getpid()}")
         keeper = JobKeeper(
             work.job.id,
             self.checkpoints,
@@ -194,7 +196,7 @@ class GroupExecutor:
             if group.rank == 0:
                 if self._has_weights(work) and trained.result.status == "done":
                     self._save(work.job, trained)
-                self.store.commit(self.context, work, trained.result, started, datetime.now(UTC))
+                self.store.commit(self.context, work, trained.result, started, datetime.now(UTC), workers)
                 keeper.discard()
                 self.emit(Event("end", outcome(work.job, trained.result), work.kind, work.job.id))
         except PrunePEFTError as error:

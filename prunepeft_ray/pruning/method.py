@@ -38,7 +38,8 @@ class PrunePEFT(GeneratorMethod):
 
     Raises:
         InputError: If a criterion, profile or selector is unknown, the backbone is too shallow for
-            the blocks, no slot fits the budget, or the strategy does not know a partition of the space.
+            the blocks, no slot fits the budget, or the strategy does not know a partition of the space or
+            was learned with more blocks.
     """
 
     name = "prunepeft"
@@ -78,13 +79,23 @@ class PrunePEFT(GeneratorMethod):
             CRITERIA[name]
         check_holds_slot(self.space, self.budget)
         if self.strategy is not None:
-            missing = set(self._partitions.values()).difference(self.strategy.assignment)
-            if missing:
-                raise InputError(
-                    f"the strategy does not know partition {min(missing)}; it knows "
-                    f"{', '.join(map(str, sorted(self.strategy.assignment)))}: use the "
-                    "pruning.blocks and space.kinds it was learned with"
-                )
+            self._check_partitions(self.strategy)
+
+    def _check_partitions(self, strategy: Strategy) -> None:
+        """Refuse a strategy of other blocks: a block of the same number would be another share of the depth."""
+        here, known = set(self._partitions.values()), set(strategy.assignment)
+        kinds = {partition.kind for partition in here}
+        surplus = {partition for partition in known - here if partition.kind in kinds}
+        if missing := here - known:
+            what = f"does not know partition {min(missing)}"
+        elif surplus:
+            what = f"has partition {min(surplus)}, which is none here"
+        else:
+            return
+        raise InputError(
+            f"the strategy {what}; it knows {', '.join(map(str, sorted(known)))}: use the pruning.blocks and "
+            "space.kinds it was learned with"
+        )
 
     def _most_jobs(self) -> int:
         warmup, pruning = self.spec.warmup, self.spec.pruning

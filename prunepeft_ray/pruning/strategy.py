@@ -143,7 +143,7 @@ class Strategy:
                 origin=dict(data.get("origin", {})),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"not a strategy: {error!r}") from error
+            raise InputError(f"not a strategy, such as the strategy.json of a search: {error!r}") from error
         strategy._check()
         return strategy
 

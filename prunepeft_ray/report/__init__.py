@@ -1,5 +1,6 @@
 """Tables and pictures from the results store."""
 
+from prunepeft_ray.report.building import Report, build_report
 from prunepeft_ray.report.charges import CostAccount
 from prunepeft_ray.report.comparison import (
     Comparison,
@@ -11,8 +12,10 @@ from prunepeft_ray.report.comparison import (
 )
 from prunepeft_ray.report.comparison_tables import comparison_markdown, comparison_tables, write_csv
 from prunepeft_ray.report.drawing import architecture_table, summary_svg
+from prunepeft_ray.report.opening import Results, open_results, open_several
 from prunepeft_ray.report.summary import Phase, Removal, Summary, summarise
 from prunepeft_ray.report.tables import summary_tables
+from prunepeft_ray.report.writing import write_report
 
 __all__ = [
     "Comparison",
@@ -21,15 +24,21 @@ __all__ = [
     "OverallRow",
     "Phase",
     "Removal",
+    "Report",
+    "Results",
     "Summary",
     "architecture_table",
     "best_so_far",
+    "build_report",
     "compare_methods",
     "compare_study",
     "comparison_markdown",
     "comparison_tables",
+    "open_results",
+    "open_several",
     "summarise",
     "summary_svg",
     "summary_tables",
     "write_csv",
+    "write_report",
 ]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from prunepeft_ray.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from prunepeft_ray.results import ResultsStore
 
 CELL = ("model", "task", "method")
 SEARCH = (*CELL, "seed")
@@ -30,6 +29,45 @@ _OF_JOBS = (
     "wall_seconds",
     "peak_memory_bytes",
 )
+
+
+class Tables(Protocol):
+    """Where tables can be read: the results store, or opened results, which keep what they have read."""
+
+    @property
+    def folder(self) -> Path:
+        """Where they lie."""
+
+    def read(self, table: str) -> pd.DataFrame:
+        """Return a table."""
+
+
+class LoneSearch:
+    """The tables of a search by itself, as those of a study of one.
+
+    Args:
+        tables: Where its tables can be read.
+    """
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self.folder = tables.folder
+
+    def read(self, table: str) -> pd.DataFrame:
+        """Return a table; of requests and searches what they would be in a study."""
+        found = self._tables.read(table)
+        if table == "requests":
+            return self._requests()[list(found.columns)]
+        return self._searches()[list(found.columns)] if table == "searches" else found
+
+    def _requests(self) -> pd.DataFrame:
+        jobs = self._tables.read("jobs").sort_values("finished_at", kind="stable")
+        return jobs.assign(position=range(len(jobs)), retrain_seed=jobs.seed.where(jobs.kind == "final"))
+
+    def _searches(self) -> pd.DataFrame:
+        jobs = self._tables.read("jobs")
+        ended = jobs[jobs.kind == "final"]
+        return ended.assign(reference=False, evaluations=0, proposal_seconds=0.0, architecture="")
 
 
 @dataclass(frozen=True)
@@ -61,11 +99,14 @@ class CostAccount:
     peak_memory_bytes: int = 0
 
 
-def charged_jobs(store: ResultsStore) -> pd.DataFrame:
+def charged_jobs(tables: Tables) -> pd.DataFrame:
     """Join what searches asked for with the jobs that ran.
 
     A search is charged once for a job, however often it asks for it; two searches that ask for the same job are both
     charged.
+
+    Args:
+        tables: The results.
 
     Returns:
         One row per search and job, in the order in which the search was told; ``dev`` and ``test`` hold the deciding
@@ -76,11 +117,11 @@ def charged_jobs(store: ResultsStore) -> pd.DataFrame:
         InputError: If the store holds several studies.
         RunError: If a file is damaged.
     """
-    requests, jobs = store.read("requests"), store.read("jobs")
-    studies = sorted({*requests.run_id, *store.read("searches").run_id})
+    requests, jobs = tables.read("requests"), tables.read("jobs")
+    studies = sorted({*requests.run_id, *tables.read("searches").run_id})
     if len(studies) > 1:
         raise InputError(
-            f"{store.folder} holds the results of {len(studies)} studies on different terms ({', '.join(studies)}); "
+            f"{tables.folder} holds the results of {len(studies)} studies on different terms ({', '.join(studies)}); "
             "expected those of one"
         )
     on_dev = (jobs.status == "done") & (jobs.evaluate == "dev")
@@ -124,6 +165,20 @@ def add_up(accounts: Iterable[CostAccount], *, parts: int = 1) -> CostAccount:
         if name != "peak_memory_bytes"
     }
     return CostAccount(**sums, peak_memory_bytes=max((one.peak_memory_bytes for one in accounts), default=0))
+
+
+def active_seconds(jobs: pd.DataFrame) -> float:
+    """Return in how many seconds any job ran: gaps in which none did, as between interruption and resume, are out.
+
+    Args:
+        jobs: Rows with ``started_at`` and ``finished_at``.
+    """
+    if jobs.empty:
+        return 0.0
+    ordered = jobs.sort_values("started_at")
+    latest = ordered.finished_at.cummax()
+    idle = (ordered.started_at - latest.shift()).dt.total_seconds().clip(lower=0).sum()
+    return float((latest.iloc[-1] - ordered.started_at.iloc[0]).total_seconds() - idle)
 
 
 def _deciding(jobs: pd.DataFrame, measured: str) -> pd.Series[float]:

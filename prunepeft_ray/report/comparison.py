@@ -7,9 +7,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from prunepeft_ray.report.charges import CELL, SEARCH, CostAccount, account, add_up, charged_jobs
+from prunepeft_ray.report.charges import (
+    CELL,
+    SEARCH,
+    CostAccount,
+    Tables,
+    account,
+    add_up,
+    charged_jobs,
+)
 from prunepeft_ray.report.statistics import Difference, Estimate, estimate, paired
 from prunepeft_ray.results import ResultsStore
+from prunepeft_ray.study import StudySpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,11 +171,11 @@ class Comparison:
         return _flat(asdict(row) for row in self.overall)
 
 
-def compare_methods(store: ResultsStore, planned: Iterable[Search] = ()) -> Comparison:
+def compare_methods(tables: Tables, planned: Iterable[Search] = ()) -> Comparison:
     """Compare a study's methods by what is in the store so far.
 
     Args:
-        store: The study's results.
+        tables: The study's results.
         planned: All searches of the study, so that those which have not begun count as missing. Without, every method
             seen is expected on every model and task seen, with every seed seen.
 
@@ -174,7 +183,7 @@ def compare_methods(store: ResultsStore, planned: Iterable[Search] = ()) -> Comp
         InputError: If the store holds several studies.
         RunError: If a file is damaged.
     """
-    charged, ended = charged_jobs(store), store.read("searches")
+    charged, ended = charged_jobs(tables), tables.read("searches")
     seen = {*_keys(charged), *_keys(ended)}
     searches = {*planned, *seen} if planned else _product(seen)
     study = _Study(charged, ended)
@@ -194,15 +203,19 @@ def compare_study(folder: RunFolder) -> Comparison:
         InputError: If the folder holds no study.
         RunError: If a file is damaged.
     """
-    planned = [(cell.model, cell.task.name, cell.method.label, cell.seed) for cell in folder.study.cells()]
-    return compare_methods(ResultsStore(folder.results), planned)
+    return compare_methods(ResultsStore(folder.results), planned_searches(folder.study))
 
 
-def best_so_far(store: ResultsStore) -> pd.DataFrame:
+def planned_searches(study: StudySpec) -> list[Search]:
+    """Return all searches of a study."""
+    return [(cell.model, cell.task.name, cell.method.label, cell.seed) for cell in study.cells()]
+
+
+def best_so_far(tables: Tables) -> pd.DataFrame:
     """Return for every search with candidates the best dev metric so far against what it had cost.
 
     Args:
-        store: The study's results.
+        tables: The study's results.
 
     Returns:
         One row per evaluated candidate: model, task, method, seed, ``position``; cumulated over all that the search was
@@ -214,7 +227,7 @@ def best_so_far(store: ResultsStore) -> pd.DataFrame:
         InputError: If the store holds several studies.
         RunError: If a file is damaged.
     """
-    jobs = charged_jobs(store)
+    jobs = charged_jobs(tables)
     jobs = jobs[jobs.kind != "final"]
     candidate = jobs.kind == "candidate"
     counts = jobs.dev.where(candidate & (jobs.parameters <= jobs.budget))

@@ -64,7 +64,7 @@ def comparison_markdown(
     parts = ["# Search methods compared", f"```\n{command}\n```"]
     parts.append(f"Versions: {_listed(versions)}.\n\nHardware: {_listed(hardware)}.")
     for (model, task), rows in comparison.places().items():
-        parts.append(f"## {_plain(task)} on {_plain(model)}")
+        parts.append(f"## {plain(task)} on {plain(model)}")
         parts.append(_markdown(_grid(f"What was found: {_of_metric(rows)}", RESULTS, rows, _budget_text(rows))))
         parts.append(_markdown(_grid("What a search cost", SEARCH_COSTS, rows)))
         parts.append(_markdown(_grid("What retraining cost", RETRAINING_COSTS, rows)))
@@ -119,7 +119,8 @@ def _method(row: MethodRow) -> str:
     return row.method
 
 
-def _test(row: MethodRow) -> str:
+def test_text(row: MethodRow) -> str:
+    """Say a method's mean on test, its deviation and the number of searches."""
     return _estimate_text(row.test)
 
 
@@ -135,7 +136,8 @@ def _retraining_deviation(row: MethodRow) -> str:
     return NOTHING if row.retraining_deviation is None else f"{row.retraining_deviation:.4f}"
 
 
-def _parameters(row: MethodRow) -> str:
+def parameters_text(row: MethodRow) -> str:
+    """Say how many parameters the chosen architectures have."""
     if row.parameters_min is None:
         return NOTHING
     both = dict.fromkeys([f"{row.parameters_min:,}", f"{row.parameters_max:,}"])
@@ -143,7 +145,8 @@ def _parameters(row: MethodRow) -> str:
     return " to ".join(both) + share
 
 
-def _difference(row: MethodRow) -> str:
+def difference_text(row: MethodRow) -> str:
+    """Say the mean difference to ``prunepeft``."""
     return _mean_difference(row.difference)
 
 
@@ -155,7 +158,8 @@ def _p(row: MethodRow) -> str:
     return _p_text(row.difference)
 
 
-def _notes(row: MethodRow) -> str:
+def notes_text(row: MethodRow) -> str:
+    """Say what must be known of a row: its role, whether it is on the front, what failed or is missing."""
     made_up = {"reference": "reference", "choice": f"chosen on dev: {row.chosen}", "oracle": f"oracle: {row.chosen}"}
     notes = [made_up[row.role]] if row.role in made_up else []
     notes += ["over budget"] if row.within_budget is False else []
@@ -233,11 +237,11 @@ def _memory(cost: CostAccount) -> str:
 
 BRIEF_RESULTS: Columns = {
     "method": _method,
-    "test (95 % interval)": lambda row: _stacked(_test(row), _interval(row)),
+    "test (95 % interval)": lambda row: _stacked(test_text(row), _interval(row)),
     "dev": _dev,
-    "parameters": _parameters,
-    f"to {BASELINE}": lambda row: _stacked(_difference(row), _difference_interval(row), _p(row), last="p "),
-    "notes": _notes,
+    "parameters": parameters_text,
+    f"to {BASELINE}": lambda row: _stacked(difference_text(row), _difference_interval(row), _p(row), last="p "),
+    "notes": notes_text,
 }
 BRIEF_COSTS: Columns = {
     "method": _charged_method,
@@ -250,15 +254,15 @@ BRIEF_COSTS: Columns = {
 }
 RESULTS: Columns = {
     "method": _method,
-    "test": _test,
+    "test": test_text,
     "95 % interval": _interval,
     "dev": _dev,
     "retraining ±": _retraining_deviation,
-    "parameters": _parameters,
-    f"to {BASELINE}": _difference,
+    "parameters": parameters_text,
+    f"to {BASELINE}": difference_text,
     "its 95 % interval": _difference_interval,
     "p": _p,
-    "notes": _notes,
+    "notes": notes_text,
 }
 SEARCH_COSTS: Columns = {
     "method": _charged_method,
@@ -314,13 +318,18 @@ def _rich(grid: _Grid) -> Table:
 
 
 def _markdown(grid: _Grid) -> str:
-    lines = [grid.header, ("---",) * len(grid.header), *(tuple(map(_plain, cells)) for cells in grid.rows)]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    table = markdown_rows([grid.header, *grid.rows])
     caption = f"\n\n{grid.caption}." if grid.caption else ""
-    return f"**{_plain(grid.title)}**\n\n{table}{caption}"
+    return f"**{plain(grid.title)}**\n\n{table}{caption}"
 
 
-def _plain(text: str) -> str:
+def markdown_rows(rows: Iterable[Iterable[str]]) -> str:
+    """Write rows of text, the first of them the headings, as a Markdown table."""
+    head, *body = [tuple(map(plain, cells)) for cells in rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ("---",) * len(head), *body))
+
+
+def plain(text: str) -> str:
     """Keep a name from being taken for markup."""
     for mark in "\\|*_`<[":
         text = text.replace(mark, f"\\{mark}")
@@ -328,7 +337,7 @@ def _plain(text: str) -> str:
 
 
 def _listed(facts: Mapping[str, str]) -> str:
-    return ", ".join(f"{_plain(name)} {_plain(value)}" for name, value in facts.items()) or "unknown"
+    return ", ".join(f"{plain(name)} {plain(value)}" for name, value in facts.items()) or "unknown"
 
 
 def _of_metric(rows: Sequence[MethodRow]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunepeft_ray.architecture import Architecture, Slot
 from prunepeft_ray.errors import InputError
+from prunepeft_ray.report.charges import active_seconds
 from prunepeft_ray.results import ResultsStore, RunFolder
 
 if TYPE_CHECKING:
@@ -184,15 +185,9 @@ def _phase(name: str, jobs: pd.DataFrame) -> Phase:
 
 
 def _busy_seconds(jobs: pd.DataFrame) -> float:
-    if jobs.empty:
-        return 0.0
-    ordered = jobs.sort_values("started_at")
-    latest_end = ordered.finished_at.cummax()
-    idle = (ordered.started_at - latest_end.shift()).dt.total_seconds().clip(lower=0).sum()
     # a job that was taken up again has a start of its last attempt alone
     earlier = (jobs.wall_seconds - (jobs.finished_at - jobs.started_at).dt.total_seconds()).clip(lower=0)
-    busy = (latest_end.iloc[-1] - ordered.started_at.iloc[0]).total_seconds() - idle
-    return float(busy + earlier[jobs.restarts > 0].sum())
+    return active_seconds(jobs) + float(earlier[jobs.restarts > 0].sum())
 
 
 def _removals(decisions: pd.DataFrame) -> tuple[Removal, ...]:

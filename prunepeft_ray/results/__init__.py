@@ -4,7 +4,7 @@ from prunepeft_ray.results.attempts import Attempt, attempt
 from prunepeft_ray.results.environment import hardware, versions
 from prunepeft_ray.results.files import locked, write_whole
 from prunepeft_ray.results.run import RunFolder
-from prunepeft_ray.results.schema import SCHEMA_VERSION, TABLES, schema_markdown
+from prunepeft_ray.results.schema import SCHEMA_VERSION, TABLES, Column, schema_markdown
 from prunepeft_ray.results.store import ResultsStore, RunContext
 from prunepeft_ray.results.studies import Request, SearchOutcome, request_key, search_key
 
@@ -12,6 +12,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "TABLES",
     "Attempt",
+    "Column",
     "Request",
     "ResultsStore",
     "RunContext",

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+READABLE = (2, 3)
+"""Versions that can be read; columns that a file's version did not have are null."""
 
 _METRICS = pa.map_(pa.string(), pa.float64())
 _TEXTS = pa.map_(pa.string(), pa.string())
@@ -19,13 +21,13 @@ class Column:
 
     Args:
         name: Its name.
-        type: Its Arrow type.
+        type: Its Arrow type, or the name of one.
         meaning: What it says.
         unit: Its unit, or an empty string.
     """
 
     name: str
-    type: pa.DataType
+    type: pa.DataType | str
     meaning: str
     unit: str = ""
 
@@ -88,6 +90,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("device_seconds", pa.float64(), "wall-clock time times devices taking part", "s"),
         Column("wall_seconds", pa.float64(), "wall-clock time", "s"),
         Column("peak_memory_bytes", pa.int64(), "most GPU memory, or resident memory on a CPU", "bytes"),
+        Column("workers", pa.list_(pa.string()), "processes that trained it, as host:process; since version 3"),
         Column("started_at", _TIME, "start; of the last attempt at a job that was taken up again", "UTC"),
         Column("finished_at", _TIME, "end", "UTC"),
         Column("job_json", pa.string(), "the whole job as JSON"),

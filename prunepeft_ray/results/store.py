@@ -18,7 +18,7 @@ from prunepeft_ray.errors import InputError, RunError, unknown
 from prunepeft_ray.jobs import Cost, Decision, Epoch, TrainResult, Work
 from prunepeft_ray.paths import is_file, map_files, names, read_bytes
 from prunepeft_ray.results.files import locked, write_whole
-from prunepeft_ray.results.schema import KEYED_BY_JOB, SCHEMA_VERSION, TABLES, arrow_schema
+from prunepeft_ray.results.schema import KEYED_BY_JOB, READABLE, SCHEMA_VERSION, TABLES, arrow_schema
 from prunepeft_ray.results.studies import Request, SearchOutcome
 
 if TYPE_CHECKING:
@@ -76,7 +76,13 @@ class ResultsStore:
         self.folder = folder
 
     def commit(
-        self, context: RunContext, work: Work, result: TrainResult, started: datetime, finished: datetime
+        self,
+        context: RunContext,
+        work: Work,
+        result: TrainResult,
+        started: datetime,
+        finished: datetime,
+        workers: Sequence[str] = (),
     ) -> bool:
         """Store a finished job.
 
@@ -86,6 +92,7 @@ class ResultsStore:
             result: What came of it.
             started: When it started, with time zone.
             finished: When it ended, with time zone.
+            workers: The processes that trained it together, as ``host:process``.
 
         Returns:
             False if the job had been finished before; its first record stays.
@@ -104,13 +111,14 @@ class ResultsStore:
             {"architecture_id": architecture.id, "job_id": job_id, **_slot(slot), "module": m.type, "size": m.size}
             for slot, m in architecture
         ]
+        times = {"started_at": started, "finished_at": finished, "workers": list(workers)}
         with locked(self.folder):
             if is_file(self._file("jobs", job_id)):
                 return False
             # an attempt that was killed may have left rows that belong to no finished job
             for table, rows in (("epochs", epochs), ("scores", scores), ("architectures", filled)):
                 self._write(table, job_id, rows, replace=True)
-            return self._write("jobs", job_id, [_job_row(context, work, result, started, finished)])
+            return self._write("jobs", job_id, [_job_row(context, work, result) | times])
 
     def commit_decisions(self, context: RunContext, decisions: Sequence[Decision]) -> None:
         """Store a method's decisions, one file per turn or round; one that is stored already stays as it is.
@@ -249,9 +257,19 @@ def _read(file: Path) -> pa.Table:
             f"{file.parent.parent}/*/{file.name}, then 'prunepeft resume' does that part again"
         ) from error
     found = (table.schema.metadata or {}).get(b"prunepeft_schema_version", b"none").decode(errors="replace")
-    if found != str(SCHEMA_VERSION):
-        raise InputError(f"{file} has schema version {found}; this version of prunepeft-ray reads {SCHEMA_VERSION}")
-    return table
+    if found not in map(str, READABLE):
+        raise InputError(
+            f"{file} has schema version {found}; this version of prunepeft-ray reads {' and '.join(map(str, READABLE))}"
+        )
+    return table if found == str(SCHEMA_VERSION) else _brought_up(table, arrow_schema(file.parent.name))
+
+
+def _brought_up(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Give a table of an older version today's columns; what it did not have is null."""
+    columns = [
+        table[field.name] if field.name in table.column_names else pa.nulls(len(table), field.type) for field in schema
+    ]
+    return pa.table(columns, schema=schema)
 
 
 def _plain(record: Epoch | Decision) -> Row:
@@ -268,7 +286,7 @@ def _digest(rows: list[Row]) -> str:
     return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _job_row(context: RunContext, work: Work, result: TrainResult, started: datetime, finished: datetime) -> Row:
+def _job_row(context: RunContext, work: Work, result: TrainResult) -> Row:
     job = work.job
     row = asdict(context) | asdict(result.cost)
     row |= {name: getattr(result, name) for name in RESULT_COLUMNS}
@@ -287,8 +305,6 @@ def _job_row(context: RunContext, work: Work, result: TrainResult, started: date
         "epochs_done": len(result.epochs),
         "metrics": list(result.metrics.items()),
         "test_metrics": list(result.test.items()),
-        "started_at": started,
-        "finished_at": finished,
         "job_json": json.dumps(job.to_dict(), sort_keys=True),
         "versions": list(context.versions.items()),
         "hardware": list(context.hardware.items()),

@@ -3,8 +3,9 @@ from baseline_toys import make_problem
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baselines.uniform import UNIFORM_ADAPTER, UNIFORM_DORA, UNIFORM_LORA
+from baselines.uniform import LORA_RANK, UNIFORM_ADAPTER, UNIFORM_DORA, UNIFORM_LORA
 from prunepeft_ray import InputError, Module, NoOptions, Slot
+from prunepeft_ray.config import validate
 
 # hidden size 32, 4 layers: LoRA 2 * 64 r a layer, DoRA 64 more, an adapter 65 b + 32
 CASES = {
@@ -64,3 +65,30 @@ def test_the_next_size_would_be_over_budget(layers, budget):
             size = best[Slot(0, kind)].size
         larger = Module(module_type, size + 1)
         assert sum(problem.cost(Slot(n, kind), module_type).parameters(larger.size) for n in range(layers)) > budget
+
+
+@pytest.mark.parametrize("budget", [1, 100_000])
+@pytest.mark.parametrize("kinds", [["PA", "SA"], ["SA"]])
+@pytest.mark.parametrize(("rank", "parameters"), [(1, 512), (8, 4096)])
+def test_a_given_rank_is_that_rank_in_every_layer_whatever_the_budget(rank, parameters, kinds, budget):
+    problem = make_problem(kinds=kinds, budget=budget)
+    method = LORA_RANK.build(problem, LORA_RANK.options(rank=rank))
+    assert (method.name, method.done, method.ask(), method.planned) == ("lora-rank", True, (), 0)
+    assert dict(method.best()) == {Slot(layer, "PA"): Module("lora", rank) for layer in range(4)}
+    assert problem.parameters(method.best()) == parameters
+
+
+def test_the_largest_rank_within_the_budget_is_uniform_lora():
+    problem = make_problem(budget=5 * 512)
+    given_rank = LORA_RANK.build(problem, LORA_RANK.options(rank=5))
+    assert given_rank.best() == build(UNIFORM_LORA, problem).best()
+
+
+def test_a_given_rank_is_a_row_to_compare_with_and_must_be_a_rank():
+    assert LORA_RANK.reference
+    assert validate(LORA_RANK.options, {LORA_RANK.argument: "8"}, "method 'lora-rank:8'").rank == 8
+    for wrong in ("0", "-1", "2.5", "eight"):
+        with pytest.raises(InputError, match=f"^method 'lora-rank': rank: .*, got '{wrong}'$"):
+            validate(LORA_RANK.options, {"rank": wrong}, "method 'lora-rank'")
+    with pytest.raises(InputError, match="'rank' is missing"):
+        validate(LORA_RANK.options, {}, "method 'lora-rank'")

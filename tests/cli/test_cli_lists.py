@@ -104,6 +104,14 @@ def test_an_argument_that_may_be_left_out_stands_in_brackets(capsys, monkeypatch
     assert "toy[:VARIANT]" in capsys.readouterr().out
 
 
+def test_an_argument_without_a_list_is_explained(capsys, monkeypatch):
+    registry = MethodRegistry()
+    registry.register("toy", MethodInfo("tastes well", lambda *_: None, ToyOptions, "flavour"))
+    monkeypatch.setattr(methods, "METHODS", registry)
+    run(["methods"])
+    assert "flavour: what it tastes of" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
 def test_methods_as_json_are_one_list_of_methods_and_variants(capsys):
     run(["methods", "--json"])
     rows = json.loads(capsys.readouterr().out)

@@ -382,6 +382,9 @@ def test_a_strategy_of_other_partitions_is_refused():
     strategy = Strategy.uniform([Partition(0, "PA"), Partition(0, "SA")], CRITERIA)
     with pytest.raises(InputError, match=r"does not know partition 1\.PA; it knows 0\.PA, 0\.SA"):
         make_method(strategy=strategy)
+    more = Strategy.uniform([Partition(block, kind) for block in range(5) for kind in ("PA", "SA", "PT")], CRITERIA)
+    with pytest.raises(InputError, match=r"the strategy has partition 4\.PA, which is none here; it knows 0\.PA, "):
+        make_method(strategy=more)
     unknown = Strategy.uniform(partition_of(make_space(12).supernet.slots, 12).values(), ("magic",))
     with pytest.raises(InputError, match="unknown criterion 'magic'"):
         make_method(strategy=unknown)

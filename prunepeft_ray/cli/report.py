@@ -1,0 +1,128 @@
+"""``prunepeft report``."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from prunepeft_ray.cli.compare import print_comparison, write_comparison, write_text
+from prunepeft_ray.errors import InputError
+from prunepeft_ray.paths import open_path
+
+if TYPE_CHECKING:
+    from prunepeft_ray.report import Results
+    from prunepeft_ray.results import RunFolder
+
+Folders = Annotated[
+    list[str], typer.Argument(metavar="DIR...", help="Folder of a run or study, or its s3:// or gs:// URL; or several.")
+]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        help="Write here instead of DIR/report.html: a page (.html), a drawing of a search's architecture (.svg) or a "
+        "document about a study (.md)."
+    ),
+]
+Watching = Annotated[bool, typer.Option("--watch", help="Write the page again and again until the run has ended.")]
+Every = Annotated[int, typer.Option(min=1, help="Seconds between two pages of --watch.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; write nothing unless --output says so.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(report)
+
+
+def report(
+    folders: Folders, output: Output = None, watch: Watching = False, every: Every = 30, as_json: AsJson = False
+) -> None:
+    """Write a page of what a run or study found and what it cost, with every table as CSV, Markdown and LaTeX."""
+    from prunepeft_ray.results import RunFolder
+
+    runs = [RunFolder.open(open_path(folder)) for folder in folders]
+    endings = _endings(runs)
+    if output is not None and Path(output).suffix not in endings:
+        raise InputError(f"--output {output}: expected a file that ends in {' or '.join(endings)}")
+    if watch and (as_json or (output is not None and Path(output).suffix != ".html")):
+        raise InputError("--watch writes pages: expected no --json, and an --output that ends in .html, if any")
+    if watch:
+        _watch(folders, _page(folders, output), every)
+        return
+    if len(runs) == 1:
+        print_run(runs[0], as_json)
+    if output is not None and Path(output).suffix == ".md":
+        write_comparison(runs[0], Path(output))
+    elif output is not None and Path(output).suffix == ".svg":
+        _draw(runs[0], Path(output))
+    elif output is not None or not as_json:
+        _write(_opened(folders), _page(folders, output))
+
+
+def print_run(run: RunFolder, as_json: bool) -> None:
+    """Print what a search or a study has found so far, as tables or as JSON."""
+    if run.is_study:
+        print_comparison(run, as_json)
+    else:
+        print_summary(run, as_json)
+
+
+def print_summary(run: RunFolder, as_json: bool) -> None:
+    """Print what a search has found so far, as tables or as JSON."""
+    from prunepeft_ray.report import summarise, summary_tables
+
+    summary = summarise(run)
+    if as_json:
+        print(json.dumps(summary.to_dict(), indent=2))
+        return
+    console = Console()
+    for table in summary_tables(summary):
+        console.print(table)
+
+
+def _endings(runs: Sequence[RunFolder]) -> tuple[str, ...]:
+    if len(runs) > 1:
+        return (".html",)
+    return (".html", ".md") if runs[0].is_study else (".html", ".svg")
+
+
+def _opened(folders: Sequence[str]) -> list[Results]:
+    from prunepeft_ray.report import open_several
+
+    return open_several(folders)
+
+
+def _page(folders: Sequence[str], output: str | None) -> Path:
+    if output is not None:
+        return open_path(output)
+    return open_path(folders[0]) / "report.html" if len(folders) == 1 else Path("report.html")
+
+
+def _write(runs: Sequence[Results], page: Path, refresh: int | None = None) -> bool:
+    """Write a page and say so; whether nothing more will come."""
+    from prunepeft_ray.report import write_report
+
+    console = Console(stderr=True)
+    written = write_report(runs, page, refresh)
+    for warning in written.warnings:
+        console.print(warning, markup=False, highlight=False, soft_wrap=True)
+    tables = f"its tables in {page.with_suffix('')}"
+    console.print(f"written: {page}, {tables}", markup=False, highlight=False, soft_wrap=True)
+    return written.finished
+
+
+def _watch(folders: Sequence[str], page: Path, every: int) -> None:
+    while not _write(_opened(folders), page, every):
+        time.sleep(every)
+
+
+def _draw(run: RunFolder, output: Path) -> None:
+    from prunepeft_ray.report import summarise, summary_svg
+
+    write_text(output, summary_svg(summarise(run)))
+    Console(stderr=True).print(f"drawn: {output}", highlight=False)

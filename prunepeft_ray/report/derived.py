@@ -1,0 +1,14 @@
+"""All derived frames, by name."""
+
+from __future__ import annotations
+
+from prunepeft_ray.report.opening import DerivedFrame
+from prunepeft_ray.report.time_section import TIME_SPENT, UTILISATION, WORKER_JOBS
+
+_ALL: tuple[DerivedFrame, ...] = (
+    WORKER_JOBS,
+    UTILISATION,
+    TIME_SPENT,
+)
+
+DERIVED = {frame.name: frame for frame in _ALL}

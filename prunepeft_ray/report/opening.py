@@ -1,0 +1,134 @@
+"""Opening what a run or a study has left behind, as pandas frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prunepeft_ray.config import SearchSpec
+from prunepeft_ray.errors import InputError, unknown
+from prunepeft_ray.paths import open_path
+from prunepeft_ray.report.charges import LoneSearch, Tables
+from prunepeft_ray.report.comparison import BASELINE, Comparison, compare_methods, planned_searches
+from prunepeft_ray.results import TABLES, Column, ResultsStore, RunFolder
+from prunepeft_ray.study import StudySpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class DerivedFrame:
+    """A frame that is worked out from the tables.
+
+    Args:
+        name: Its name.
+        meaning: What one row is.
+        columns: Its columns.
+        make: Works it out; the frame has exactly these columns.
+    """
+
+    name: str
+    meaning: str
+    columns: tuple[Column, ...]
+    make: Callable[[Results], pd.DataFrame]
+
+
+class Results(Mapping[str, "pd.DataFrame"]):
+    """Everything that a search or a study has left behind so far, by the name of a table or a derived frame.
+
+    Frames are read and worked out when first asked for, and kept; treat them as read-only.
+
+    Args:
+        run: The run's folder.
+        label: What to call it among several.
+    """
+
+    def __init__(self, run: RunFolder, label: str) -> None:
+        self.run = run
+        self.label = label
+        self.folder = run.results
+        self._store = ResultsStore(run.results)
+        self._frames: dict[str, pd.DataFrame] = {}
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        from prunepeft_ray.report.derived import DERIVED
+
+        if name not in self._frames:
+            if name not in TABLES and name not in DERIVED:
+                raise unknown("table", name, [*TABLES, *DERIVED])
+            self._frames[name] = self._store.read(name) if name in TABLES else DERIVED[name].make(self)
+        return self._frames[name]
+
+    def __iter__(self) -> Iterator[str]:
+        from prunepeft_ray.report.derived import DERIVED
+
+        return iter((*TABLES, *DERIVED))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def read(self, table: str) -> pd.DataFrame:
+        """Return a table or a derived frame, as ``results[table]`` does."""
+        return self[table]
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """The methods compared; a search by itself is one method."""
+        spec = self.spec
+        if isinstance(spec, StudySpec):
+            return compare_methods(self, planned_searches(spec))
+        return compare_methods(self.as_study, [(spec.model, spec.task.name, BASELINE, spec.seed)])
+
+    @property
+    def as_study(self) -> Tables:
+        """The tables of a study; of a search by itself those of a study of one."""
+        return self if self.is_study else LoneSearch(self)
+
+    @property
+    def is_study(self) -> bool:
+        """Whether it is a comparison of methods rather than one search."""
+        return self.run.is_study
+
+    @cached_property
+    def spec(self) -> SearchSpec | StudySpec:
+        """The resolved spec."""
+        return self.run.study if self.is_study else self.run.spec
+
+
+def open_results(path: str | Path) -> Results:
+    """Open the results of a run or a study, finished or not.
+
+    Args:
+        path: Its folder, a path or a URL such as ``s3://bucket/run``.
+
+    Raises:
+        InputError: If it holds no run, or comes from a version that cannot be read.
+    """
+    return open_several([path])[0]
+
+
+def open_several(paths: Sequence[str | Path]) -> list[Results]:
+    """Open several runs or studies; those whose folders have the same name are called by their paths.
+
+    Args:
+        paths: Their folders, paths or URLs.
+
+    Raises:
+        InputError: As :func:`open_results`, or if one is named twice.
+    """
+    folders = [RunFolder.open(open_path(path)) for path in paths]
+    places = [str(folder.path).rstrip("/") for folder in folders]
+    if twice := next((place for place in places if places.count(place) > 1), None):
+        raise InputError(f"{twice} is named twice; expected different runs")
+    names = [folder.path.name for folder in folders]
+    return [
+        Results(folder, name if names.count(name) == 1 else place)
+        for folder, name, place in zip(folders, names, places, strict=True)
+    ]

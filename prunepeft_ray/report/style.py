@@ -1,0 +1,59 @@
+"""How all figures look: fonts, colours that colour-blind people tell apart, and room for a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+INK, SOFT, GRID = "#1a1a1a", "#5f6368", "#d9dde1"
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7f7f7f", "#b5a800")
+"""Okabe and Ito's, with a grey and a darker yellow that can be seen on white."""
+MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "hexagon", "triangle-down", "bowtie")
+"""So that nothing is told by colour alone."""
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+
+
+def style_of(names: Iterable[str]) -> dict[str, tuple[str, str, str]]:
+    """Give every name a colour, a marker and a dash of its own; the same names in any order get the same.
+
+    The pairs repeat only beyond 40 names.
+    """
+    ordered = sorted(set(names), key=lambda name: (name != "prunepeft", name))
+    return {
+        name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], DASHES[i // len(COLOURS) % len(DASHES)])
+        for i, name in enumerate(ordered)
+    }
+
+
+def dress(figure: go.Figure, *, height: int, x: str = "", y: str = "") -> go.Figure:
+    """Give a figure the look of all of them, and return it.
+
+    Args:
+        figure: The figure.
+        height: In pixels.
+        x: Title of the x axis.
+        y: Title of the y axis.
+    """
+    figure.update_layout(
+        template="none",
+        height=height,
+        font={"family": "Helvetica, Arial, 'DejaVu Sans', sans-serif", "size": 13, "color": INK},
+        margin={"l": 60, "r": 16, "t": 16, "b": 56},
+        paper_bgcolor="#ffffff",
+        plot_bgcolor="#ffffff",
+        hoverlabel={"bgcolor": "#ffffff", "font": {"color": INK}},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+    )
+    look = {"gridcolor": GRID, "zeroline": False, "linecolor": SOFT, "ticks": "outside", "automargin": True}
+    figure.update_xaxes(title_text=x or None, **look)
+    figure.update_yaxes(title_text=y or None, **look)
+    return figure
+
+
+def plotted(times: pd.Series[Any]) -> list[str]:
+    """Return times the way that figures take them, which know no time zones."""
+    return list(times.dt.strftime("%Y-%m-%d %H:%M:%S.%f"))

@@ -1,0 +1,282 @@
+"""When which worker did what, and where the time went."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prunepeft_ray.report.blocks import Basis, Block, Figure, Section, Table
+from prunepeft_ray.report.charges import active_seconds, charged_jobs
+from prunepeft_ray.report.opening import DerivedFrame, Results
+from prunepeft_ray.report.style import COLOURS, dress, plotted
+from prunepeft_ray.report.tables import PHASES, duration_text
+from prunepeft_ray.results import Column
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+BARS = 3000
+"""Most jobs that the time line shows one by one; of more, it shows how busy every worker was."""
+BINS = 200
+FAILURES = 100
+"""Most failed jobs that the page lists."""
+PARTS = {**PHASES, "candidate": "candidates", "deciding": "deciding"}
+"""What time is spent on, in this order; ``deciding`` is the method's own."""
+_KINDS = ("warmup", "round", "candidate", "final", "deciding")
+_PATTERNS = dict(zip(_KINDS, ("", "/", "x", ".", "-"), strict=True))
+_COLOURS = dict(zip(_KINDS, COLOURS, strict=False))
+
+
+def worker_jobs(results: Results) -> pd.DataFrame:
+    """Work out which worker ran which job when; a job that several trained together stands once for each."""
+    import pandas as pd
+
+    jobs = results["jobs"]
+    jobs = jobs.assign(worker=jobs.workers)[[*_WORKER_JOB_COLUMNS[1:], "worker"]].explode("worker")
+    jobs = jobs[jobs.worker.notna()].sort_values(["started_at", "worker"], kind="stable")
+    host = jobs.worker.astype("str").str.rpartition(":")[0]
+    node = pd.Series(pd.factorize(host)[0] + 1, index=jobs.index)
+    number = pd.Series(pd.factorize(jobs.worker)[0], index=jobs.index)
+    within = number.groupby(node).rank(method="dense").astype("int64")
+    named = "node " + node.astype("str") + ", worker " + within.astype("str")
+    return jobs.assign(worker=named)[list(_WORKER_JOB_COLUMNS)].reset_index(drop=True)
+
+
+_WORKER_JOB_COLUMNS = ("worker", "job_id", "kind", "label", "method", "task", "status", "started_at", "finished_at")
+WORKER_JOBS = DerivedFrame(
+    "worker_jobs",
+    "a worker's part in a job",
+    (
+        Column("worker", "string", "the process, by node and number, in the order in which they began"),
+        Column("job_id", "string", "the job"),
+        Column("kind", "string", "part in the method: warmup, round, candidate or final"),
+        Column("label", "string", "a few words for people"),
+        Column("method", "string", "search method that asked for it first"),
+        Column("task", "string", "task, as the user named it"),
+        Column("status", "string", "done or failed"),
+        Column("started_at", "timestamp", "start; of the last attempt at a job that was taken up again", "UTC"),
+        Column("finished_at", "timestamp", "end", "UTC"),
+    ),
+    worker_jobs,
+)
+
+
+def utilisation(results: Results) -> pd.DataFrame:
+    """Work out how busy every worker was, in the time in which any worker had something to do."""
+    jobs = results["worker_jobs"]
+    seconds = (jobs.finished_at - jobs.started_at).dt.total_seconds()
+    by_worker = jobs.assign(busy_seconds=seconds).groupby("worker", sort=False)
+    frame = by_worker.agg(
+        jobs=("job_id", "size"),
+        busy_seconds=("busy_seconds", "sum"),
+        first=("started_at", "min"),
+        last=("finished_at", "max"),
+    )
+    frame["busy_share"] = (frame.busy_seconds / max(active_seconds(jobs), 1e-9)).clip(upper=1.0)
+    return frame.reset_index()[["worker", "jobs", "busy_seconds", "busy_share", "first", "last"]]
+
+
+UTILISATION = DerivedFrame(
+    "utilisation",
+    "a worker",
+    (
+        Column("worker", "string", "the process, by node and number, in the order in which they began"),
+        Column("jobs", "int64", "jobs that it took part in"),
+        Column("busy_seconds", "double", "time in jobs", "s"),
+        Column("busy_share", "double", "the same as a share of the time in which any worker ran a job"),
+        Column("first", "timestamp", "start of its first job", "UTC"),
+        Column("last", "timestamp", "end of its last job", "UTC"),
+    ),
+    utilisation,
+)
+
+
+def time_spent(results: Results) -> pd.DataFrame:
+    """Add up what time searches are charged for, by method and part."""
+    import pandas as pd
+
+    cell = ["model", "task", "method"]
+    jobs = charged_jobs(results.as_study)
+    spent = jobs.groupby([*cell, "kind"], as_index=False).agg(
+        jobs=("job_id", "size"), device_seconds=("device_seconds", "sum")
+    )
+    ended = results.as_study.read("searches")
+    deciding = ended.groupby(cell, as_index=False).agg(device_seconds=("proposal_seconds", "sum"))
+    both = pd.concat([spent, deciding.assign(kind="deciding", jobs=0)], ignore_index=True)
+    both = both[both.device_seconds > 0].rename(columns={"kind": "part", "device_seconds": "seconds"})
+    order = both.part.map({part: place for place, part in enumerate(_KINDS)})
+    both = both.assign(order=order).sort_values([*cell, "order"])
+    return both[[*cell, "part", "jobs", "seconds"]].reset_index(drop=True)
+
+
+TIME_SPENT = DerivedFrame(
+    "time_spent",
+    "what a method spent on one part of its searches, over all seeds",
+    (
+        Column("model", "string", "backbone, as the user named it"),
+        Column("task", "string", "task, as the user named it"),
+        Column("method", "string", "the method's label in the study"),
+        Column("part", "string", "warmup, round, candidate, final or deciding (by the method itself)"),
+        Column("jobs", "int64", "jobs charged; a job that several searches asked for is charged to each"),
+        Column("seconds", "double", "device-seconds of the jobs; wall-clock time of deciding", "s"),
+    ),
+    time_spent,
+)
+
+
+def time_section(results: Results) -> Section:
+    """Show jobs on workers, and where the time went.
+
+    Args:
+        results: The run or study.
+    """
+    jobs, missing = results["worker_jobs"], []
+    blocks: list[Block] = []
+    if len(jobs):
+        blocks += [_time_line(results, jobs), _utilisation_table(results)]
+    elif len(results["jobs"]):
+        missing.append("which worker ran which job: an earlier version, which stored the jobs, did not note it")
+    else:
+        missing.append("everything: no job has ended yet")
+    spent = results["time_spent"]
+    places = spent[["model", "task"]].drop_duplicates().itertuples(index=False)
+    blocks += [
+        _time_spent_figure(results, spent[(spent.model == model) & (spent.task == task)], model, task)
+        for model, task in places
+    ]
+    failed = results["jobs"][results["jobs"].status == "failed"]
+    if len(failed):
+        blocks.append(_failed_table(results, failed))
+    return Section(
+        "time", "Time", tuple(blocks), "Which worker did what when, and what the time was spent on.", tuple(missing)
+    )
+
+
+def _time_line(results: Results, jobs: pd.DataFrame) -> Figure:
+    workers = list(jobs.worker.unique())
+    plot = _bars(jobs) if len(jobs) <= BARS else _busy_heatmap(jobs, workers)
+    dress(plot, height=min(900, 150 + 26 * len(workers)), x="time (UTC)")
+    plot.update_yaxes(categoryorder="array", categoryarray=workers[::-1])
+    caption = (
+        "One bar per job and worker. "
+        if len(jobs) <= BARS
+        else f"Share of the time that a worker spent in jobs, in {BINS} equal spans: there are too many jobs to show. "
+    )
+    caption += "A job that was taken up again stands with its last attempt."
+    data = jobs if len(jobs) <= BARS else results["utilisation"]
+    return Figure("time-line", "Jobs on workers", plot, data, _basis(results, len(jobs)), caption)
+
+
+def _bars(jobs: pd.DataFrame) -> go.Figure:
+    import plotly.graph_objects as go
+
+    plot = go.Figure()
+    for kind in (kind for kind in _KINDS if (jobs.kind == kind).any()):
+        some = jobs[jobs.kind == kind]
+        plot.add_bar(
+            orientation="h",
+            y=some.worker,
+            base=plotted(some.started_at),
+            x=(some.finished_at - some.started_at).dt.total_seconds() * 1000,
+            name=PARTS[kind],
+            marker={"color": _COLOURS[kind], "line": {"color": "#ffffff", "width": 0.5}},
+            marker_pattern_shape=_PATTERNS[kind],
+            customdata=some[["method", "task", "label", "status"]],
+            hovertemplate="%{customdata[0]}, %{customdata[1]}<br>%{customdata[2]}: %{customdata[3]}<extra></extra>",
+        )
+    plot.update_layout(barmode="overlay", bargap=0.25)
+    plot.update_xaxes(type="date")
+    return plot
+
+
+def _busy_heatmap(jobs: pd.DataFrame, workers: list[str]) -> go.Figure:
+    import numpy as np
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    begin = jobs.started_at.min()
+    starts = (jobs.started_at - begin).dt.total_seconds().to_numpy()
+    ends = (jobs.finished_at - begin).dt.total_seconds().to_numpy()
+    edges = np.linspace(0.0, max(float(ends.max()), 1e-9), BINS + 1)
+    rows = pd.Categorical(jobs.worker, categories=workers).codes
+    # seconds in jobs before every edge; their differences are those within a span
+    busy = np.zeros((len(workers), BINS + 1))
+    for place, edge in enumerate(edges):
+        np.add.at(busy[:, place], rows, (np.minimum(ends, edge) - np.minimum(starts, edge)))
+    share = np.diff(busy, axis=1) / np.diff(edges)
+    middles = begin + pd.to_timedelta((edges[:-1] + edges[1:]) / 2, unit="s")
+    return go.Figure(
+        go.Heatmap(z=share.round(3), x=plotted(middles.to_series()), y=workers, zmin=0, zmax=1, colorscale="Cividis")
+    )
+
+
+def _utilisation_table(results: Results) -> Table:
+    frame = results["utilisation"]
+    clock = "%Y-%m-%d %H:%M:%S"
+    text = frame.assign(
+        jobs=frame.jobs.map("{:,}".format),
+        busy_seconds=frame.busy_seconds.map(duration_text),
+        busy_share=frame.busy_share.map("{:.0%}".format).str.replace("%", " %"),
+        first=frame["first"].dt.strftime(clock),
+        last=frame["last"].dt.strftime(clock),
+    )
+    text.columns = ["worker", "jobs", "in jobs", "of the active time", "first start (UTC)", "last end (UTC)"]
+    active = duration_text(active_seconds(results["worker_jobs"]))
+    caption = (
+        f"The active time, {active}, is that in which any worker ran a job. A worker that was started again counts as "
+        "another one."
+    )
+    return Table("utilisation", "How busy workers were", frame, text, _basis(results, len(frame), "workers"), caption)
+
+
+def _time_spent_figure(results: Results, spent: pd.DataFrame, model: str, task: str) -> Figure:
+    import plotly.graph_objects as go
+
+    plot = go.Figure()
+    for part in (part for part in _KINDS if (spent.part == part).any()):
+        some = spent[spent.part == part]
+        plot.add_bar(
+            orientation="h",
+            y=some.method,
+            x=some.seconds,
+            name=PARTS[part],
+            marker_color=_COLOURS[part],
+            marker_pattern_shape=_PATTERNS[part],
+            hovertemplate="%{y}: %{x:.1f} s<extra>" + PARTS[part] + "</extra>",
+        )
+    methods = list(spent.method.unique())
+    plot.update_layout(barmode="stack")
+    dress(plot, height=170 + 26 * len(methods), x="device-seconds")
+    plot.update_yaxes(categoryorder="array", categoryarray=methods[::-1])
+    return Figure(
+        "time-spent",
+        f"Where the time went: {task} on {model}",
+        plot,
+        spent,
+        _basis(results, int(spent.jobs.sum())),
+        "Charged to all searches of a method together, retraining included; a job that several searches asked for is "
+        "charged to each. Deciding is the method's own time.",
+        {"model": model, "task": task},
+    )
+
+
+def _failed_table(results: Results, failed: pd.DataFrame) -> Table:
+    frame = failed[["method", "model", "task", "seed", "kind", "label", "job_id", "finished_at", "reason"]]
+    shown = frame.head(FAILURES)
+    text = shown.assign(
+        seed=shown.seed.astype("str"), finished_at=shown.finished_at.dt.strftime("%Y-%m-%d %H:%M:%S")
+    ).rename(columns={"finished_at": "end (UTC)", "job_id": "job"})
+    caption = f"The first {FAILURES} of {len(frame):,}; all are in the data." if len(frame) > FAILURES else ""
+    return Table("failed-jobs", "Failed jobs", frame, text, _basis(results, len(frame), "failed jobs"), caption)
+
+
+def _basis(results: Results, n: int, what: str = "jobs") -> Basis:
+    jobs = results["jobs"]
+    failed = int((jobs.status == "failed").sum())
+    return Basis(
+        n=f"{n:,} {what}",
+        seeds=", ".join(map(str, sorted(results.as_study.read("requests").seed.unique()))),
+        fidelity="all jobs, warm-up to retraining",
+        split="none: times only",
+        marks=(f"{failed:,} failed jobs among them",) if failed else (),
+    )
