@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from prunepeft_ray.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from prunepeft_ray.api import compare, resume, search
+    from prunepeft_ray.api import compare, resume, search, track
     from prunepeft_ray.architecture import Architecture, Module, ModuleCost, Slot, Space, check_holds_slot, partition_of
     from prunepeft_ray.config import CandidateConfig, Config, SearchSpec, TaskConfig, load_spec
     from prunepeft_ray.criteria import CRITERIA, Criterion
@@ -84,6 +84,7 @@ __all__ = [
     "slots_per_round",
     "slots_to_remove",
     "summarise",
+    "track",
 ]
 
 __getattr__ = lazy_attributes(
@@ -93,6 +94,7 @@ __getattr__ = lazy_attributes(
             "compare",
             "resume",
             "search",
+            "track",
         ),
         "prunepeft_ray.architecture": (
             "Architecture",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from prunepeft_ray.execution import Emit, Watch, resume_search, resume_study, st
 from prunepeft_ray.paths import open_path
 from prunepeft_ray.results import RunFolder
 from prunepeft_ray.study import StudySpec, load_study, read_files
+from prunepeft_ray.tracking import track as log_run
+from prunepeft_ray.tracking import tracking
 
 
 def search(
@@ -24,6 +27,7 @@ def search(
     workers: int | None = None,
     address: str | None = None,
     emit: Emit | None = None,
+    track: Sequence[str] = (),
 ) -> RunFolder:
     """Search the best PEFT architecture for a model, a task and a budget.
 
@@ -38,6 +42,7 @@ def search(
         workers: Workers; default: every GPU, or 2 on a CPU.
         address: Ray cluster to run on; default: one on this machine.
         emit: Told the news.
+        track: Trackers to log to meanwhile: ``tensorboard``, ``mlflow`` or ``wandb``.
 
     Returns:
         The run's folder; give it to :func:`prunepeft_ray.summarise`, and its path to ``load_adapter``.
@@ -48,7 +53,9 @@ def search(
     """
     values = {"model": model, "task": task, "budget": None if budget is None else str(budget), "seed": seed}
     spec = load_spec(Path(config) if config else None, values, settings)
-    return start_search(spec, open_path(output), emit or _ignore, workers, address)
+    path = open_path(output)
+    with tracking(path, track, emit or _ignore) as tell:
+        return start_search(spec, path, tell, workers, address)
 
 
 def compare(
@@ -58,6 +65,7 @@ def compare(
     address: str | None = None,
     emit: Emit | None = None,
     watch: Watch | None = None,
+    track: Sequence[str] = (),
 ) -> RunFolder:
     """Compare search methods on equal terms; a study that is there already goes on with what is missing.
 
@@ -67,6 +75,7 @@ def compare(
         address: Ray cluster to run on; default: one on this machine.
         emit: Told the news.
         watch: Shown the progress of all methods, every second or so.
+        track: Trackers to log to meanwhile: ``tensorboard``, ``mlflow`` or ``wandb``.
 
     Returns:
         The study's folder; give it to :func:`prunepeft_ray.compare_study`.
@@ -79,11 +88,18 @@ def compare(
         spec = read_files(validate(StudySpec, study, "study"), Path("study"))
     else:
         spec = load_study(Path(study))
-    return start_study(spec, open_path(output), emit or _ignore, watch or _ignore, address)
+    path = open_path(output)
+    with tracking(path, track, emit or _ignore) as tell:
+        return start_study(spec, path, tell, watch or _ignore, address)
 
 
 def resume(
-    output: str | Path, *, workers: int | None = None, address: str | None = None, emit: Emit | None = None
+    output: str | Path,
+    *,
+    workers: int | None = None,
+    address: str | None = None,
+    emit: Emit | None = None,
+    track: Sequence[str] = (),
 ) -> RunFolder:
     """Go on with an interrupted search or study; finished jobs are not run again.
 
@@ -92,15 +108,32 @@ def resume(
         workers: Workers of a search; may differ from before.
         address: Ray cluster to run on; default: one on this machine.
         emit: Told the news.
+        track: Trackers to log to meanwhile: ``tensorboard``, ``mlflow`` or ``wandb``.
 
     Raises:
         InputError: If the folder holds no run, or its task or model has changed since.
         RunError: If the search failed.
     """
     folder = open_path(output)
-    if RunFolder.open(folder).is_study:
-        return resume_study(folder, emit or _ignore, _ignore, address)
-    return resume_search(folder, emit or _ignore, workers, address)
+    is_study = RunFolder.open(folder).is_study
+    with tracking(folder, track, emit or _ignore) as tell:
+        if is_study:
+            return resume_study(folder, tell, _ignore, address)
+        return resume_search(folder, tell, workers, address)
+
+
+def track(output: str | Path, *, to: Sequence[str]) -> None:
+    """Log what a search or a study has so far to trackers; what they have already is not logged again.
+
+    Args:
+        output: The run's folder.
+        to: Names of trackers: ``tensorboard``, ``mlflow`` or ``wandb``.
+
+    Raises:
+        InputError: If the folder holds no run, or a tracker is unknown, not installed or not set up.
+        RunError: If a tracker fails.
+    """
+    log_run(RunFolder.open(open_path(output)), to)
 
 
 def _ignore(_news: object) -> None:

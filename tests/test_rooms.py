@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = "prunepeft_ray"
 ROOMS = (
     {"cli"},
-    {"report"},
+    {"report", "tracking"},
     {"execution"},
     {"results"},
     {"training"},

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from prunepeft_ray.cli.study_progress import show_study
+from prunepeft_ray.cli.track import Track
 from prunepeft_ray.paths import open_path
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def compare(
         str | None, typer.Option(help="Folder of the study, or s3:// or gs:// URL; default: runs/NAME of the file.")
     ] = None,
     address: Address = None,
+    track: Track = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare search methods on equal terms; a study that is there already goes on with what is missing."""
@@ -38,18 +40,20 @@ def compare(
     spec = load_study(study)
     # what is wrong in the file is said without waiting for torch
     from prunepeft_ray.execution import start_study
+    from prunepeft_ray.tracking import tracking
 
     folder = open_path(output) if output else Path("runs") / study.stem
-    with show_study(Console(stderr=as_json)) as (emit, watch):
+    with show_study(Console(stderr=as_json)) as (show, watch), tracking(folder, track or (), show) as emit:
         run = start_study(spec, folder, emit, watch, address)
     print_comparison(run, as_json)
 
 
-def resume_compare(folder: Path, address: str | None, as_json: bool) -> None:
+def resume_compare(folder: Path, address: str | None, track: list[str] | None, as_json: bool) -> None:
     """Go on with a study, and print the comparison."""
     from prunepeft_ray.execution import resume_study
+    from prunepeft_ray.tracking import tracking
 
-    with show_study(Console(stderr=as_json)) as (emit, watch):
+    with show_study(Console(stderr=as_json)) as (show, watch), tracking(folder, track or (), show) as emit:
         run = resume_study(folder, emit, watch, address)
     print_comparison(run, as_json)
 

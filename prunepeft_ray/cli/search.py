@@ -11,6 +11,7 @@ from rich.console import Console
 from prunepeft_ray.cli.compare import Address, resume_compare
 from prunepeft_ray.cli.progress import show_progress
 from prunepeft_ray.cli.report import print_summary
+from prunepeft_ray.cli.track import Track
 from prunepeft_ray.config import load_spec
 from prunepeft_ray.paths import open_path
 
@@ -46,6 +47,7 @@ def search(
     label: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
     dev: Annotated[str | None, typer.Option(help="File of the dev split; default: split off for you.")] = None,
     test: Annotated[str | None, typer.Option(help="File of the test split; default: split off for you.")] = None,
+    track: Track = None,
     as_json: AsJson = False,
 ) -> None:
     """Search the best PEFT architecture for a model, a task and a budget."""
@@ -57,9 +59,10 @@ def search(
     }
     spec = load_spec(config, values, tuple(set_ or ()))
     from prunepeft_ray.execution import start_search
+    from prunepeft_ray.tracking import tracking
 
     folder = open_path(output) if output else default_output(spec.model, spec.task.name, spec.budget, spec.seed)
-    with show_progress(Console(stderr=as_json)) as emit:
+    with show_progress(Console(stderr=as_json)) as show, tracking(folder, track or (), show) as emit:
         run = start_search(spec, folder, emit, workers, address)
     print_summary(run, as_json)
 
@@ -75,17 +78,20 @@ def resume(
     folder: Folder,
     workers: Workers = None,
     address: Address = None,
+    track: Track = None,
     as_json: AsJson = False,
 ) -> None:
     """Go on with an interrupted search or study; finished jobs are not run again."""
     from prunepeft_ray.errors import InputError
     from prunepeft_ray.execution import resume_search
     from prunepeft_ray.results import RunFolder
+    from prunepeft_ray.tracking import tracking
 
-    if RunFolder.open(open_path(folder)).is_study:
+    path = open_path(folder)
+    if RunFolder.open(path).is_study:
         if workers is not None:
             raise InputError("--workers is for searches; a study says execution.workers")
-        return resume_compare(open_path(folder), address, as_json)
-    with show_progress(Console(stderr=as_json)) as emit:
-        run = resume_search(open_path(folder), emit, workers, address)
+        return resume_compare(path, address, track, as_json)
+    with show_progress(Console(stderr=as_json)) as show, tracking(path, track or (), show) as emit:
+        run = resume_search(path, emit, workers, address)
     return print_summary(run, as_json)

@@ -2,11 +2,11 @@
 
 from prunepeft_ray.results.attempts import Attempt, attempt
 from prunepeft_ray.results.environment import hardware, versions
-from prunepeft_ray.results.files import write_whole
+from prunepeft_ray.results.files import locked, write_whole
 from prunepeft_ray.results.run import RunFolder
 from prunepeft_ray.results.schema import SCHEMA_VERSION, TABLES, Column, schema_markdown
 from prunepeft_ray.results.store import ResultsStore, RunContext
-from prunepeft_ray.results.studies import Request, SearchOutcome, search_key
+from prunepeft_ray.results.studies import Request, SearchOutcome, request_key, search_key
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -20,6 +20,8 @@ __all__ = [
     "SearchOutcome",
     "attempt",
     "hardware",
+    "locked",
+    "request_key",
     "schema_markdown",
     "search_key",
     "versions",

@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, cast
 
-from prunepeft_ray.errors import RunError
+from prunepeft_ray.errors import InputError, RunError
 from prunepeft_ray.paths import (
     EXTRAS,
     as_os_error,
@@ -133,12 +133,17 @@ def _create(file: Path, data: bytes) -> bool:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, busy: str | None = None) -> Iterator[None]:
     """Let one process at a time work in a folder; a lock ends with its process, however that dies.
 
     On a file system without locks, and in a bucket, it does nothing.
 
+    Args:
+        folder: The folder; made if it is not there.
+        busy: What to say where another process works there; without, it is waited for.
+
     Raises:
+        InputError: If another process works there, and it is not waited for.
         RunError: If the folder cannot be made or written.
     """
     if not is_local(folder):
@@ -148,8 +153,13 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        except BlockingIOError as error:
+            raise InputError(busy) from error
+        except OSError:
+            # a file system without locks
+            pass
         yield
     finally:
         os.close(descriptor)

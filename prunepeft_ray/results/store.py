@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from itertools import groupby
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Row = dict[str, Any]
+_SUFFIX = ".parquet"
 
 RESULT_COLUMNS = ("parameters", "head_parameters", "best_epoch", "micro_batches", "restarts", "status", "reason")
 """Columns of ``jobs`` that are a result's fields as they are."""
@@ -200,15 +201,29 @@ class ResultsStore:
         """
         if table not in TABLES:
             raise unknown("table", table, TABLES)
-        finished = names(self.folder / ("jobs" if table in KEYED_BY_JOB else table))
-        wanted = [name for name in finished if name.endswith(".parquet") and not name.startswith(".")]
-        parts = map_files(_read, [self.folder / table / name for name in wanted])
+        finished = self.keys("jobs" if table in KEYED_BY_JOB else table)
+        parts = map_files(_read, [self._file(table, key) for key in finished])
         whole = pa.concat_tables([arrow_schema(table).empty_table(), *parts])
         frame: pd.DataFrame = whole.to_pandas(maps_as_pydicts="strict")
         return frame
 
+    def keys(self, table: str) -> list[str]:
+        """Return the names of a table's files without reading them; in ``jobs`` the ids of all finished jobs."""
+        return [name[: -len(_SUFFIX)] for name in names(self.folder / table) if _is_part(name)]
+
+    def rows(self, table: str, keys: Iterable[str]) -> dict[str, list[Row]]:
+        """Read some files of a table as plain rows, by key; those that are not there are left out.
+
+        Raises:
+            InputError: If a file comes from a newer version.
+            RunError: If a file is damaged.
+        """
+        keys = tuple(keys)
+        found = map_files(_read_if_there, [self._file(table, key) for key in keys])
+        return {key: rows for key, rows in zip(keys, found, strict=True) if rows is not None}
+
     def _file(self, table: str, name: str) -> Path:
-        return self.folder / table / f"{name}.parquet"
+        return self.folder / table / f"{name}{_SUFFIX}"
 
     def _write(self, table: str, name: str, rows: list[Row], *, replace: bool = False) -> bool:
         data = pa.Table.from_pylist(rows, schema=arrow_schema(table))
@@ -219,6 +234,18 @@ class ResultsStore:
     def _rows(self, table: str, name: str) -> list[Row]:
         rows: list[Row] = _read(self._file(table, name)).to_pylist()
         return rows
+
+
+def _is_part(name: str) -> bool:
+    """Whether a file of that name is one of a table's, and not what a killed writer left."""
+    return name.endswith(_SUFFIX) and not name.startswith(".")
+
+
+def _read_if_there(file: Path) -> list[Row] | None:
+    if not is_file(file):
+        return None
+    rows: list[Row] = _read(file).to_pylist(maps_as_pydicts="strict")
+    return rows
 
 
 def _read(file: Path) -> pa.Table:

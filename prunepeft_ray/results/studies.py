@@ -57,7 +57,7 @@ class Request(_OfSearch):
     @property
     def key(self) -> str:
         """The name of the request among all requests of a store."""
-        return f"{self.search}-{self.position:05d}"
+        return request_key(self.search, self.position)
 
 
 @dataclass(frozen=True)
@@ -91,3 +91,8 @@ def search_key(run_id: str, method: str, task: str, model: str, seed: int) -> st
     """Return the digest, 16 hexadecimal digits, that names a search of a study."""
     text = json.dumps([run_id, method, task, model, seed])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def request_key(search: str, position: int) -> str:
+    """Return the name, among all requests of a store, of what a search was told at a 0-based position."""
+    return f"{search}-{position:05d}"

@@ -1,0 +1,318 @@
+"""What a run has to tell a tracker, read from its results store as it grows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from statistics import fmean
+from typing import Any
+
+from prunepeft_ray.results import ResultsStore, RunFolder, request_key, search_key
+
+Row = dict[str, Any]
+
+COSTS = {
+    "examples": "train_examples",
+    "flops": "flops",
+    "device_seconds": "device_seconds",
+    "wall_seconds": "wall_seconds",
+    "peak_memory_bytes": "peak_memory_bytes",
+}
+"""Costs of a job, by the columns that hold them; passes over the training split are worked out."""
+SUMMED = ("epochs", "examples", "flops", "device_seconds")
+JOBS_TOLD = "search/jobs"
+"""The value that every step of a search has."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search: a run's only one, or one of a study.
+
+    Args:
+        key: Digest that names it among the searches of the run.
+        name: Its name: that of the run's folder; in a study method, task, model and seed.
+        run: Name of the run's folder.
+        tags: Method, task, model and seed.
+        config: All settings, resolved.
+    """
+
+    key: str
+    name: str
+    run: str
+    tags: Mapping[str, str]
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Values at one place of a series.
+
+    Args:
+        number: 1-based place: the epoch of a job, or the number of jobs that a search was told.
+        at: When that was.
+        values: Values by name.
+    """
+
+    number: int
+    at: datetime
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A finished job.
+
+    Args:
+        id: Digest of its content.
+        search: The search that it ran for.
+        label: A few words for people.
+        kind: Its part in the method: warmup, round, candidate or final.
+        status: ``"done"``, or ``"failed"`` with a reason.
+        reason: Why it failed.
+        started: When it started; the last attempt, where there were several.
+        finished: When it ended.
+        config: What was trained, in numbers and words.
+        results: Best metrics, test metrics, parameters and cost by name, such as ``dev/accuracy``.
+    """
+
+    id: str
+    search: Search
+    label: str
+    kind: str
+    status: str
+    reason: str
+    started: datetime
+    finished: datetime
+    config: Mapping[str, str | float | None]
+    results: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a search ended, as far as is known.
+
+    Args:
+        step: Number of jobs that it had been told; a retraining that is added later makes it a new outcome.
+        at: When the last of them ended.
+        status: ``"done"``, or ``"failed"`` with a reason.
+        reason: Why it failed.
+        results: Parameters, and the means of the retrainings' metrics by name, such as ``test/accuracy``.
+        architecture: The chosen architecture as plain data; None if there is none.
+    """
+
+    step: int
+    at: datetime
+    status: str
+    reason: str
+    results: Mapping[str, float]
+    architecture: Mapping[str, Any] | None
+
+
+@dataclass
+class _Series:
+    """What a search had cost and found after every job that it was told."""
+
+    told: int = 0
+    rows: dict[str, Row] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SUMMED, 0.0))
+    best: float | None = None
+
+    def tell(self, row: Row) -> None:
+        """Add a job; one that is told again costs nothing."""
+        self.told += 1
+        if row["job_id"] in self.rows:
+            return
+        self.rows[row["job_id"]] = row
+        cost = _cost(row)
+        self.sums = {name: total + cost[f"cost/{name}"] for name, total in self.sums.items()}
+        values = {f"search/{name}": total for name, total in self.sums.items()}
+        dev = row["metrics"].get(row["metric"]) if row["status"] == "done" and row["evaluate"] == "dev" else None
+        if dev is not None:
+            values["search/dev"] = dev
+            if row["kind"] in ("candidate", "final") and row["parameters"] <= row["budget"]:
+                self.best = dev if self.best is None else max(self.best, dev)
+        if self.best is not None:
+            values["search/best_dev"] = self.best
+        values[JOBS_TOLD] = float(len(self.rows))
+        self.steps.append(Step(len(self.rows), row["finished_at"], values))
+
+
+class Records:
+    """The searches of a run, their jobs and how they ended; told to look, it reads what is new and nothing else.
+
+    Args:
+        folder: The run.
+
+    Raises:
+        InputError: If its spec is damaged.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._store = ResultsStore(folder.results)
+        self.searches = {search.key: search for search in _searches(folder)}
+        self._rows: dict[str, Row] = {}
+        self._series = {key: _Series() for key in self.searches}
+
+    def look(self) -> None:
+        """Read all that has come since.
+
+        Raises:
+            InputError: If a file comes from a newer version.
+            RunError: If a file is damaged.
+        """
+        self._take(key for key in self._store.keys("jobs") if key not in self._rows)
+        if not self._folder.is_study:
+            return
+        asked = [key for key in self._store.keys("requests") if not self._is_told(*key.rsplit("-", 1))]
+        for key, (request,) in self._store.rows("requests", asked).items():
+            self._tell(key.rsplit("-", 1)[0], request)
+
+    def look_at(self, job_id: str) -> Job | None:
+        """Read one job and what its search was told since; None if the job has not finished.
+
+        Raises:
+            RunError: If a file is damaged.
+        """
+        self._take([job_id] if job_id not in self._rows else [])
+        if job_id not in self._rows:
+            return None
+        job = self._job(self._rows[job_id])
+        key = job.search.key
+        while self._folder.is_study:
+            place = request_key(key, self._series[key].told)
+            found = self._store.rows("requests", [place])
+            if not found:
+                break
+            self._tell(key, found[place][0])
+        return job
+
+    def jobs(self) -> Iterator[Job]:
+        """The jobs read so far, in the order in which they ended."""
+        return (self._job(row) for row in sorted(self._rows.values(), key=_end))
+
+    def epochs(self, job: Job) -> list[Step]:
+        """Read the epochs of a job; the seconds of each say when it was over.
+
+        Raises:
+            RunError: If a file is damaged.
+        """
+        evaluate, at, steps = self._rows[job.id]["evaluate"], job.started, []
+        for row in self._store.rows("epochs", [job.id]).get(job.id, []):
+            # what went before a restart is in the seconds, but not between start and end
+            at = min(at + timedelta(seconds=row["seconds"]), job.finished)
+            values = {"train/loss": row["train_loss"], **_named(evaluate, row["metrics"])}
+            steps.append(Step(row["epoch"], at, values))
+        return steps
+
+    def steps(self, search: Search) -> list[Step]:
+        """What a search had cost and found after every job that it was told so far."""
+        return self._series[search.key].steps
+
+    def outcome(self, search: Search) -> Outcome | None:
+        """Read how a search has ended; None if it has not.
+
+        Raises:
+            InputError: If a file of the run is damaged.
+            RunError: Likewise.
+        """
+        series = self._series[search.key]
+        ended = self._ended_in_study(search) if self._folder.is_study else self._ended()
+        if ended is None or not series.steps:
+            return None
+        finals = [self._job(row).results for row in series.rows.values() if row["kind"] == "final"]
+        names = dict.fromkeys(name for final in finals for name in final if name.startswith(("dev/", "test/")))
+        means = {name: fmean(final[name] for final in finals if name in final) for name in names}
+        status, reason, counted, architecture = ended
+        at = max(_end(row) for row in series.rows.values())
+        return Outcome(len(series.steps), at, status, reason, counted | means, architecture)
+
+    def _ended(self) -> tuple[str, str, dict[str, float], Mapping[str, Any] | None] | None:
+        answer = self._folder.read_json("architecture.json")
+        return None if answer is None else ("done", "", {"parameters": float(answer["parameters"])}, answer)
+
+    def _ended_in_study(self, search: Search) -> tuple[str, str, dict[str, float], Mapping[str, Any] | None] | None:
+        found = self._store.find_search(search.key)
+        if found is None:
+            return None
+        counted = {"parameters": float(found.parameters), "evaluations": float(found.evaluations)}
+        return found.status, found.reason, counted, json.loads(found.architecture) if found.architecture else None
+
+    def _take(self, job_ids: Iterator[str] | list[str]) -> None:
+        fresh = [row for rows in self._store.rows("jobs", job_ids).values() for row in rows]
+        for row in sorted(fresh, key=_end):
+            self._rows[row["job_id"]] = row
+            # in a study they are told one by one, in an order of their own
+            if not self._folder.is_study:
+                self._series[self._search_of(row).key].tell(row)
+
+    def _is_told(self, key: str, position: str) -> bool:
+        return key not in self._series or int(position) < self._series[key].told
+
+    def _tell(self, key: str, request: Row) -> None:
+        self._take([request["job_id"]] if request["job_id"] not in self._rows else [])
+        self._series[key].tell(self._rows[request["job_id"]])
+
+    def _search_of(self, row: Row) -> Search:
+        return self.searches[row["run_id"]] if self._folder.is_study else next(iter(self.searches.values()))
+
+    def _job(self, row: Row) -> Job:
+        columns = (
+            "job_id",
+            "kind",
+            "label",
+            "job_seed",
+            "epochs",
+            "train_size",
+            "evaluate",
+            "slots",
+            "architecture_id",
+        )
+        search = self._search_of(row)
+        measured = _named(row["evaluate"], row["metrics"]) | _named("test", row["test_metrics"])
+        return Job(
+            id=row["job_id"],
+            search=search,
+            label=row["label"],
+            kind=row["kind"],
+            status=row["status"],
+            reason=row["reason"],
+            started=row["started_at"],
+            finished=row["finished_at"],
+            config={**search.tags, **{name: row[name] for name in columns}},
+            results=measured | {"parameters": float(row["parameters"])} | _cost(row),
+        )
+
+
+def _searches(folder: RunFolder) -> Iterator[Search]:
+    run = folder.path.absolute().name
+    if not folder.is_study:
+        spec = folder.spec
+        tags = {"method": "prunepeft", "task": spec.task.name, "model": spec.model, "seed": str(spec.seed)}
+        yield Search(folder.run_id, run, run, tags, spec.model_dump(mode="json"))
+        return
+    study = folder.study
+    for cell in study.cells():
+        label, task, seed = cell.method.label, cell.task.name, cell.seed
+        tags = {"method": label, "task": task, "model": cell.model, "seed": str(seed)}
+        config = {"method": cell.method.model_dump(mode="json"), **study.search_spec(cell).model_dump(mode="json")}
+        config |= {name: getattr(study, name).model_dump(mode="json") for name in ("limits", "candidate")}
+        name = f"{label}, {task}, {cell.model}, seed {seed}"
+        yield Search(search_key(study.id, label, task, cell.model, seed), name, run, tags, config)
+
+
+def _named(group: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    return {f"{group}/{name}": value for name, value in metrics.items()}
+
+
+def _cost(row: Row) -> dict[str, float]:
+    cost = {f"cost/{name}": float(row[column]) for name, column in COSTS.items()}
+    return cost | {"cost/epochs": row["train_examples"] / row["task_train_size"]}
+
+
+def _end(row: Row) -> datetime:
+    end: datetime = row["finished_at"]
+    return end
