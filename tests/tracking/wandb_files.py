@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from wandb.proto import wandb_internal_pb2 as pb
 
+PATIENCE_SECONDS = 10.0
 HEADER, BLOCK = 7, 32 * 1024
 FIRST, LAST = (1, 2), (1, 4)
 """Types of a piece that begins a record, and of one that ends it."""
@@ -35,8 +37,17 @@ class WandbRun:
 
 
 def wandb_runs(folder: Path) -> list[WandbRun]:
-    """All runs below a ``wandb`` folder, in the order in which they began."""
-    return [_read(file) for file in sorted(folder.glob("offline-run-*/*.wandb"), key=lambda file: file.stat().st_ctime)]
+    """All finished runs below a ``wandb`` folder, in the order in which they began."""
+    files = sorted(folder.glob("offline-run-*/*.wandb"), key=lambda file: file.stat().st_ctime)
+    return [_read_finished(file) for file in files]
+
+
+def _read_finished(file: Path) -> WandbRun:
+    """Read a run; W&B's own process may still be writing when the run is finished for us."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (run := _read(file)).exit_code is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return run
 
 
 def _read(file: Path) -> WandbRun:
