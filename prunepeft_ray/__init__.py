@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         slots_per_round,
         slots_to_remove,
     )
-    from prunepeft_ray.report import compare_study, summarise
+    from prunepeft_ray.report import build_report, compare_study, open_results, summarise, write_report
     from prunepeft_ray.results import ResultsStore, RunFolder
     from prunepeft_ray.seeds import derive_seed
     from prunepeft_ray.study import JsonFile
@@ -70,6 +70,7 @@ __all__ = [
     "TrainJob",
     "TrainResult",
     "Work",
+    "build_report",
     "check_holds_slot",
     "compare",
     "compare_study",
@@ -78,6 +79,7 @@ __all__ = [
     "load_spec",
     "load_task",
     "make_job",
+    "open_results",
     "partition_of",
     "resume",
     "search",
@@ -85,6 +87,7 @@ __all__ = [
     "slots_to_remove",
     "summarise",
     "track",
+    "write_report",
 ]
 
 __getattr__ = lazy_attributes(
@@ -145,8 +148,11 @@ __getattr__ = lazy_attributes(
             "slots_to_remove",
         ),
         "prunepeft_ray.report": (
+            "build_report",
             "compare_study",
+            "open_results",
             "summarise",
+            "write_report",
         ),
         "prunepeft_ray.results": (
             "ResultsStore",
