@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         slots_per_round,
         slots_to_remove,
     )
-    from prunepeft_ray.report import compare_study, summarise
+    from prunepeft_ray.report import Results, compare_study, open_results, summarise
     from prunepeft_ray.results import ResultsStore, RunFolder
     from prunepeft_ray.seeds import derive_seed
     from prunepeft_ray.tasks import TASKS, TaskData, TaskSource, load_task
@@ -54,6 +54,7 @@ __all__ = [
     "Problem",
     "PrunePEFT",
     "PrunePEFTError",
+    "Results",
     "ResultsStore",
     "RunError",
     "RunFolder",
@@ -76,6 +77,7 @@ __all__ = [
     "load_spec",
     "load_task",
     "make_job",
+    "open_results",
     "partition_of",
     "resume",
     "search",
@@ -141,7 +143,9 @@ __getattr__ = lazy_attributes(
             "slots_to_remove",
         ),
         "prunepeft_ray.report": (
+            "Results",
             "compare_study",
+            "open_results",
             "summarise",
         ),
         "prunepeft_ray.results": (

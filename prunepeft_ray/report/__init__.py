@@ -11,16 +11,20 @@ from prunepeft_ray.report.comparison import (
 )
 from prunepeft_ray.report.comparison_tables import comparison_markdown, comparison_tables, write_csv
 from prunepeft_ray.report.drawing import architecture_table, summary_svg
+from prunepeft_ray.report.opening import DerivedFrame, Results, open_results
+from prunepeft_ray.report.reference import results_markdown
 from prunepeft_ray.report.summary import Phase, Removal, Summary, summarise
 from prunepeft_ray.report.tables import summary_tables
 
 __all__ = [
     "Comparison",
     "CostAccount",
+    "DerivedFrame",
     "MethodRow",
     "OverallRow",
     "Phase",
     "Removal",
+    "Results",
     "Summary",
     "architecture_table",
     "best_so_far",
@@ -28,6 +32,8 @@ __all__ = [
     "compare_study",
     "comparison_markdown",
     "comparison_tables",
+    "open_results",
+    "results_markdown",
     "summarise",
     "summary_svg",
     "summary_tables",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from prunepeft_ray.results import RunFolder
+    from prunepeft_ray.study import StudySpec
 
 BASELINE = "prunepeft"
 SINGLE = "single:"
@@ -202,8 +203,12 @@ def compare_study(folder: RunFolder) -> Comparison:
         InputError: If the folder holds no study.
         RunError: If a file is damaged.
     """
-    planned = [(cell.model, cell.task.name, cell.method.label, cell.seed) for cell in folder.study.cells()]
-    return compare_methods(ResultsStore(folder.results), planned)
+    return compare_methods(ResultsStore(folder.results), planned_searches(folder.study))
+
+
+def planned_searches(study: StudySpec) -> list[Search]:
+    """Return all searches of a study."""
+    return [(cell.model, cell.task.name, cell.method.label, cell.seed) for cell in study.cells()]
 
 
 def best_so_far(tables: Tables) -> pd.DataFrame:

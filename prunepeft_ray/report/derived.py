@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from prunepeft_ray.report.comparison_frames import BEST_SO_FAR, CHARGES, METHODS, OVERALL
 from prunepeft_ray.report.opening import DerivedFrame
 
-_ALL: tuple[DerivedFrame, ...] = ()
+_ALL: tuple[DerivedFrame, ...] = (
+    METHODS,
+    OVERALL,
+    BEST_SO_FAR,
+    CHARGES,
+)
 
 DERIVED = {frame.name: frame for frame in _ALL}
