@@ -92,9 +92,13 @@ def _endings(runs: Sequence[RunFolder]) -> tuple[str, ...]:
 
 
 def _opened(folders: Sequence[str]) -> list[Results]:
+    """Open runs, and make them quick to read for the next time too."""
     from prunepeft_ray.report import open_several
 
-    return open_several(folders)
+    runs = open_several(folders)
+    for results in runs:
+        results.merge()
+    return runs
 
 
 def _page(folders: Sequence[str], output: str | None) -> Path:

@@ -17,6 +17,8 @@ SECTIONS: tuple[Callable[[Results], Section], ...] = (
     time_section,
 )
 """What a report shows of every run, in this order."""
+DAMAGED = 10
+"""Most damaged files that are named one by one."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +99,17 @@ def run_facts(results: Results) -> list[tuple[str, str]]:
 
 
 def run_warnings(results: Results) -> list[str]:
-    """Say what a reader must know before any number."""
+    """Say what a reader must know before any number; of damaged files those that have been read so far."""
     found = []
     if not is_finished(results):
         found.append(f"Not finished: {_missing_text(results)}. Every number is that of what has ended so far.")
     failed = int((results["jobs"].status == "failed").sum())
     if failed:
         found.append(f"{failed:,} job{'s' if failed > 1 else ''} failed: see the table of failed jobs under Time.")
+    damaged = results.damaged
+    found += [f"Damaged and left out: {damage.file} ({damage.reason})." for damage in damaged[:DAMAGED]]
+    if len(damaged) > DAMAGED:
+        found.append(f"Damaged and left out too: {len(damaged) - DAMAGED:,} more files.")
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from prunepeft_ray.report.comparison_frames import BEST_SO_FAR, CHARGES, METHODS, OVERALL
 from prunepeft_ray.report.opening import DerivedFrame
 from prunepeft_ray.report.time_section import TIME_SPENT, UTILISATION, WORKER_JOBS
 
@@ -9,6 +10,10 @@ _ALL: tuple[DerivedFrame, ...] = (
     WORKER_JOBS,
     UTILISATION,
     TIME_SPENT,
+    METHODS,
+    OVERALL,
+    BEST_SO_FAR,
+    CHARGES,
 )
 
 DERIVED = {frame.name: frame for frame in _ALL}
