@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -142,16 +143,53 @@ def names(folder: Path) -> list[str]:
     """
     if is_local(folder):
         return sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
+    return sorted(_listed(folder))
+
+
+def stamps(folder: Path) -> dict[str, str]:
+    """What is in a folder, by name in order: size, and time of the last change or digest; a file replaced has another.
+
+    Raises:
+        OSError: If a local folder cannot be looked into.
+        RunError: If the bucket cannot be reached.
+        InputError: If there is no such bucket.
+    """
+    if not is_local(folder):
+        found = {name: f"{one.get('size')} {_changed(one)}" for name, one in _listed(folder).items()}
+    elif folder.is_dir():
+        with os.scandir(folder) as entries:
+            found = {entry.name: _stamp(entry) for entry in entries}
+    else:
+        found = {}
+    return dict(sorted(found.items()))
+
+
+def _stamp(entry: os.DirEntry[str]) -> str:
+    try:
+        facts = entry.stat()
+    except FileNotFoundError:
+        # gone since it was listed
+        return ""
+    return f"{facts.st_size} {facts.st_mtime_ns}"
+
+
+def _changed(facts: dict[str, Any]) -> Any:
+    known = ("ETag", "etag", "LastModified", "mtime", "created")
+    return next((facts[key] for key in known if facts.get(key) is not None), None)
+
+
+def _listed(folder: Path) -> dict[str, dict[str, Any]]:
+    """What a bucket says of the objects in a folder, by their names there."""
     key = key_of(folder)
     with reaching(folder):
         try:
-            found = store_of(folder).ls(key, detail=False)
+            found = store_of(folder).ls(key, detail=True)
         except (FileNotFoundError, NotADirectoryError) as error:
             _check_bucket(folder, error)
-            return []
+            return {}
+    keys = {one["name"].rstrip("/"): one for one in found}
     # a bucket may hold an empty object in the folder's own name
-    keys = (one.rstrip("/") for one in found)
-    return sorted(one.rsplit("/", 1)[-1] for one in keys if one.strip("/") != key.strip("/"))
+    return {name.rsplit("/", 1)[-1]: one for name, one in keys.items() if name.strip("/") != key.strip("/")}
 
 
 def read_bytes(file: Path) -> bytes:

@@ -3,6 +3,7 @@
 from prunepeft_ray.results.attempts import Attempt, attempt
 from prunepeft_ray.results.environment import hardware, versions
 from prunepeft_ray.results.files import locked, write_whole
+from prunepeft_ray.results.parts import Damage
 from prunepeft_ray.results.run import RunFolder
 from prunepeft_ray.results.schema import SCHEMA_VERSION, TABLES, Column, schema_markdown
 from prunepeft_ray.results.store import ResultsStore, RunContext
@@ -13,6 +14,7 @@ __all__ = [
     "TABLES",
     "Attempt",
     "Column",
+    "Damage",
     "Request",
     "ResultsStore",
     "RunContext",

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from prunepeft_ray.architecture import Slot
-from prunepeft_ray.errors import InputError, RunError, unknown
+from prunepeft_ray.errors import unknown
 from prunepeft_ray.jobs import Cost, Decision, Epoch, TrainResult, Work
-from prunepeft_ray.paths import is_file, map_files, names, read_bytes
+from prunepeft_ray.paths import is_file, map_files, names, stamps
 from prunepeft_ray.results.files import locked, write_whole
-from prunepeft_ray.results.schema import KEYED_BY_JOB, READABLE, SCHEMA_VERSION, TABLES, arrow_schema
+from prunepeft_ray.results.merged import merge, read_table
+from prunepeft_ray.results.parts import Tell, encode, read_part
+from prunepeft_ray.results.schema import KEYED_BY_JOB, TABLES, arrow_schema
 from prunepeft_ray.results.studies import Request, SearchOutcome
 
 if TYPE_CHECKING:
@@ -192,8 +193,12 @@ class ResultsStore:
             reason=job["reason"],
         )
 
-    def read(self, table: str) -> pd.DataFrame:
+    def read(self, table: str, tell: Tell | None = None) -> pd.DataFrame:
         """Read a table into pandas, of finished jobs alone; maps become dicts.
+
+        Args:
+            table: The table.
+            tell: Told of damaged files, which are left out; default: the first one is an error.
 
         Raises:
             InputError: If there is no such table, or a file comes from a newer version.
@@ -201,11 +206,23 @@ class ResultsStore:
         """
         if table not in TABLES:
             raise unknown("table", table, TABLES)
-        finished = self.keys("jobs" if table in KEYED_BY_JOB else table)
-        parts = map_files(_read, [self._file(table, key) for key in finished])
-        whole = pa.concat_tables([arrow_schema(table).empty_table(), *parts])
+        whole = read_table(self.folder, table, self._finished(table), tell)
         frame: pd.DataFrame = whole.to_pandas(maps_as_pydicts="strict")
         return frame
+
+    def merge(self, growth: float = 0.0) -> int:
+        """Merge files of finished jobs where these are many, so that tables are read quickly; nothing else changes.
+
+        Args:
+            growth: How many new files it must be at least, as a share of those merged before.
+
+        Returns:
+            How many files were merged.
+
+        Raises:
+            RunError: If nothing can be written there.
+        """
+        return sum(merge(self.folder, table, self._finished(table), growth) for table in TABLES if table != "searches")
 
     def keys(self, table: str) -> list[str]:
         """Return the names of a table's files without reading them; in ``jobs`` the ids of all finished jobs."""
@@ -222,17 +239,21 @@ class ResultsStore:
         found = map_files(_read_if_there, [self._file(table, key) for key in keys])
         return {key: rows for key, rows in zip(keys, found, strict=True) if rows is not None}
 
+    def _finished(self, table: str) -> dict[str, str]:
+        """The files of a table that count, with their stamps; without one if a finished job lacks its file."""
+        found = stamps(self.folder / table)
+        finished = names(self.folder / "jobs") if table in KEYED_BY_JOB else found
+        return {name: found.get(name, "") for name in finished if _is_part(name)}
+
     def _file(self, table: str, name: str) -> Path:
         return self.folder / table / f"{name}{_SUFFIX}"
 
     def _write(self, table: str, name: str, rows: list[Row], *, replace: bool = False) -> bool:
-        data = pa.Table.from_pylist(rows, schema=arrow_schema(table))
-        sink = pa.BufferOutputStream()
-        pq.write_table(data, sink, write_page_checksum=True)
-        return write_whole(self._file(table, name), sink.getvalue().to_pybytes(), replace=replace)
+        data = encode(pa.Table.from_pylist(rows, schema=arrow_schema(table)))
+        return write_whole(self._file(table, name), data, replace=replace)
 
     def _rows(self, table: str, name: str) -> list[Row]:
-        rows: list[Row] = _read(self._file(table, name)).to_pylist()
+        rows: list[Row] = read_part(self._file(table, name), table).to_pylist()
         return rows
 
 
@@ -244,32 +265,8 @@ def _is_part(name: str) -> bool:
 def _read_if_there(file: Path) -> list[Row] | None:
     if not is_file(file):
         return None
-    rows: list[Row] = _read(file).to_pylist(maps_as_pydicts="strict")
+    rows: list[Row] = read_part(file, file.parent.name).to_pylist(maps_as_pydicts="strict")
     return rows
-
-
-def _read(file: Path) -> pa.Table:
-    try:
-        table = pq.ParquetFile(pa.BufferReader(read_bytes(file)), page_checksum_verification=True).read()
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise RunError(
-            f"{file} is missing or damaged ({' '.join(str(error).split())}); delete "
-            f"{file.parent.parent}/*/{file.name}, then 'prunepeft resume' does that part again"
-        ) from error
-    found = (table.schema.metadata or {}).get(b"prunepeft_schema_version", b"none").decode(errors="replace")
-    if found not in map(str, READABLE):
-        raise InputError(
-            f"{file} has schema version {found}; this version of prunepeft-ray reads {' and '.join(map(str, READABLE))}"
-        )
-    return table if found == str(SCHEMA_VERSION) else _brought_up(table, arrow_schema(file.parent.name))
-
-
-def _brought_up(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Give a table of an older version today's columns; what it did not have is null."""
-    columns = [
-        table[field.name] if field.name in table.column_names else pa.nulls(len(table), field.type) for field in schema
-    ]
-    return pa.table(columns, schema=schema)
 
 
 def _plain(record: Epoch | Decision) -> Row:

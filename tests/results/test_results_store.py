@@ -419,7 +419,7 @@ def write_table(table, file):
     file.write_bytes(sink.getvalue().to_pybytes())
 
 
-@pytest.mark.parametrize("version", [str(SCHEMA_VERSION + 1), "0", "new"])
+@pytest.mark.parametrize("version", [str(SCHEMA_VERSION + 1), "0", "1"])
 def test_a_file_of_another_schema_version_is_refused(store, version):
     commit(store)
     file = file_of(store, "jobs")
@@ -430,11 +430,57 @@ def test_a_file_of_another_schema_version_is_refused(store, version):
             read()
 
 
-def test_a_parquet_file_of_somebody_else_is_refused(store):
+def age(file):
+    """Make a file of version 2, which did not know workers."""
+    table = pq.ParquetFile(pa.BufferReader(file.read_bytes())).read()
+    write_table(table.drop_columns("workers").replace_schema_metadata({"prunepeft_schema_version": "2"}), file)
+
+
+def test_files_of_an_older_version_are_read_beside_new_ones(store):
+    commit(store, 0)
+    commit(store, 1)
+    store.commit(CONTEXT, make_work(2), make_result(), STARTED, FINISHED, workers=["host:7"])
+    age(file_of(store, "jobs", 0))
+    jobs = store.read("jobs").set_index("job_id")
+    assert jobs.workers[make_job(0).id] is None
+    assert list(jobs.workers[make_job(1).id]) == []
+    assert list(jobs.workers[make_job(2).id]) == ["host:7"]
+    assert store.find(make_job(0).id) == make_result()
+    assert not commit(store, 0)
+
+
+@pytest.mark.parametrize("metadata", [None, {"prunepeft_schema_version": "new"}])
+def test_a_parquet_file_of_somebody_else_is_damage(store, metadata):
     commit(store)
-    write_table(pa.table({"a": [1]}), store.folder / "jobs" / "other.parquet")
-    with pytest.raises(InputError, match=r"other\.parquet.*version none"):
+    write_table(pa.table({"a": [1]}).replace_schema_metadata(metadata), store.folder / "jobs" / "other.parquet")
+    with pytest.raises(RunError, match=r"other\.parquet.*version (none|new): it is no part"):
         store.read("jobs")
+
+
+def test_a_file_with_the_columns_of_another_table_is_damage(store):
+    commit(store)
+    file_of(store, "epochs").write_bytes(file_of(store, "scores").read_bytes())
+    with pytest.raises(RunError, match="its columns are not those of epochs"):
+        store.read("epochs")
+
+
+@only_on_a_disk
+def test_no_flipped_bit_goes_unnoticed_or_breaks_more_than_its_file(store):
+    commit(store)
+    commit(store, 1)
+    good, file = store.read("epochs"), file_of(store, "epochs")
+    data, chance = file.read_bytes(), random.Random(0)
+    rest = good[good.job_id != make_job().id].reset_index(drop=True)
+    for place in chance.sample(range(len(data)), 150):
+        file.write_bytes(data[:place] + bytes([data[place] ^ 1 << chance.randrange(8)]) + data[place + 1 :])
+        told = []
+        try:
+            found = store.read("epochs", told.append)
+        except InputError as error:
+            # the bit was in the version
+            assert "schema version" in str(error)
+            continue
+        pd.testing.assert_frame_equal(found, rest if told else good)
 
 
 # --- full disks and poor file systems
