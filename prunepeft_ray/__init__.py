@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         slots_per_round,
         slots_to_remove,
     )
-    from prunepeft_ray.report import build_report, compare_study, open_results, summarise, write_report
+    from prunepeft_ray.report import Results, build_report, compare_study, open_results, summarise, write_report
     from prunepeft_ray.results import ResultsStore, RunFolder
     from prunepeft_ray.seeds import derive_seed
     from prunepeft_ray.study import JsonFile
@@ -56,6 +56,7 @@ __all__ = [
     "Problem",
     "PrunePEFT",
     "PrunePEFTError",
+    "Results",
     "ResultsStore",
     "RunError",
     "RunFolder",
@@ -148,6 +149,7 @@ __getattr__ = lazy_attributes(
             "slots_to_remove",
         ),
         "prunepeft_ray.report": (
+            "Results",
             "build_report",
             "compare_study",
             "open_results",

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from prunepeft_ray.config import RecipeConfig, SearchSpec
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.local_ray import check_room, ray_cluster
+from prunepeft_ray.execution.merging import merging
 from prunepeft_ray.execution.search import plan_search
 from prunepeft_ray.execution.signals import StopRequest, catching_signals
 from prunepeft_ray.plugins import load_plugins
@@ -94,10 +95,16 @@ def resolve(spec: R) -> R:
     return spec.model_copy(update={"training": training})
 
 
-def attempting(folder: RunFolder, emit: Emit) -> AbstractContextManager[Attempt]:
+@contextmanager
+def attempting(folder: RunFolder, emit: Emit) -> Iterator[Attempt]:
     """Be the one process that works on a run; when another one takes it over, stop like at Ctrl-C."""
     is_main = threading.current_thread() is threading.main_thread()
-    return attempt(folder, lambda line: emit(Event("message", line)), _interrupt if is_main else lambda: None)
+    interrupt = _interrupt if is_main else lambda: None
+    with (
+        attempt(folder, lambda line: emit(Event("message", line)), interrupt) as ours,
+        merging(ResultsStore(folder.results)),
+    ):
+        yield ours
 
 
 def _interrupt() -> None:

@@ -12,7 +12,8 @@ from prunepeft_ray.report.comparison import (
 )
 from prunepeft_ray.report.comparison_tables import comparison_markdown, comparison_tables, write_csv
 from prunepeft_ray.report.drawing import architecture_table, summary_svg
-from prunepeft_ray.report.opening import Results, open_results, open_several
+from prunepeft_ray.report.opening import DerivedFrame, Results, open_results, open_several
+from prunepeft_ray.report.reference import results_markdown
 from prunepeft_ray.report.summary import Phase, Removal, Summary, summarise
 from prunepeft_ray.report.tables import summary_tables
 from prunepeft_ray.report.writing import write_report
@@ -20,6 +21,7 @@ from prunepeft_ray.report.writing import write_report
 __all__ = [
     "Comparison",
     "CostAccount",
+    "DerivedFrame",
     "MethodRow",
     "OverallRow",
     "Phase",
@@ -36,6 +38,7 @@ __all__ = [
     "comparison_tables",
     "open_results",
     "open_several",
+    "results_markdown",
     "summarise",
     "summary_svg",
     "summary_tables",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from prunepeft_ray.results import RunFolder
+    from prunepeft_ray.study import StudySpec
 
 BASELINE = "prunepeft"
 SINGLE = "single:"

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prunepeft_ray.config import SearchSpec
-from prunepeft_ray.errors import InputError, unknown
+from prunepeft_ray.errors import InputError, RunError, unknown
 from prunepeft_ray.paths import open_path
 from prunepeft_ray.report.charges import LoneSearch, Tables
 from prunepeft_ray.report.comparison import BASELINE, Comparison, compare_methods, planned_searches
-from prunepeft_ray.results import TABLES, Column, ResultsStore, RunFolder
+from prunepeft_ray.results import KEYED_BY_JOB, TABLES, Column, Damage, ResultsStore, RunFolder
 from prunepeft_ray.study import StudySpec
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Results(Mapping[str, "pd.DataFrame"]):
         self.folder = run.results
         self._store = ResultsStore(run.results)
         self._frames: dict[str, pd.DataFrame] = {}
+        self._damaged: dict[Path, Damage] = {}
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         from prunepeft_ray.report.derived import DERIVED
@@ -60,8 +62,15 @@ class Results(Mapping[str, "pd.DataFrame"]):
         if name not in self._frames:
             if name not in TABLES and name not in DERIVED:
                 raise unknown("table", name, [*TABLES, *DERIVED])
-            self._frames[name] = self._store.read(name) if name in TABLES else DERIVED[name].make(self)
+            self._frames[name] = self._table(name) if name in TABLES else DERIVED[name].make(self)
         return self._frames[name]
+
+    def _table(self, name: str) -> pd.DataFrame:
+        found = self._store.read(name, lambda damage: self._damaged.setdefault(damage.file, damage))
+        if name not in KEYED_BY_JOB or name == "jobs":
+            return found
+        # a job whose own row is damaged is not there
+        return found[found.job_id.isin(self["jobs"].job_id)].reset_index(drop=True)
 
     def __iter__(self) -> Iterator[str]:
         from prunepeft_ray.report.derived import DERIVED
@@ -70,6 +79,20 @@ class Results(Mapping[str, "pd.DataFrame"]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    @property
+    def damaged(self) -> tuple[Damage, ...]:
+        """Files that could not be read and were left out of the tables that have been read so far."""
+        return tuple(self._damaged[file] for file in sorted(self._damaged))
+
+    def merge(self) -> None:
+        """Merge what a killed run has left in very many files, before they are read; where nothing can be written, not.
+
+        Raises:
+            InputError: If a file comes from a version that cannot be read.
+        """
+        with suppress(RunError, OSError):
+            self._store.merge()
 
     def read(self, table: str) -> pd.DataFrame:
         """Return a table or a derived frame, as ``results[table]`` does."""

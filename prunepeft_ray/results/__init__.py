@@ -5,11 +5,13 @@ from prunepeft_ray.results.environment import hardware, versions
 from prunepeft_ray.results.files import locked, write_whole
 from prunepeft_ray.results.parts import Damage
 from prunepeft_ray.results.run import RunFolder
-from prunepeft_ray.results.schema import SCHEMA_VERSION, TABLES, Column, schema_markdown
+from prunepeft_ray.results.schema import KEYED_BY_JOB, READABLE, SCHEMA_VERSION, TABLES, Column, columns_markdown
 from prunepeft_ray.results.store import ResultsStore, RunContext
 from prunepeft_ray.results.studies import Request, SearchOutcome, request_key, search_key
 
 __all__ = [
+    "KEYED_BY_JOB",
+    "READABLE",
     "SCHEMA_VERSION",
     "TABLES",
     "Attempt",
@@ -21,10 +23,10 @@ __all__ = [
     "RunFolder",
     "SearchOutcome",
     "attempt",
+    "columns_markdown",
     "hardware",
     "locked",
     "request_key",
-    "schema_markdown",
     "search_key",
     "versions",
     "write_whole",

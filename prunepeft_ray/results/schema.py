@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -162,20 +163,8 @@ def arrow_schema(table: str) -> pa.Schema:
     )
 
 
-def schema_markdown() -> str:
-    """Describe all tables in Markdown; docs/results.md is this text."""
-    parts = [
-        "# The results store\n\n"
-        "A run keeps its results in `DIR/results/TABLE/*.parquet`, one file per job (for `decisions`: per round or "
-        "warm-up turn; for\n`requests`: per job that a search of a study was told; for `searches`: per search of a "
-        "study that has ended). A file is\nwritten whole or not at all, and never changed, but for that of a search "
-        "which ends once more. A job whose row stands in `jobs`\nis finished. In a study a job that several searches "
-        "ask for runs once: what a search cost is the sum over its rows in\n`requests`, joined with `jobs` on "
-        "`job_id`. Read a table with `pandas.read_parquet`, `pyarrow.dataset` or DuckDB, as one folder.\n\n"
-        f"Schema version {SCHEMA_VERSION}, kept in every file's metadata as `prunepeft_schema_version`.\n"
-    ]
-    for table, columns in TABLES.items():
-        # a bar would end the cell
-        rows = [f"| `{c.name}` | {c.type} | {c.unit} | {c.meaning.replace('|', chr(92) + '|')} |" for c in columns]
-        parts.append(f"## {table}\n\n| column | type | unit | meaning |\n|---|---|---|---|\n" + "\n".join(rows) + "\n")
-    return "\n".join(parts)
+def columns_markdown(columns: Iterable[Column]) -> str:
+    """Describe columns as a table in Markdown."""
+    # a bar would end the cell
+    rows = [f"| `{c.name}` | {c.type} | {c.unit} | {c.meaning.replace('|', chr(92) + '|')} |" for c in columns]
+    return "| column | type | unit | meaning |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
