@@ -1,6 +1,6 @@
 """`make bench`: run every benchmark and print its table."""
 
-from benchmarks import checkpointing, collecting, driving, proposals, recovery, sharing, warmup
+from benchmarks import checkpointing, collecting, driving, proposals, reading, recovery, sharing, warmup
 
-for benchmark in (collecting, sharing, checkpointing, warmup, recovery, driving, proposals):
+for benchmark in (collecting, sharing, checkpointing, warmup, recovery, driving, proposals, reading):
     benchmark.main()

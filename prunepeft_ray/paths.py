@@ -141,9 +141,12 @@ def names(folder: Path) -> list[str]:
         RunError: If the bucket cannot be reached.
         InputError: If there is no such bucket.
     """
-    if is_local(folder):
-        return sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
-    return sorted(_listed(folder))
+    if not is_local(folder):
+        return sorted(_listed(folder))
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries)
 
 
 def stamps(folder: Path) -> dict[str, str]:

@@ -12,7 +12,17 @@ from s3 import forget_connections
 
 from prunepeft_ray import paths
 from prunepeft_ray.errors import InputError, RunError
-from prunepeft_ray.paths import is_file, is_folder, is_local, map_files, names, open_path, read_bytes, write_bytes
+from prunepeft_ray.paths import (
+    is_file,
+    is_folder,
+    is_local,
+    map_files,
+    names,
+    open_path,
+    read_bytes,
+    stamps,
+    write_bytes,
+)
 
 
 @pytest.fixture(params=["disk", "memory", "bucket"])
@@ -56,6 +66,29 @@ def test_what_others_write_later_is_seen(place):
     write_bytes(same / "b", b"")
     assert is_file(place / "b")
     assert names(place) == ["a", "b"]
+
+
+def test_a_file_that_has_been_replaced_has_another_stamp(place):
+    assert stamps(place) == {}
+    for name in ("b", "a"):
+        write_bytes(place / name, b"one")
+    before = stamps(place)
+    assert list(before) == names(place) == ["a", "b"]
+    assert stamps(place) == before
+    write_bytes(place / "a", b"longer")
+    after = stamps(place)
+    assert after["a"] != before["a"]
+    assert after["b"] == before["b"]
+
+
+def test_a_file_that_has_been_replaced_by_one_as_long_has_another_stamp(bucket, tmp_path):
+    for place in (open_path(bucket) / "place", tmp_path):
+        write_bytes(place / "a", b"one")
+        before = stamps(place)
+        # longer than the clock of a file system ticks
+        time.sleep(0.05)
+        write_bytes(place / "a", b"two")
+        assert stamps(place) != before
 
 
 def test_an_empty_object_in_the_name_of_a_folder_is_no_file_in_it(bucket):

@@ -252,11 +252,12 @@ class _Study:
         self._ended = dict(tuple(ended.groupby(list(CELL))))
         self._no_jobs, self._no_ends = charged.iloc[:0], ended.iloc[:0]
         self.retrain_seeds = charged.retrain_seed.dropna().nunique()
-        self.backbones = dict(zip(charged.model, charged.backbone_parameters, strict=True))
-        self.budgets = dict(zip(charged.model, charged.budget, strict=True)) | dict(
+        places = charged.drop_duplicates(["model", "task"], keep="last")
+        self.backbones = dict(zip(places.model, places.backbone_parameters, strict=True))
+        self.budgets = dict(zip(places.model, places.budget, strict=True)) | dict(
             zip(ended.model, ended.budget, strict=True)
         )
-        self.metrics = dict(zip(zip(charged.model, charged.task, strict=True), charged.metric, strict=True))
+        self.metrics = dict(zip(zip(places.model, places.task, strict=True), places.metric, strict=True))
         self.references = set(ended.method[ended.reference])
 
     def charged(self, cell: tuple[str, str, str]) -> pd.DataFrame:
@@ -267,9 +268,8 @@ class _Study:
 
 
 def _keys(frame: pd.DataFrame) -> list[Search]:
-    return [
-        (model, task, method, int(seed)) for model, task, method, seed in frame[list(SEARCH)].itertuples(index=False)
-    ]
+    searches = frame[list(SEARCH)].drop_duplicates()
+    return [(model, task, method, int(seed)) for model, task, method, seed in searches.itertuples(index=False)]
 
 
 def _product(seen: set[Search]) -> set[Search]:

@@ -7,6 +7,10 @@ from prunepeft_ray.report.opening import DerivedFrame
 from prunepeft_ray.report.time_section import TIME_SPENT, UTILISATION, WORKER_JOBS
 
 _ALL: tuple[DerivedFrame, ...] = (
+    METHODS,
+    OVERALL,
+    BEST_SO_FAR,
+    CHARGES,
     WORKER_JOBS,
     UTILISATION,
     TIME_SPENT,

@@ -67,10 +67,12 @@ class Results(Mapping[str, "pd.DataFrame"]):
 
     def _table(self, name: str) -> pd.DataFrame:
         found = self._store.read(name, lambda damage: self._damaged.setdefault(damage.file, damage))
-        if name not in KEYED_BY_JOB or name == "jobs":
-            return found
-        # a job whose own row is damaged is not there
-        return found[found.job_id.isin(self["jobs"].job_id)].reset_index(drop=True)
+        if name in KEYED_BY_JOB and name != "jobs":
+            jobs = self["jobs"]
+            if any(damage.file.parent.name == "jobs" for damage in self.damaged):
+                # a job whose own row is damaged is not there
+                return found[found.job_id.isin(jobs.job_id)].reset_index(drop=True)
+        return found
 
     def __iter__(self) -> Iterator[str]:
         from prunepeft_ray.report.derived import DERIVED
@@ -103,7 +105,7 @@ class Results(Mapping[str, "pd.DataFrame"]):
 
     @cached_property
     def comparison(self) -> Comparison:
-        """The methods compared by what is there so far; searches that have not begun count as missing."""
+        """The methods compared; a search by itself is one method."""
         spec = self.spec
         if isinstance(spec, StudySpec):
             return compare_methods(self, planned_searches(spec))

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -225,12 +224,6 @@ class ResultsStore:
         """
         return sum(merge(self.folder, table, self._finished(table), growth) for table in TABLES if table != "searches")
 
-    def _finished(self, table: str) -> dict[str, str]:
-        """The files of a table that count, with their stamps; without one if a finished job lacks its file."""
-        found = stamps(self.folder / table)
-        finished = names(self.folder / "jobs") if table in KEYED_BY_JOB else found
-        return {name: found.get(name, "") for name in finished if _is_part(name)}
-
     def keys(self, table: str) -> list[str]:
         """Return the names of a table's files without reading them; in ``jobs`` the ids of all finished jobs."""
         return [name[: -len(_SUFFIX)] for name in names(self.folder / table) if _is_part(name)]
@@ -243,8 +236,14 @@ class ResultsStore:
             RunError: If a file is damaged.
         """
         keys = tuple(keys)
-        found = map_files(partial(_read_if_there, table), [self._file(table, key) for key in keys])
+        found = map_files(_read_if_there, [self._file(table, key) for key in keys])
         return {key: rows for key, rows in zip(keys, found, strict=True) if rows is not None}
+
+    def _finished(self, table: str) -> dict[str, str]:
+        """The files of a table that count, with their stamps; without one if a finished job lacks its file."""
+        found = stamps(self.folder / table)
+        finished = names(self.folder / "jobs") if table in KEYED_BY_JOB else found
+        return {name: found.get(name, "") for name in finished if _is_part(name)}
 
     def _file(self, table: str, name: str) -> Path:
         return self.folder / table / f"{name}{_SUFFIX}"
@@ -263,10 +262,10 @@ def _is_part(name: str) -> bool:
     return name.endswith(_SUFFIX) and not name.startswith(".")
 
 
-def _read_if_there(table: str, file: Path) -> list[Row] | None:
+def _read_if_there(file: Path) -> list[Row] | None:
     if not is_file(file):
         return None
-    rows: list[Row] = read_part(file, table).to_pylist(maps_as_pydicts="strict")
+    rows: list[Row] = read_part(file, file.parent.name).to_pylist(maps_as_pydicts="strict")
     return rows
 
 

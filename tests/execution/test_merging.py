@@ -3,8 +3,11 @@ import time
 
 import pytest
 
+from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.errors import RunError
+from prunepeft_ray.execution.launch import attempting
 from prunepeft_ray.execution.merging import GROWTH, merging
+from prunepeft_ray.results import Request, ResultsStore, RunFolder
 
 
 class Store:
@@ -49,3 +52,14 @@ def test_after_a_long_merge_the_pause_is_long():
         # fifty times 0.05 s have not passed
         assert not store.twice.wait(0.5)
     assert store.merged == [GROWTH, 0.0]
+
+
+def test_a_run_leaves_its_results_merged(tmp_path, monkeypatch):
+    monkeypatch.setattr("prunepeft_ray.results.merged.FEWEST", 2)
+    spec = SearchSpec.model_validate({"model": "packaged:minilm", "task": "packaged:movie", "budget": "1%"})
+    folder = RunFolder.create(tmp_path / "run", spec)
+    with attempting(folder, lambda event: None):
+        for position in range(3):
+            ResultsStore(folder.results).commit_request(Request("r", "m", "t", "b", 0, position, "j", "round", ""))
+    assert len(list((folder.results / "merged" / "requests").glob("*.parquet"))) == 1
+    assert ResultsStore(folder.results).read("requests").position.tolist() == [0, 1, 2]
