@@ -16,7 +16,7 @@ from prunepeft_ray.report.charges import (
     add_up,
     charged_jobs,
 )
-from prunepeft_ray.report.statistics import Difference, Estimate, estimate, paired
+from prunepeft_ray.report.statistics import Difference, Estimate, correct, estimate, paired
 from prunepeft_ray.results import ResultsStore
 from prunepeft_ray.study import StudySpec
 
@@ -67,7 +67,8 @@ class MethodRow:
         retraining: Mean cost of all retrainings of one search.
         single_retraining: Mean cost of one retraining.
         total: Everything charged: all searches, failed and unfinished ones too, and all retrainings.
-        difference: Difference to ``prunepeft`` on test, paired on the seed.
+        difference: Difference to ``prunepeft`` on test, paired on the seed; corrected for many tests among the rows of
+            role ``method`` of this model and task.
         pareto: Whether no other row of this model and task has a better test mean at no more parameters, or fewer
             parameters at no worse a mean; never for a choice or an oracle, which stand for another row.
     """
@@ -123,7 +124,8 @@ class OverallRow:
         method: The method.
         role: As in :class:`MethodRow`.
         places: Models and tasks, counted together, with a pair.
-        difference: Difference to ``prunepeft`` on test, paired on model, task and seed.
+        difference: Difference to ``prunepeft`` on test, paired on model, task and seed; corrected for many tests among
+            the rows of role ``method``.
     """
 
     method: str
@@ -383,11 +385,21 @@ def _chosen(name: str, role: Role, best: MethodRow, singles: list[MethodRow]) ->
 
 def _with_differences(rows: list[MethodRow]) -> list[MethodRow]:
     baseline = {(row.model, row.task): row.tests for row in rows if row.method == BASELINE}
-    return [
+    compared = [
         row
         if row.method == BASELINE
         else replace(row, difference=paired(row.tests, baseline.get((row.model, row.task), {})))
         for row in rows
+    ]
+    families: dict[tuple[str, str], dict[str, Difference]] = {}
+    for row in compared:
+        # references stand outside the contest, and a choice repeats the test of the criterion that it took
+        if row.role == "method":
+            families.setdefault((row.model, row.task), {})[row.method] = row.difference
+    corrected = {place: correct(family) for place, family in families.items()}
+    return [
+        replace(row, difference=corrected.get((row.model, row.task), {}).get(row.method, row.difference))
+        for row in compared
     ]
 
 
@@ -400,8 +412,10 @@ def _overall(rows: list[MethodRow]) -> tuple[OverallRow, ...]:
     if baseline is None:
         return ()
     roles = {row.method: row.role for row in rows}
+    differences = {method: paired(own, baseline) for method, own in values.items()}
+    differences |= correct({method: found for method, found in differences.items() if roles[method] == "method"})
     return tuple(
-        OverallRow(method, roles[method], len({key[:2] for key in own if key in baseline}), paired(own, baseline))
+        OverallRow(method, roles[method], len({key[:2] for key in own if key in baseline}), differences[method])
         for method, own in values.items()
     )
 
