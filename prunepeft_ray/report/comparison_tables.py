@@ -103,9 +103,9 @@ HOW_TO_READ = (
     "equal. A method without chance in it chooses the same in every search; `retraining ±` is the deviation among "
     "retrainings of one choice.",
     f"The difference to {BASELINE} is paired on the seed, with its 95 % interval and the p of a two-sided paired "
-    "t-test. `p (Holm)` is corrected for the number of methods that are tested on this model and task (Holm 1979); rows "
-    "of references, and of a choice among single criteria, are not part of that family. Over all, the difference is "
-    "paired on model, task and seed, whatever the tasks' metrics, as if tasks were drawn at random.",
+    "t-test. `p (Holm)` is corrected for the number of methods that are tested on this model and task (Holm 1979); "
+    "rows of references, and of a choice among single criteria, are not part of that family. Over all, the difference "
+    "is paired on model, task and seed, whatever the tasks' metrics, as if tasks were drawn at random.",
     "A job that several searches ask for runs once and is charged to each of them. Epochs are passes over the training "
     "split; FLOP are those of training; time is wall-clock time times devices; wall time is that of the jobs as if "
     "they ran one by one; deciding is what the method itself took. Costs are means over the searches that are done; "
@@ -250,7 +250,9 @@ BRIEF_RESULTS: Columns = {
     "test (95 % interval)": lambda row: _stacked(test_text(row), _interval(row)),
     "dev": _dev,
     "parameters": parameters_text,
-    f"to {BASELINE}": lambda row: _stacked(difference_text(row), _difference_interval(row), p_text(row.difference), last="p "),
+    f"to {BASELINE}": lambda row: _stacked(
+        difference_text(row), _difference_interval(row), p_text(row.difference), last="p "
+    ),
     "notes": notes_text,
 }
 BRIEF_COSTS: Columns = {
