@@ -156,10 +156,7 @@ class Comparison:
 
     def frame(self) -> pd.DataFrame:
         """Return the rows as a table with a column for every number, such as ``test_mean`` or ``search_flops``."""
-        return _flat(
-            {**asdict(replace(row, tests={})), "within_budget": row.within_budget, "percent": row.percent}
-            for row in self.rows
-        )
+        return frame_of(self.rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -172,6 +169,13 @@ class Comparison:
     def overall_frame(self) -> pd.DataFrame:
         """Return the overall rows as a table."""
         return _flat(asdict(row) for row in self.overall)
+
+
+def frame_of(rows: Iterable[MethodRow]) -> pd.DataFrame:
+    """Return rows as a table with a column for every number, such as ``test_mean`` or ``search_flops``."""
+    return _flat(
+        {**asdict(replace(row, tests={})), "within_budget": row.within_budget, "percent": row.percent} for row in rows
+    )
 
 
 def compare_methods(tables: Tables, planned: Iterable[Search] = ()) -> Comparison:

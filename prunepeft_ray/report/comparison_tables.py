@@ -122,7 +122,7 @@ def _method(row: MethodRow) -> str:
 
 def test_text(row: MethodRow) -> str:
     """Say a method's mean on test, its deviation and the number of searches."""
-    return _estimate_text(row.test)
+    return estimate_text(row.test)
 
 
 def _interval(row: MethodRow) -> str:
@@ -304,6 +304,8 @@ RETRAINING_COSTS: Columns = {
     "peak memory": _of_retrainings(_memory),
 }
 
+OVERALL = ("method", "role", "models and tasks", "pairs", f"to {BASELINE}", "95 % interval", "p", "p (Holm)")
+
 
 def _grid(title: str, columns: Columns, rows: Sequence[MethodRow], caption: str = "") -> _Grid:
     cells = tuple(tuple(text(row) for text in columns.values()) for row in rows)
@@ -311,14 +313,15 @@ def _grid(title: str, columns: Columns, rows: Sequence[MethodRow], caption: str 
 
 
 def _overall_grid(rows: Iterable[OverallRow]) -> _Grid:
-    header = ("method", "role", "models and tasks", "pairs", f"to {BASELINE}", "95 % interval", "p", "p (Holm)")
-    cells = tuple((row.method, row.role, str(row.places), *_difference_cells(row.difference)) for row in rows)
-    return _Grid(f"Difference to {BASELINE} on test", header, cells)
+    return _Grid(f"Difference to {BASELINE} on test", OVERALL, tuple(map(overall_cells, rows)))
 
 
-def _difference_cells(found: Difference) -> tuple[str, ...]:
+def overall_cells(row: OverallRow) -> tuple[str, ...]:
+    """Say a method's difference to ``prunepeft`` over all models and tasks, in the columns of ``OVERALL``."""
+    found = row.difference
     interval = _interval_text(found, "+.4f")
-    return str(found.n), _mean_difference(found), interval, _p_text(found.p), _p_text(found.p_holm)
+    tests = (_mean_difference(found), interval, _p_text(found.p), _p_text(found.p_holm))
+    return row.method, row.role, str(row.places), str(found.n), *tests
 
 
 def _rich(grid: _Grid) -> Table:
@@ -375,7 +378,8 @@ def _computed_text(comparison: Comparison) -> str:
     )
 
 
-def _estimate_text(found: Estimate) -> str:
+def estimate_text(found: Estimate) -> str:
+    """Say a mean, the deviation and the number of values."""
     if found.mean is None:
         return NOTHING
     spread = "" if found.deviation is None else f" ± {found.deviation:.4f}"
