@@ -10,8 +10,7 @@ from pydantic import Field
 
 from baselines.autopeft_space import AlignedCoding, Code, Coding, OwnCoding
 from baselines.candidates import CandidateSearch, first_candidates
-from baselines.pareto import pareto_front
-from prunepeft_ray import Architecture, Config, InputError, MethodInfo, Problem, Steps, derive_seed
+from prunepeft_ray import Architecture, Config, InputError, MethodInfo, Problem, Steps, derive_seed, pareto_front
 
 if TYPE_CHECKING:
     from baselines.autopeft_search import Proposer

@@ -17,8 +17,7 @@ from baselines.acquisition import UNBOUNDED, NoisyImprovement
 from baselines.autopeft_space import Code, Coding
 from baselines.copula import GaussianCopula
 from baselines.gaussian_process import Floats, GaussianProcess, Hyperparameters, fit_map
-from baselines.pareto import pareto_front
-from prunepeft_ray import derive_seed
+from prunepeft_ray import derive_seed, pareto_front
 
 STARTS = 10
 EVALUATIONS = 2000

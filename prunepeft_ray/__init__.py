@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from prunepeft_ray.jobs import Decision, Method, TrainJob, TrainResult, Work
     from prunepeft_ray.methods import METHODS, MethodInfo, NoOptions, Problem
     from prunepeft_ray.modules import MODULE_TYPES
+    from prunepeft_ray.pareto import hypervolume, pareto_front
     from prunepeft_ray.pruning import (
         GeneratorMethod,
         PrunePEFT,
@@ -76,11 +77,13 @@ __all__ = [
     "compare",
     "compare_study",
     "derive_seed",
+    "hypervolume",
     "load_adapter",
     "load_spec",
     "load_task",
     "make_job",
     "open_results",
+    "pareto_front",
     "partition_of",
     "resume",
     "search",
@@ -139,6 +142,7 @@ __getattr__ = lazy_attributes(
             "Problem",
         ),
         "prunepeft_ray.modules": ("MODULE_TYPES",),
+        "prunepeft_ray.pareto": ("hypervolume", "pareto_front"),
         "prunepeft_ray.pruning": (
             "GeneratorMethod",
             "PrunePEFT",

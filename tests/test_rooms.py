@@ -25,7 +25,7 @@ ROOMS = (
     {"config"},
     {"plugins"},
     {"registry", "paths"},
-    {"errors", "lazy", "seeds"},
+    {"errors", "lazy", "pareto", "seeds"},
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 FREE = {"__init__", "api"}

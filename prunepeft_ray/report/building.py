@@ -8,12 +8,20 @@ from datetime import UTC, datetime
 
 from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.report.blocks import Section
+from prunepeft_ray.report.cost_section import cost_section
+from prunepeft_ray.report.methods_section import methods_section
 from prunepeft_ray.report.opening import Results
 from prunepeft_ray.report.overview_section import overview_section, runs_section
+from prunepeft_ray.report.paper_section import paper_section
+from prunepeft_ray.report.parameters_section import parameters_section
 from prunepeft_ray.report.time_section import time_section
 
 SECTIONS: tuple[Callable[[Results], Section], ...] = (
     overview_section,
+    methods_section,
+    parameters_section,
+    cost_section,
+    paper_section,
     time_section,
 )
 """What a report shows of every run, in this order."""

@@ -16,7 +16,7 @@ from prunepeft_ray.report.charges import (
     add_up,
     charged_jobs,
 )
-from prunepeft_ray.report.statistics import Difference, Estimate, estimate, paired
+from prunepeft_ray.report.statistics import Difference, Estimate, correct, estimate, paired
 from prunepeft_ray.results import ResultsStore
 from prunepeft_ray.study import StudySpec
 
@@ -67,7 +67,8 @@ class MethodRow:
         retraining: Mean cost of all retrainings of one search.
         single_retraining: Mean cost of one retraining.
         total: Everything charged: all searches, failed and unfinished ones too, and all retrainings.
-        difference: Difference to ``prunepeft`` on test, paired on the seed.
+        difference: Difference to ``prunepeft`` on test, paired on the seed; corrected for many tests among the rows of
+            role ``method`` of this model and task.
         pareto: Whether no other row of this model and task has a better test mean at no more parameters, or fewer
             parameters at no worse a mean; never for a choice or an oracle, which stand for another row.
     """
@@ -123,7 +124,8 @@ class OverallRow:
         method: The method.
         role: As in :class:`MethodRow`.
         places: Models and tasks, counted together, with a pair.
-        difference: Difference to ``prunepeft`` on test, paired on model, task and seed.
+        difference: Difference to ``prunepeft`` on test, paired on model, task and seed; corrected for many tests among
+            the rows of role ``method``.
     """
 
     method: str
@@ -154,10 +156,7 @@ class Comparison:
 
     def frame(self) -> pd.DataFrame:
         """Return the rows as a table with a column for every number, such as ``test_mean`` or ``search_flops``."""
-        return _flat(
-            {**asdict(replace(row, tests={})), "within_budget": row.within_budget, "percent": row.percent}
-            for row in self.rows
-        )
+        return frame_of(self.rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -170,6 +169,13 @@ class Comparison:
     def overall_frame(self) -> pd.DataFrame:
         """Return the overall rows as a table."""
         return _flat(asdict(row) for row in self.overall)
+
+
+def frame_of(rows: Iterable[MethodRow]) -> pd.DataFrame:
+    """Return rows as a table with a column for every number, such as ``test_mean`` or ``search_flops``."""
+    return _flat(
+        {**asdict(replace(row, tests={})), "within_budget": row.within_budget, "percent": row.percent} for row in rows
+    )
 
 
 def compare_methods(tables: Tables, planned: Iterable[Search] = ()) -> Comparison:
@@ -383,11 +389,21 @@ def _chosen(name: str, role: Role, best: MethodRow, singles: list[MethodRow]) ->
 
 def _with_differences(rows: list[MethodRow]) -> list[MethodRow]:
     baseline = {(row.model, row.task): row.tests for row in rows if row.method == BASELINE}
-    return [
+    compared = [
         row
         if row.method == BASELINE
         else replace(row, difference=paired(row.tests, baseline.get((row.model, row.task), {})))
         for row in rows
+    ]
+    families: dict[tuple[str, str], dict[str, Difference]] = {}
+    for row in compared:
+        # references stand outside the contest, and a choice repeats the test of the criterion that it took
+        if row.role == "method":
+            families.setdefault((row.model, row.task), {})[row.method] = row.difference
+    corrected = {place: correct(family) for place, family in families.items()}
+    return [
+        replace(row, difference=corrected.get((row.model, row.task), {}).get(row.method, row.difference))
+        for row in compared
     ]
 
 
@@ -400,8 +416,10 @@ def _overall(rows: list[MethodRow]) -> tuple[OverallRow, ...]:
     if baseline is None:
         return ()
     roles = {row.method: row.role for row in rows}
+    differences = {method: paired(own, baseline) for method, own in values.items()}
+    differences |= correct({method: found for method, found in differences.items() if roles[method] == "method"})
     return tuple(
-        OverallRow(method, roles[method], len({key[:2] for key in own if key in baseline}), paired(own, baseline))
+        OverallRow(method, roles[method], len({key[:2] for key in own if key in baseline}), differences[method])
         for method, own in values.items()
     )
 

@@ -103,8 +103,9 @@ HOW_TO_READ = (
     "equal. A method without chance in it chooses the same in every search; `retraining ±` is the deviation among "
     "retrainings of one choice.",
     f"The difference to {BASELINE} is paired on the seed, with its 95 % interval and the p of a two-sided paired "
-    "t-test, not corrected for the number of methods. Over all, it is paired on model, task and seed, whatever the "
-    "tasks' metrics, as if tasks were drawn at random.",
+    "t-test. `p (Holm)` is corrected for the number of methods that are tested on this model and task (Holm 1979); "
+    "rows of references, and of a choice among single criteria, are not part of that family. Over all, the difference "
+    "is paired on model, task and seed, whatever the tasks' metrics, as if tasks were drawn at random.",
     "A job that several searches ask for runs once and is charged to each of them. Epochs are passes over the training "
     "split; FLOP are those of training; time is wall-clock time times devices; wall time is that of the jobs as if "
     "they ran one by one; deciding is what the method itself took. Costs are means over the searches that are done; "
@@ -121,7 +122,7 @@ def _method(row: MethodRow) -> str:
 
 def test_text(row: MethodRow) -> str:
     """Say a method's mean on test, its deviation and the number of searches."""
-    return _estimate_text(row.test)
+    return estimate_text(row.test)
 
 
 def _interval(row: MethodRow) -> str:
@@ -155,7 +156,16 @@ def _difference_interval(row: MethodRow) -> str:
 
 
 def _p(row: MethodRow) -> str:
-    return _p_text(row.difference)
+    return _p_text(row.difference.p)
+
+
+def _p_holm(row: MethodRow) -> str:
+    return _p_text(row.difference.p_holm)
+
+
+def p_text(found: Difference) -> str:
+    """Say the p of a difference, and what it is after correction."""
+    return _p_text(found.p) + ("" if found.p_holm is None else f" (Holm {_p_text(found.p_holm)})")
 
 
 def notes_text(row: MethodRow) -> str:
@@ -240,7 +250,9 @@ BRIEF_RESULTS: Columns = {
     "test (95 % interval)": lambda row: _stacked(test_text(row), _interval(row)),
     "dev": _dev,
     "parameters": parameters_text,
-    f"to {BASELINE}": lambda row: _stacked(difference_text(row), _difference_interval(row), _p(row), last="p "),
+    f"to {BASELINE}": lambda row: _stacked(
+        difference_text(row), _difference_interval(row), p_text(row.difference), last="p "
+    ),
     "notes": notes_text,
 }
 BRIEF_COSTS: Columns = {
@@ -262,6 +274,7 @@ RESULTS: Columns = {
     f"to {BASELINE}": difference_text,
     "its 95 % interval": _difference_interval,
     "p": _p,
+    "p (Holm)": _p_holm,
     "notes": notes_text,
 }
 SEARCH_COSTS: Columns = {
@@ -291,6 +304,8 @@ RETRAINING_COSTS: Columns = {
     "peak memory": _of_retrainings(_memory),
 }
 
+OVERALL = ("method", "role", "models and tasks", "pairs", f"to {BASELINE}", "95 % interval", "p", "p (Holm)")
+
 
 def _grid(title: str, columns: Columns, rows: Sequence[MethodRow], caption: str = "") -> _Grid:
     cells = tuple(tuple(text(row) for text in columns.values()) for row in rows)
@@ -298,13 +313,15 @@ def _grid(title: str, columns: Columns, rows: Sequence[MethodRow], caption: str 
 
 
 def _overall_grid(rows: Iterable[OverallRow]) -> _Grid:
-    header = ("method", "role", "models and tasks", "pairs", f"to {BASELINE}", "95 % interval", "p")
-    cells = tuple((row.method, row.role, str(row.places), *_difference_cells(row.difference)) for row in rows)
-    return _Grid(f"Difference to {BASELINE} on test", header, cells)
+    return _Grid(f"Difference to {BASELINE} on test", OVERALL, tuple(map(overall_cells, rows)))
 
 
-def _difference_cells(found: Difference) -> tuple[str, ...]:
-    return str(found.n), _mean_difference(found), _interval_text(found, "+.4f"), _p_text(found)
+def overall_cells(row: OverallRow) -> tuple[str, ...]:
+    """Say a method's difference to ``prunepeft`` over all models and tasks, in the columns of ``OVERALL``."""
+    found = row.difference
+    interval = _interval_text(found, "+.4f")
+    tests = (_mean_difference(found), interval, _p_text(found.p), _p_text(found.p_holm))
+    return row.method, row.role, str(row.places), str(found.n), *tests
 
 
 def _rich(grid: _Grid) -> Table:
@@ -361,7 +378,8 @@ def _computed_text(comparison: Comparison) -> str:
     )
 
 
-def _estimate_text(found: Estimate) -> str:
+def estimate_text(found: Estimate) -> str:
+    """Say a mean, the deviation and the number of values."""
     if found.mean is None:
         return NOTHING
     spread = "" if found.deviation is None else f" ± {found.deviation:.4f}"
@@ -378,10 +396,10 @@ def _mean_difference(found: Difference) -> str:
     return NOTHING if found.mean is None else f"{found.mean:+.4f}"
 
 
-def _p_text(found: Difference) -> str:
-    if found.p is None:
+def _p_text(p: float | None) -> str:
+    if p is None:
         return NOTHING
-    return "below 0.001" if found.p < 0.001 else f"{found.p:.3f}"
+    return "below 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _number_text(number: float) -> str:

@@ -13,7 +13,7 @@ from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.errors import InputError, RunError, unknown
 from prunepeft_ray.paths import open_path
 from prunepeft_ray.report.charges import LoneSearch, Tables
-from prunepeft_ray.report.comparison import BASELINE, Comparison, compare_methods, planned_searches
+from prunepeft_ray.report.comparison import BASELINE, Comparison, Search, compare_methods, planned_searches
 from prunepeft_ray.results import KEYED_BY_JOB, TABLES, Column, Damage, ResultsStore, RunFolder
 from prunepeft_ray.study import StudySpec
 
@@ -105,11 +105,24 @@ class Results(Mapping[str, "pd.DataFrame"]):
 
     @cached_property
     def comparison(self) -> Comparison:
-        """The methods compared; a search by itself is one method."""
+        """The methods compared by what is there so far; searches that have not begun count as missing."""
+        return compare_methods(self.as_study, self.planned)
+
+    @property
+    def planned(self) -> list[Search]:
+        """All searches that there are to be; a search by itself is one."""
         spec = self.spec
         if isinstance(spec, StudySpec):
-            return compare_methods(self, planned_searches(spec))
-        return compare_methods(self.as_study, [(spec.model, spec.task.name, BASELINE, spec.seed)])
+            return planned_searches(spec)
+        return [(spec.model, spec.task.name, BASELINE, spec.seed)]
+
+    @property
+    def method_names(self) -> dict[str, str]:
+        """What methods are registered as, by their labels in the study."""
+        spec = self.spec
+        if isinstance(spec, StudySpec):
+            return {method.label: method.name for method in spec.methods}
+        return {BASELINE: BASELINE}
 
     @property
     def as_study(self) -> Tables:

@@ -10,6 +10,7 @@ from prunepeft_ray.report.blocks import Basis, Block, Figure, Section, Table
 from prunepeft_ray.report.comparison import MethodRow
 from prunepeft_ray.report.comparison_tables import difference_text, notes_text, parameters_text, test_text
 from prunepeft_ray.report.opening import Results
+from prunepeft_ray.report.statistics import Difference, Estimate
 from prunepeft_ray.report.style import dress, style_of
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _answers_figure(results: Results, rows: Sequence[MethodRow], scope: dict[str
     lowest, highest = min(map(price, rows)), max(map(price, rows))
     if lowest > 0 and highest / lowest > 20:
         plot.update_xaxes(type="log")
-    plot.update_yaxes(range=_span([row for row in rows if row.role != "reference"] or rows))
+    plot.update_yaxes(range=span([row.test for row in rows if row.role != "reference"] or [row.test for row in rows]))
     return Figure(
         "answers",
         f"What an answer is worth, and what it costs: {scope['task']} on {scope['model']}",
@@ -127,15 +128,23 @@ def _answers_figure(results: Results, rows: Sequence[MethodRow], scope: dict[str
     )
 
 
-def _span(rows: Sequence[MethodRow]) -> tuple[float, float]:
-    """Return a range that shows every mean, and bars as far as they leave means apart."""
-    means = [row.test.mean for row in rows if row.test.mean is not None]
+def span(
+    found: Sequence[Estimate | Difference], values: Sequence[float] = (), reach: float = 1.5
+) -> tuple[float, float]:
+    """Return a range that shows every mean, and intervals as far as they leave means apart.
+
+    Args:
+        found: Means and intervals; at least one has a mean.
+        values: What else must be seen.
+        reach: How far intervals may widen the range, as a multiple of the range of the rest.
+    """
+    means = [*(one.mean for one in found if one.mean is not None), *values]
     spread = max(max(means) - min(means), 0.02)
-    lows = [row.test.low if row.test.low is not None else math.inf for row in rows]
-    highs = [row.test.high if row.test.high is not None else -math.inf for row in rows]
+    lows = [one.low if one.low is not None else math.inf for one in found]
+    highs = [one.high if one.high is not None else -math.inf for one in found]
     return (
-        max(min([*means, *lows]), min(means) - 1.5 * spread) - 0.1 * spread,
-        min(max([*means, *highs]), max(means) + 1.5 * spread) + 0.1 * spread,
+        max(min([*means, *lows]), min(means) - reach * spread) - 0.1 * spread,
+        min(max([*means, *highs]), max(means) + reach * spread) + 0.1 * spread,
     )
 
 

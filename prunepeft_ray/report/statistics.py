@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
@@ -42,6 +42,7 @@ class Difference:
         low: Lower end of its 95 % interval; None with fewer than two pairs, or equal differences.
         high: Upper end.
         p: Two-sided p of the paired t-test; None like the interval.
+        p_holm: The same, corrected for all that are tested together; None outside such a family.
     """
 
     n: int = 0
@@ -49,6 +50,7 @@ class Difference:
     low: float | None = None
     high: float | None = None
     p: float | None = None
+    p_holm: float | None = None
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -84,6 +86,33 @@ def paired(values: Mapping[Key, float], others: Mapping[Key, float]) -> Differen
 
         p = float(stats.ttest_rel([values[key] for key in shared], [others[key] for key in shared]).pvalue)
     return Difference(found.n, found.mean, found.low, found.high, p)
+
+
+def correct(family: Mapping[Key, Difference]) -> dict[Key, Difference]:
+    """Correct the p of differences that are tested together.
+
+    Args:
+        family: All of them; those without p are no tests, and do not count.
+
+    Returns:
+        The same, each test with its ``p_holm``.
+    """
+    tested = {key: difference.p for key, difference in family.items() if difference.p is not None}
+    corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
+    return {key: replace(difference, p_holm=corrected.get(key)) for key, difference in family.items()}
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Correct p values so that among all of them the chance of any false alarm stays below the level (Holm 1979).
+
+    Args:
+        ps: The p values; the corrected ones come in their order.
+    """
+    corrected, worst = [0.0] * len(ps), 0.0
+    for rank, place in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        worst = max(worst, min(1.0, (len(ps) - rank) * ps[place]))
+        corrected[place] = worst
+    return corrected
 
 
 def _all_same(values: Sequence[float]) -> bool:

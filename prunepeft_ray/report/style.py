@@ -16,6 +16,9 @@ MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "
 """So that nothing is told by colour alone."""
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
+LONG_LEGEND = {"yref": "container", "y": 0, "yanchor": "bottom", "maxheight": 0.6, "font": {"size": 12}}
+"""For a legend with many entries: at the bottom, with the figure above it however many lines it takes."""
+
 
 def style_of(names: Iterable[str]) -> dict[str, tuple[str, str, str]]:
     """Give every name a colour, a marker and a dash of its own; the same names in any order get the same.

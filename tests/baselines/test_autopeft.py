@@ -2,7 +2,7 @@ import random
 import subprocess
 import sys
 import time
-from itertools import combinations, pairwise
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -12,9 +12,8 @@ from baseline_toys import answer, drive, failure, make_problem, merit
 from baselines import autopeft as module
 from baselines.autopeft import AUTOPEFT, AutoPEFTOptions
 from baselines.candidates import first_candidates
-from baselines.pareto import pareto_front
 from baselines.random_search import RANDOM_SEARCH
-from prunepeft_ray import InputError, NoOptions, RunError
+from prunepeft_ray import InputError, NoOptions, RunError, hypervolume, pareto_front
 
 
 def build(problem, **options):
@@ -171,13 +170,10 @@ def test_no_front_is_known_before_anything_was_told():
     assert build(make_problem()).pareto() == []
 
 
-def hypervolume(problem, chosen):
+def dominated(problem, chosen):
     """Dominated share of the box between no merit and the best, no parameters and the budget."""
-    best = sum(merit_of_slots(problem))
-    front = pareto_front({a: merit(a) for a in chosen}, problem.parameters)
-    edges = pairwise([problem.parameters(a) for a in front] + [problem.budget])
-    area = sum(merit(a) * (after - before) for a, (before, after) in zip(front, edges, strict=True))
-    return area / (best * problem.budget)
+    points = [(merit(a), problem.parameters(a)) for a in chosen]
+    return hypervolume(points, (0, problem.budget)) / (sum(merit_of_slots(problem)) * problem.budget)
 
 
 def merit_of_slots(problem):
@@ -195,10 +191,10 @@ def test_it_beats_random_search_in_hypervolume_at_equal_evaluations():
         problem = make_problem(layers=6, evaluations=60, seed=seed)
         full = problem.space.supernet
         subsets = (full.without(gone) for n in range(12) for gone in combinations(full.slots, n))
-        optimum.append(hypervolume(problem, [a for a in subsets if problem.fits(a)]))
+        optimum.append(dominated(problem, [a for a in subsets if problem.fits(a)]))
         searches = (ours, build(problem, initial=20)), (chance, RANDOM_SEARCH.build(problem, NoOptions()))
         for values, method in searches:
-            values.append(hypervolume(problem, architectures(drive(method, without_noise))))
+            values.append(dominated(problem, architectures(drive(method, without_noise))))
     assert all(mine > other for mine, other in zip(ours, chance, strict=True))
     # of what random search leaves to be gained it gains most
     left = [(mine - other) / (top - other) for mine, other, top in zip(ours, chance, optimum, strict=True)]
@@ -218,7 +214,7 @@ def test_for_the_metric_alone_it_finds_better_than_random_search():
 def test_the_fully_bayesian_surrogate_beats_random_search_too():
     problem = make_problem(layers=6, evaluations=40)
     method, other = build(problem, surrogate="saas"), RANDOM_SEARCH.build(problem, NoOptions())
-    ours, chance = (hypervolume(problem, architectures(drive(search, without_noise))) for search in (method, other))
+    ours, chance = (dominated(problem, architectures(drive(search, without_noise))) for search in (method, other))
     assert ours > chance + 0.02
 
 

@@ -200,6 +200,23 @@ def test_without_prunepeft_nothing_is_compared_with_it(study):
     assert comparison.rows[0].difference == Difference()
 
 
+def test_p_is_corrected_for_the_methods_of_a_place_and_not_for_rows_outside_the_contest(study):
+    values = {"prunepeft": 0.5, "a": 0.6, "b": 0.52, "single:weight": 0.7, "single:zeros": 0.8, "full": 0.9}
+    for method, value in values.items():
+        for seed in (0, 1):
+            noise = 0.01 * seed * len(method)
+            study.search(method, seed, [value + noise], rounds=0, reference=method == "full")
+    comparison = compare_methods(study.store)
+    for found in ({row.method: row for row in rows} for rows in (comparison.rows, comparison.overall)):
+        family = ["a", "b", "single:weight", "single:zeros"]
+        ps = {name: found[name].difference.p for name in family}
+        smallest = min(ps, key=ps.get)
+        assert found[smallest].difference.p_holm == pytest.approx(min(1.0, 4 * ps[smallest]))
+        for name in ("full", "best single (dev)", "best single (oracle)"):
+            assert found[name].difference.p is not None
+            assert found[name].difference.p_holm is None
+
+
 # --- the best single criterion
 
 

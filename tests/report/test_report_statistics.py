@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -5,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from prunepeft_ray.report.statistics import Difference, Estimate, estimate, paired
+from prunepeft_ray.report.statistics import Difference, Estimate, correct, estimate, holm, paired
 
 values = st.floats(-1, 1)
 
@@ -57,3 +58,26 @@ def test_swapping_methods_turns_the_difference_around_and_keeps_p(pairs):
     if one.p is not None:
         assert one.p == pytest.approx(other.p)
         assert not math.isnan(one.p)
+
+
+def test_holms_correction_is_the_one_worked_out_by_hand():
+    # sorted 0.01 x 4, 0.02 x 3, 0.03 x 2 (no less than the 0.06 before it), 0.5 x 1
+    assert holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_what_is_no_test_makes_the_family_no_larger():
+    family = {"a": Difference(2, 0.1, p=0.02), "b": Difference(1, 0.1), "c": Difference(2, 0.1, p=0.04)}
+    corrected = correct(family)
+    assert {key: found.p_holm for key, found in corrected.items()} == {"a": 0.04, "b": None, "c": 0.04}
+    assert [found.p for found in corrected.values()] == [0.02, None, 0.04]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_corrected_values_lie_between_the_p_and_bonferronis_and_keep_the_order(ps):
+    corrected = holm(ps)
+    for p, found in zip(ps, corrected, strict=True):
+        assert p <= found <= min(1.0, len(ps) * p) + 1e-12
+    order = sorted(range(len(ps)), key=ps.__getitem__)
+    assert all(corrected[a] <= corrected[b] for a, b in itertools.pairwise(order))

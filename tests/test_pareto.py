@@ -1,9 +1,10 @@
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baselines.pareto import pareto_front
+from prunepeft_ray.pareto import hypervolume, pareto_front
 
 
 def front(**points):
@@ -31,3 +32,20 @@ def test_everything_is_on_the_front_or_weakly_dominated_by_it(points):
     for value, cost in points:
         beaten = any((v >= value and c <= cost) and (v, c) != (value, cost) for v, c in points)
         assert ((value, cost) in chosen) == (not beaten)
+
+
+def test_the_hypervolume_is_the_area_worked_out_by_hand():
+    # up to cost 10, above value 1: from 2 to 5 a height of 2, from 5 to 10 one of 4
+    points = [(3, 2), (5, 5), (4, 6), (0.5, 1), (9, 11)]
+    assert hypervolume(points, (1, 10)) == 3 * 2 + 5 * 4
+
+
+def test_what_the_reference_point_beats_or_what_failed_has_no_volume():
+    assert hypervolume([], (0, 1)) == 0
+    assert hypervolume([(0.5, 2), (-1, 0.5), (math.nan, 0), (math.inf, 0)], (0, 1)) == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=12))
+def test_the_hypervolume_is_the_number_of_unit_squares_that_some_point_dominates(points):
+    squares = {(v, c) for value, cost in points for v in range(2, value) for c in range(cost, 8)}
+    assert hypervolume(points, (2, 8)) == pytest.approx(len(squares))

@@ -1,0 +1,42 @@
+"""Trading a value, which is maximised, against a cost, which is minimised: Pareto front and hypervolume."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+K = TypeVar("K")
+
+
+def pareto_front(values: Mapping[K, float], cost: Callable[[K], float]) -> list[K]:
+    """Return what nothing else beats in value and cost alike, by rising cost; of equals the first.
+
+    Args:
+        values: The value by candidate; what is not finite never counts.
+        cost: The cost of a candidate.
+    """
+    succeeded = [key for key, value in values.items() if math.isfinite(value)]
+    front: list[K] = []
+    for key in sorted(succeeded, key=lambda key: (cost(key), -values[key])):
+        if not front or values[key] > values[front[-1]]:
+            front.append(key)
+    return front
+
+
+def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, float]) -> float:
+    """Return the area that points dominate, up to a reference point: 0 if none is better than it in both.
+
+    Args:
+        points: Value and cost of each; what is not finite never counts.
+        reference: Value and cost of the reference point.
+    """
+    floor, limit = reference
+    values = {place: value for place, (value, _) in enumerate(points)}
+    front = [points[place] for place in pareto_front(values, lambda place: points[place][1])]
+    # between a point of the front and the next one it is the best
+    ends = [point[1] for point in [*front, (floor, limit)]][1:]
+    return sum(
+        max(value - floor, 0.0) * max(min(end, limit) - cost, 0.0)
+        for (value, cost), end in zip(front, ends, strict=True)
+    )
