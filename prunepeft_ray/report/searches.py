@@ -1,0 +1,202 @@
+"""The searches of a run or a study, and what each of them decided."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from prunepeft_ray.report.blocks import Basis
+from prunepeft_ray.report.charges import CELL, SEARCH
+from prunepeft_ray.report.opening import DerivedFrame, Results
+from prunepeft_ray.results import TABLES, Column, search_key
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+UNFINISHED = "unfinished"
+_COLUMNS = {column.name: column for table in ("decisions", "searches") for column in TABLES[table]}
+CELL_COLUMNS, SEARCH_COLUMNS, SLOT_COLUMNS = (
+    tuple(_COLUMNS[name] for name in names) for names in (CELL, SEARCH, ("slot", "layer", "kind"))
+)
+"""Columns that several frames have, as the tables have them."""
+STATUS_COLUMN = Column("status", pa.string(), "of the search: done, failed or unfinished")
+
+
+def _search_states(results: Results) -> pd.DataFrame:
+    tables = results.as_study
+    ended, asked = tables.read("searches"), tables.read("requests")
+    names = ["run_id", *SEARCH]
+    known = _begun(results, asked, ended)[names]
+    known["key"] = [
+        search_key(run, method, task, model, seed) if results.is_study else run
+        for run, model, task, method, seed in known.itertuples(index=False, name=None)
+    ]
+    facts = ["status", "parameters", "architecture_id", "architecture"]
+    found = known.merge(ended.drop_duplicates(names, keep="last")[[*names, *facts]], on=names, how="left")
+    found["status"] = found.status.fillna(UNFINISHED)
+    found["architecture_id"] = found.architecture_id.fillna("")
+    found["architecture"] = found.architecture.fillna("")
+    # a search that failed before it had an answer has zero
+    found["parameters"] = found.parameters.where(found.parameters > 0)
+    return shaped(found.sort_values(list(SEARCH)), SEARCH_STATES.columns)
+
+
+def _begun(results: Results, asked: pd.DataFrame, ended: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
+    from prunepeft_ray.config import SearchSpec
+    from prunepeft_ray.report.comparison import BASELINE
+
+    names = ["run_id", *SEARCH]
+    spec = results.spec
+    if asked.empty and ended.empty and isinstance(spec, SearchSpec):
+        # its decisions may be there before its first job is
+        return pd.DataFrame([[results.run.run_id, spec.model, spec.task.name, BASELINE, spec.seed]], columns=names)
+    return pd.concat([asked[names], ended[names]], ignore_index=True).drop_duplicates(ignore_index=True)
+
+
+def decided(results: Results, step: str) -> pd.DataFrame:
+    """Return the decisions of all searches in warm-up turns or in rounds.
+
+    Args:
+        results: The run or study.
+        step: ``"warmup"`` or ``"round"``.
+
+    Returns:
+        The rows of ``decisions`` with model, task, method, seed and status of the search; ``turn`` is the table's
+        ``index``, ``block`` that of the partition.
+    """
+    import pandas as pd
+
+    searches, decisions = results["search_states"], results["decisions"]
+    of_step = decisions[decisions.step == step].rename(columns={"index": "turn"})
+    joined = of_step.merge(searches[["key", *SEARCH, "status"]], left_on="run_id", right_on="key")
+    # a method of one's own may name its partitions as it likes
+    joined["block"] = pd.to_numeric(joined.partition.str.split(".").str[0], errors="coerce").fillna(0).astype("int64")
+    return joined.drop(columns=["run_id", "key", "step"])
+
+
+def layers_of_models(results: Results) -> dict[str, int]:
+    """Return how many layers every model has, by what any job trained and any search decided."""
+    import pandas as pd
+
+    jobs, filled = results["jobs"], results["architectures"]
+    top = filled.groupby("job_id").layer.max()
+    seen = [jobs[["job_id", "model"]].assign(layer=jobs.job_id.map(top))[["model", "layer"]]]
+    searches, decisions = results["search_states"], results["decisions"]
+    judged = decisions.groupby("run_id").layer.max()
+    seen.append(searches[["model"]].assign(layer=searches.key.map(judged)))
+    deepest = pd.concat(seen).dropna().groupby("model").layer.max()
+    return {str(model): int(layer) + 1 for model, layer in deepest.items()}
+
+
+def seen_in(searches: pd.DataFrame) -> pd.DataFrame:
+    """Keep the searches that are done; where a model, task and method has none, all there are so far.
+
+    What is unfinished would pull down what it is averaged with.
+
+    Args:
+        searches: Rows with model, task, method and status.
+    """
+    done = searches.status == "done"
+    any_done = done.groupby([searches[name] for name in CELL]).transform("any")
+    return searches[done | ~any_done.astype(bool)]
+
+
+def shaped(frame: pd.DataFrame, columns: Iterable[Column]) -> pd.DataFrame:
+    """Give a derived frame exactly its columns, in order, and fresh row numbers; whole numbers may be missing."""
+    types: dict[str, str] = {}
+    for column in columns:
+        if pa.types.is_integer(column.type):
+            types[column.name] = "Int64" if frame[column.name].hasnans else "int64"
+        elif pa.types.is_floating(column.type):
+            types[column.name] = "float64"
+    return frame[[column.name for column in columns]].astype(types).reset_index(drop=True)
+
+
+def missing_searches(results: Results) -> list[tuple[str, str, str, int]]:
+    """Return the searches of a study that have not begun: model, task, method and seed."""
+    from prunepeft_ray.study import StudySpec
+
+    spec = results.spec
+    if not isinstance(spec, StudySpec):
+        return []
+    begun = set(results["search_states"][list(SEARCH)].itertuples(index=False, name=None))
+    planned = [(cell.model, cell.task.name, cell.method.label, cell.seed) for cell in spec.cells()]
+    return [search for search in planned if search not in begun]
+
+
+def basis_of(results: Results, rows: pd.DataFrame, job_ids: Iterable[str], split: str, *marks: str) -> Basis:
+    """Say what numbers rest on.
+
+    Args:
+        results: The run or study.
+        rows: Rows with model, task, method, seed and status of the searches.
+        job_ids: The jobs whose training counts.
+        split: What was measured on.
+        marks: What else must be known.
+    """
+    searches = rows[[*SEARCH, "status"]].drop_duplicates()
+    per_method = searches.groupby(list(CELL)).size()
+    fewest, most = per_method.min(), per_method.max()
+    number = str(most) if fewest == most else f"{fewest} to {most}"
+    whose = f"of {searches.method.iloc[0]}" if searches.method.nunique() == 1 else "per method"
+    places = searches.task.nunique()
+    cells = set(searches[list(CELL)].itertuples(index=False, name=None))
+    states = {state: int((searches.status == state).sum()) for state in (UNFINISHED, "failed")}
+    states["missing"] = sum(search[:3] in cells for search in missing_searches(results))
+    return Basis(
+        n=f"{number} {'search' if most == 1 else 'searches'} {whose}{' on each task' if places > 1 else ''}",
+        seeds=", ".join(str(seed) for seed in sorted(set(searches.seed))),
+        fidelity=fidelity_text(results["jobs"], job_ids),
+        split=split,
+        marks=(*(f"{count} of the searches {state}" for state, count in states.items() if count), *marks),
+    )
+
+
+def fidelity_text(jobs: pd.DataFrame, job_ids: Iterable[str]) -> str:
+    """Say how long and on how much jobs trained, such as ``"100 examples, 3 epochs"``.
+
+    Args:
+        jobs: The table of jobs.
+        job_ids: Which of them.
+    """
+    asked = jobs[jobs.job_id.isin(set(job_ids))]
+    sizes = asked.train_size.fillna(asked.task_train_size).clip(upper=asked.task_train_size)
+    whole = asked.train_size.isna() | (asked.train_size >= asked.task_train_size)
+    kinds = asked.assign(size=sizes, whole=whole)[["whole", "size", "epochs"]].drop_duplicates()
+    texts = [
+        f"{'all ' if whole else ''}{size:,.0f} examples, {epochs} epoch{'' if epochs == 1 else 's'}"
+        for whole, size, epochs in kinds.sort_values(["size", "epochs"]).itertuples(index=False, name=None)
+    ]
+    return "; ".join(texts) or "not known: the jobs are not in the store"
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Return the last parts of Hub ids, paths and ``packaged:NAME``; whole names where two would be alike."""
+    known = list(dict.fromkeys(names))
+    short = [name.rstrip("/").split("/")[-1].removeprefix("packaged:") for name in known]
+    return {name: text if short.count(text) == 1 else name for name, text in zip(known, short, strict=True)}
+
+
+def slug(text: str) -> str:
+    """Turn a name into one for links and files: lower case, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+SEARCH_STATES = DerivedFrame(
+    "search_states",
+    "a search that has begun",
+    (
+        *SEARCH_COLUMNS,
+        Column("key", pa.string(), "the `run_id` of its decisions"),
+        STATUS_COLUMN,
+        Column("parameters", pa.int64(), "PEFT parameters of its answer; null if there is none"),
+        Column("architecture_id", pa.string(), "digest of its answer; empty if there is none"),
+        Column("architecture", pa.string(), "its answer as JSON; empty if there is none, or for a search by itself"),
+    ),
+    _search_states,
+)
