@@ -12,7 +12,7 @@ from prunepeft_ray.report.drawing import summary_svg
 from prunepeft_ray.report.heatmaps import Panel, stacked
 from prunepeft_ray.report.opening import Results
 from prunepeft_ray.report.pruning_frames import trainings
-from prunepeft_ray.report.searches import basis_of, seen_in
+from prunepeft_ray.report.searches import basis_of, seen_in, trained
 from prunepeft_ray.report.style import dress, style_of
 from prunepeft_ray.report.summary import summarise
 
@@ -31,16 +31,17 @@ def architecture_section(results: Results) -> Section:
     Args:
         results: A run or a study, finished or not.
     """
-    found, rounds = results["architectures_found"], results["rounds"]
+    found, rounds = results["architectures_found"], results["rounds"].join(trained(results), on="job_id")
+    finals = _retrained(results)
     blocks: list[Block] = []
     if not results.is_study and results.run.finished:
-        blocks.append(_drawing(results))
+        blocks.append(_drawing(results, finals))
     else:
         places = seen_in(found).groupby(["model", "task"])
-        blocks += [_picture(results, str(model), str(task), there) for (model, task), there in places]
+        blocks += [_picture(results, str(model), str(task), there, finals) for (model, task), there in places]
     told = _told(rounds)
     for (model, task), there in told.groupby(["model", "task"]):
-        blocks += _story(results, str(model), str(task), there.reset_index(drop=True))
+        blocks += _story(results, str(model), str(task), there.reset_index(drop=True), finals)
     missing = ["No search has an answer yet."] if found.empty else []
     if (count := len(rounds[[*SEARCH]].drop_duplicates())) > MOST_STORIES:
         missing.append(
@@ -49,33 +50,32 @@ def architecture_section(results: Results) -> Section:
     return Section("architectures", "What was found", tuple(blocks), _INTRO, tuple(missing))
 
 
-def _drawing(results: Results) -> Drawing:
+def _drawing(results: Results, finals: pd.DataFrame) -> Drawing:
     found = results["architectures_found"]
-    finals = results["jobs"].query("kind == 'final'").job_id
     return Drawing(
         "architecture",
         "The architecture found",
         summary_svg(summarise(results.run)),
         found,
-        basis_of(results, found, finals, "dev and test, as it says"),
+        basis_of(results, _with_fidelity(found, finals), "dev and test, as it says"),
         scope={"model": str(found.model.iloc[0]), "task": str(found.task.iloc[0])} if len(found) else {},
     )
 
 
 def _chosen(found: pd.DataFrame) -> pd.DataFrame:
     """How many searches of a method fill each slot, and with modules of which sizes."""
-    slots = found.groupby(["method", "kind", "layer", "slot"])
+    slots = found.assign(unfinished=found.status != "done").groupby(["method", "kind", "layer", "slot"])
     shares = slots.agg(
         searches=("filled", "size"),
         filled=("filled", "sum"),
         smallest=("size", "min"),
         largest=("size", "max"),
-        unfinished=("status", lambda status: (status != "done").sum()),
+        unfinished=("unfinished", "sum"),
     ).reset_index()
     return shares.assign(share=shares.filled / shares.searches)
 
 
-def _picture(results: Results, model: str, task: str, found: pd.DataFrame) -> Figure:
+def _picture(results: Results, model: str, task: str, found: pd.DataFrame, finals: pd.DataFrame) -> Figure:
     chosen = _chosen(found)
     sizes = chosen.smallest.astype("string").fillna("")
     one_size = (chosen.smallest == chosen.largest).fillna(True)
@@ -108,22 +108,24 @@ def _picture(results: Results, model: str, task: str, found: pd.DataFrame) -> Fi
         "The architectures found, layer by layer",
         stacked(panels, x="", scale="share of searches that fill the slot"),
         chosen.assign(model=model, task=task),
-        basis_of(results, found, _finals(results, found), "none: these are choices"),
+        basis_of(results, _with_fidelity(found, finals), "none: these are choices"),
         "Layers from the input (0, at the bottom) up; in a cell the module's size (rank, bottleneck or prefix length), "
         "with – between the smallest and the largest where searches differ. Grey with a cross: not in the space.",
         {"model": model, "task": task},
     )
 
 
-def _finals(results: Results, searches: pd.DataFrame) -> pd.Series[str]:
-    return _retrained(results, searches).job_id
-
-
-def _retrained(results: Results, searches: pd.DataFrame) -> pd.DataFrame:
-    """The retrainings of searches, with their dev metric."""
+def _retrained(results: Results) -> pd.DataFrame:
+    """The retrainings of all searches: their dev metric, and how much they trained."""
     asked = results.as_study.read("requests")
-    finals = asked[asked.kind == "final"].merge(searches[list(SEARCH)].drop_duplicates(), on=list(SEARCH))
-    return finals.merge(trainings(results, finals.job_id), on="job_id", how="left")
+    finals = asked[asked.kind == "final"]
+    return finals.merge(trainings(results, finals.job_id), on="job_id", how="left").join(trained(results), on="job_id")
+
+
+def _with_fidelity(found: pd.DataFrame, finals: pd.DataFrame) -> pd.DataFrame:
+    """The searches of architectures, each with what its retrainings trained on."""
+    searches = found[list(SEARCH)].drop_duplicates()
+    return searches.merge(finals[[*SEARCH, "fidelity"]].drop_duplicates(), on=list(SEARCH), how="left")
 
 
 def _told(rounds: pd.DataFrame) -> pd.DataFrame:
@@ -134,10 +136,9 @@ def _told(rounds: pd.DataFrame) -> pd.DataFrame:
     return rounds.merge(first[list(SEARCH)], on=list(SEARCH))
 
 
-def _story(results: Results, model: str, task: str, rounds: pd.DataFrame) -> Iterator[Block]:
+def _story(results: Results, model: str, task: str, rounds: pd.DataFrame, retrained: pd.DataFrame) -> Iterator[Block]:
     scope = {"model": model, "task": task}
-    retrained = _retrained(results, rounds)
-    basis = basis_of(results, rounds, rounds.job_id, "dev")
+    basis = basis_of(results, rounds, "dev")
     yield Figure(
         "rounds",
         "Slots left and dev metric, round by round",

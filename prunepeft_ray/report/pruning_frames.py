@@ -45,8 +45,9 @@ def _removals(results: Results) -> pd.DataFrame:
 
 def _frequencies(results: Results) -> pd.DataFrame:
     rounds = seen_in(decided(results, "round"))
-    cells = rounds[[*SEARCH, "status"]].drop_duplicates().groupby(list(CELL))
-    facts = cells.agg(searches=("seed", "size"), unfinished=("status", lambda status: (status != "done").sum()))
+    searches = rounds[[*SEARCH, "status"]].drop_duplicates()
+    cells = searches.assign(unfinished=searches.status != "done").groupby(list(CELL))
+    facts = cells.agg(searches=("seed", "size"), unfinished=("unfinished", "sum"))
     by = [*CELL, "slot", "layer", "kind", "block"]
     frame = rounds.groupby(by).agg(there=("seed", "nunique"), removed=("removed", "sum"))
     frame = frame.reset_index().join(facts, on=list(CELL)).sort_values([*CELL, "kind", "layer"])

@@ -72,7 +72,7 @@ def _warmup_figures(results: Results, cell: Iterable[Any], turns: pd.DataFrame) 
     )
     if by_loss:
         marks.append("in this warm-up each criterion removes slots of one partition at a time")
-    basis = basis_of(results, turns, turns.job_id, TRAINING, *marks)
+    basis = basis_of(results, turns, TRAINING, *marks)
     yield Figure(
         f"pruning-ratio-{slug(method)}",
         f"Pruning ratio by criterion, kind and layer: {method}",
@@ -101,9 +101,7 @@ def _ratio_plot(ratios: pd.DataFrame, method: str) -> go.Figure:
     layers = range(int(ratios.layer.max()) + 1)
     panels = []
     for kind, of_kind in ratios.groupby("kind"):
-        values = of_kind.pivot_table(index="criterion", columns="layer", values="ratio").reindex(
-            criteria, columns=layers
-        )
+        values = of_kind.pivot(index="criterion", columns="layer", values="ratio").reindex(criteria, columns=layers)
         words = of_kind.assign(
             hover=of_kind.criterion
             + ", "
@@ -172,7 +170,7 @@ def _frequency_blocks(results: Results, model: str, task: str, rounds: pd.DataFr
     with_blocks = by_block[by_block.groupby("method").block.transform("nunique") > 1]
     published = _published() if (with_blocks.block.max() == len(PUBLISHED_BLOCKS) - 1) else _published().iloc[:0]
     with_blocks = pd.concat([with_blocks, published], ignore_index=True)
-    basis = basis_of(results, rounds, rounds.job_id, TRAINING)
+    basis = basis_of(results, rounds, TRAINING)
     yield Figure(
         "frequency-by-layer",
         "Pruning frequency by layer",
@@ -187,7 +185,7 @@ def _frequency_blocks(results: Results, model: str, task: str, rounds: pd.DataFr
     note = (
         "published values: RoBERTa-large of 24 layers on GLUE, single runs; read as a layer's share of all removals",
     )
-    basis = basis_of(results, rounds, rounds.job_id, TRAINING, *(note if len(published) else ()))
+    basis = basis_of(results, rounds, TRAINING, *(note if len(published) else ()))
     yield Figure(
         "frequency-by-block",
         "Pruning frequency by block",
@@ -323,7 +321,7 @@ def _by_task(results: Results, model: str, method: str, rounds: pd.DataFrame) ->
         f"Pruning frequency by task, kind and layer: {method}",
         stacked(panels, x="layer", scale="removed / searches", method=method),
         frame,
-        basis_of(results, rounds, rounds.job_id, TRAINING),
+        basis_of(results, rounds, TRAINING),
         "The share of searches whose rounds removed a slot. Grey with a cross: there was no such slot. As Fig. 3b of "
         "the paper.",
         {"model": model},

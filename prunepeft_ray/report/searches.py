@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -67,16 +67,15 @@ def decided(results: Results, step: str) -> pd.DataFrame:
 
     Returns:
         The rows of ``decisions`` with model, task, method, seed and status of the search; ``turn`` is the table's
-        ``index``, ``block`` that of the partition.
+        ``index``, ``block`` that of the partition, and ``fidelity`` how its job trained.
     """
-    import pandas as pd
-
     searches, decisions = results["search_states"], results["decisions"]
     of_step = decisions[decisions.step == step].rename(columns={"index": "turn"})
     joined = of_step.merge(searches[["key", *SEARCH, "status"]], left_on="run_id", right_on="key")
     # a method of one's own may name its partitions as it likes
-    joined["block"] = pd.to_numeric(joined.partition.str.split(".").str[0], errors="coerce").fillna(0).astype("int64")
-    return joined.drop(columns=["run_id", "key", "step"])
+    numbers = {name: re.match(r"\d+", str(name)) for name in joined.partition.unique()}
+    joined["block"] = joined.partition.map({name: int(found[0]) if found else 0 for name, found in numbers.items()})
+    return joined.drop(columns=["run_id", "key", "step"]).astype({"block": "int64"}).join(trained(results), on="job_id")
 
 
 def layers_of_models(results: Results) -> dict[str, int]:
@@ -129,50 +128,63 @@ def missing_searches(results: Results) -> list[tuple[str, str, str, int]]:
     return [search for search in planned if search not in begun]
 
 
-def basis_of(results: Results, rows: pd.DataFrame, job_ids: Iterable[str], split: str, *marks: str) -> Basis:
+def basis_of(results: Results, rows: pd.DataFrame, split: str, *marks: str) -> Basis:
     """Say what numbers rest on.
 
     Args:
         results: The run or study.
-        rows: Rows with model, task, method, seed and status of the searches.
-        job_ids: The jobs whose training counts.
+        rows: Rows with model, task, method and seed of the searches, and the ``fidelity`` of their jobs.
         split: What was measured on.
         marks: What else must be known.
     """
-    searches = rows[[*SEARCH, "status"]].drop_duplicates()
+    searches = rows[list(SEARCH)].drop_duplicates()
     per_method = searches.groupby(list(CELL)).size()
     fewest, most = per_method.min(), per_method.max()
     number = str(most) if fewest == most else f"{fewest} to {most}"
     whose = f"of {searches.method.iloc[0]}" if searches.method.nunique() == 1 else "per method"
     places = searches.task.nunique()
-    cells = set(searches[list(CELL)].itertuples(index=False, name=None))
-    states = {state: int((searches.status == state).sum()) for state in (UNFINISHED, "failed")}
-    states["missing"] = sum(search[:3] in cells for search in missing_searches(results))
     return Basis(
         n=f"{number} {'search' if most == 1 else 'searches'} {whose}{' on each task' if places > 1 else ''}",
         seeds=", ".join(str(seed) for seed in sorted(set(searches.seed))),
-        fidelity=fidelity_text(results["jobs"], job_ids),
+        fidelity="; ".join(sorted(set(rows.fidelity.dropna()))) or "not known: the jobs are not in the store",
         split=split,
-        marks=(*(f"{count} of the searches {state}" for state, count in states.items() if count), *marks),
+        marks=(*_states(results, searches), *marks),
     )
 
 
-def fidelity_text(jobs: pd.DataFrame, job_ids: Iterable[str]) -> str:
-    """Say how long and on how much jobs trained, such as ``"100 examples, 3 epochs"``.
+def _states(results: Results, counted: pd.DataFrame) -> Iterator[str]:
+    """Say which searches of the same models, tasks and methods are not done, and whether they count."""
+    known = results["search_states"]
+    known = known.merge(counted[list(CELL)].drop_duplicates(), on=list(CELL))
+    known = known.merge(counted.assign(counts=True), on=list(SEARCH), how="left")
+    for state in (UNFINISHED, "failed"):
+        of_state = known[known.status == state]
+        if len(of_state):
+            left_out = int(of_state.counts.isna().sum())
+            note = (
+                f", {'left out' if left_out == len(of_state) else f'{left_out} of them left out'}" if left_out else ""
+            )
+            yield f"searches {state}: {len(of_state)}{note}"
+    cells = set(counted[list(CELL)].itertuples(index=False, name=None))
+    if missing := sum(search[:3] in cells for search in missing_searches(results)):
+        yield f"searches not begun: {missing}"
 
-    Args:
-        jobs: The table of jobs.
-        job_ids: Which of them.
+
+def trained(results: Results) -> pd.Series[str]:
+    """Say of every job how much it trained on for how long, such as ``"100 examples, 3 epochs"``.
+
+    Returns:
+        The texts as ``fidelity``, by job id.
     """
-    asked = jobs[jobs.job_id.isin(set(job_ids))]
-    sizes = asked.train_size.fillna(asked.task_train_size).clip(upper=asked.task_train_size)
-    whole = asked.train_size.isna() | (asked.train_size >= asked.task_train_size)
-    kinds = asked.assign(size=sizes, whole=whole)[["whole", "size", "epochs"]].drop_duplicates()
-    texts = [
+    jobs = results["jobs"]
+    whole = jobs.train_size.isna() | (jobs.train_size >= jobs.task_train_size)
+    asked = jobs[["job_id", "epochs"]].assign(whole=whole, size=jobs.train_size.where(~whole, jobs.task_train_size))
+    kinds = asked[["whole", "size", "epochs"]].drop_duplicates()
+    kinds["fidelity"] = [
         f"{'all ' if whole else ''}{size:,.0f} examples, {epochs} epoch{'' if epochs == 1 else 's'}"
-        for whole, size, epochs in kinds.sort_values(["size", "epochs"]).itertuples(index=False, name=None)
+        for whole, size, epochs in kinds.itertuples(index=False, name=None)
     ]
-    return "; ".join(texts) or "not known: the jobs are not in the store"
+    return asked.merge(kinds, on=["whole", "size", "epochs"]).set_index("job_id").fidelity
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:

@@ -79,7 +79,7 @@ def _losses(results: Results, turns: pd.DataFrame) -> pd.Series[float]:
     filled = filled[filled.job_id.isin(held_out.job_id)]
     slots = {str(job): frozenset(of_job) for job, of_job in filled.groupby("job_id").slot}
     loss = {str(job): metrics.get("loss") for job, metrics in zip(held_out.job_id, held_out.metrics, strict=True)}
-    trials = asked[asked.job_id.isin(slots) & ~asked.job_id.isin(turns.job_id)]
+    trials = asked[asked.job_id.isin(slots) & ~asked.job_id.isin(turns.job_id.unique())]
     measured = {
         (model, task, method, seed, slots[job]): loss[job]
         for model, task, method, seed, job in trials[[*SEARCH, "job_id"]].itertuples(index=False, name=None)
