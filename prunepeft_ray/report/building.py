@@ -7,13 +7,17 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from prunepeft_ray.config import SearchSpec
+from prunepeft_ray.report.architecture_section import architecture_section
 from prunepeft_ray.report.blocks import Section
 from prunepeft_ray.report.opening import Results
 from prunepeft_ray.report.overview_section import overview_section, runs_section
+from prunepeft_ray.report.pruning_section import pruning_section
 from prunepeft_ray.report.time_section import time_section
 
 SECTIONS: tuple[Callable[[Results], Section], ...] = (
     overview_section,
+    pruning_section,
+    architecture_section,
     time_section,
 )
 """What a report shows of every run, in this order."""

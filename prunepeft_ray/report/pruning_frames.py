@@ -16,6 +16,7 @@ from prunepeft_ray.report.searches import (
     UNFINISHED,
     decided,
     layers_of_models,
+    nothing,
     seen_in,
     shaped,
 )
@@ -37,6 +38,8 @@ def _depth(frame: pd.DataFrame, results: Results) -> pd.Series[float]:
 def _removals(results: Results) -> pd.DataFrame:
     rounds = decided(results, "round").rename(columns={"turn": "round"})
     gone = rounds[rounds.removed]
+    if gone.empty:
+        return nothing(REMOVALS.columns)
     frame = gone.assign(depth=_depth(gone, results), criteria=gone.criteria.str.join(", "))
     order = [*SEARCH, "round", "probability", "layer", "kind"]
     ascending = [name != "probability" for name in order]
@@ -45,6 +48,8 @@ def _removals(results: Results) -> pd.DataFrame:
 
 def _frequencies(results: Results) -> pd.DataFrame:
     rounds = seen_in(decided(results, "round"))
+    if rounds.empty:
+        return nothing(FREQUENCIES.columns)
     searches = rounds[[*SEARCH, "status"]].drop_duplicates()
     cells = searches.assign(unfinished=searches.status != "done").groupby(list(CELL))
     facts = cells.agg(searches=("seed", "size"), unfinished=("unfinished", "sum"))
@@ -58,8 +63,10 @@ def _frequencies(results: Results) -> pd.DataFrame:
 
 def _rounds(results: Results) -> pd.DataFrame:
     by = [*SEARCH, "round"]
-    rounds = decided(results, "round").rename(columns={"turn": "round"}).groupby(by)
-    frame = rounds.agg(
+    judged = decided(results, "round").rename(columns={"turn": "round"})
+    if judged.empty:
+        return nothing(ROUNDS.columns)
+    frame = judged.groupby(by).agg(
         status=("status", "first"),
         job_id=("job_id", "first"),
         slots_before=("slot", "size"),
@@ -108,6 +115,8 @@ def _architectures_found(results: Results) -> pd.DataFrame:
     import pandas as pd
 
     filled = pd.concat([_answers(results), _standing(results)], ignore_index=True)
+    if filled.empty:
+        return nothing(ARCHITECTURES_FOUND.columns)
     spaces = pd.DataFrame(
         [
             (model, f"{kind}.{layer}", layer, kind)

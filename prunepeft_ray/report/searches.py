@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.report.blocks import Basis
 from prunepeft_ray.report.charges import CELL, SEARCH
+from prunepeft_ray.report.comparison import BASELINE, planned_searches
 from prunepeft_ray.report.opening import DerivedFrame, Results
 from prunepeft_ray.results import TABLES, Column, search_key
+from prunepeft_ray.study import StudySpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,14 +29,17 @@ STATUS_COLUMN = Column("status", pa.string(), "of the search: done, failed or un
 
 
 def _search_states(results: Results) -> pd.DataFrame:
+    import pandas as pd
+
     tables = results.as_study
     ended, asked = tables.read("searches"), tables.read("requests")
     names = ["run_id", *SEARCH]
     known = _begun(results, asked, ended)[names]
-    known["key"] = [
+    keys = [
         search_key(run, method, task, model, seed) if results.is_study else run
         for run, model, task, method, seed in known.itertuples(index=False, name=None)
     ]
+    known["key"] = pd.Series(keys, index=known.index, dtype="str")
     facts = ["status", "parameters", "architecture_id", "architecture"]
     found = known.merge(ended.drop_duplicates(names, keep="last")[[*names, *facts]], on=names, how="left")
     found["status"] = found.status.fillna(UNFINISHED)
@@ -46,9 +52,6 @@ def _search_states(results: Results) -> pd.DataFrame:
 
 def _begun(results: Results, asked: pd.DataFrame, ended: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
-
-    from prunepeft_ray.config import SearchSpec
-    from prunepeft_ray.report.comparison import BASELINE
 
     names = ["run_id", *SEARCH]
     spec = results.spec
@@ -75,7 +78,8 @@ def decided(results: Results, step: str) -> pd.DataFrame:
     # a method of one's own may name its partitions as it likes
     numbers = {name: re.match(r"\d+", str(name)) for name in joined.partition.unique()}
     joined["block"] = joined.partition.map({name: int(found[0]) if found else 0 for name, found in numbers.items()})
-    return joined.drop(columns=["run_id", "key", "step"]).astype({"block": "int64"}).join(trained(results), on="job_id")
+    joined["fidelity"] = joined.job_id.map(trained(results))
+    return joined.drop(columns=["run_id", "key", "step"]).astype({"block": "int64"})
 
 
 def layers_of_models(results: Results) -> dict[str, int]:
@@ -109,23 +113,18 @@ def shaped(frame: pd.DataFrame, columns: Iterable[Column]) -> pd.DataFrame:
     """Give a derived frame exactly its columns, in order, and fresh row numbers; whole numbers may be missing."""
     types: dict[str, str] = {}
     for column in columns:
-        if pa.types.is_integer(column.type):
+        if str(column.type).startswith("int"):
             types[column.name] = "Int64" if frame[column.name].hasnans else "int64"
-        elif pa.types.is_floating(column.type):
+        elif str(column.type) == "double":
             types[column.name] = "float64"
     return frame[[column.name for column in columns]].astype(types).reset_index(drop=True)
 
 
-def missing_searches(results: Results) -> list[tuple[str, str, str, int]]:
-    """Return the searches of a study that have not begun: model, task, method and seed."""
-    from prunepeft_ray.study import StudySpec
+def nothing(columns: Iterable[Column]) -> pd.DataFrame:
+    """Return a derived frame without rows."""
+    import pandas as pd
 
-    spec = results.spec
-    if not isinstance(spec, StudySpec):
-        return []
-    begun = set(results["search_states"][list(SEARCH)].itertuples(index=False, name=None))
-    planned = [(cell.model, cell.task.name, cell.method.label, cell.seed) for cell in spec.cells()]
-    return [search for search in planned if search not in begun]
+    return shaped(pd.DataFrame({column.name: [] for column in columns}).astype("object"), columns)
 
 
 def basis_of(results: Results, rows: pd.DataFrame, split: str, *marks: str) -> Basis:
@@ -165,16 +164,18 @@ def _states(results: Results, counted: pd.DataFrame) -> Iterator[str]:
                 f", {'left out' if left_out == len(of_state) else f'{left_out} of them left out'}" if left_out else ""
             )
             yield f"searches {state}: {len(of_state)}{note}"
+    spec = results.spec
+    planned = planned_searches(spec) if isinstance(spec, StudySpec) else []
     cells = set(counted[list(CELL)].itertuples(index=False, name=None))
-    if missing := sum(search[:3] in cells for search in missing_searches(results)):
-        yield f"searches not begun: {missing}"
+    if (waiting := sum(search[:3] in cells for search in planned) - len(known)) > 0:
+        yield f"searches not begun: {waiting}"
 
 
-def trained(results: Results) -> pd.Series[str]:
+def trained(results: Results) -> dict[str, str]:
     """Say of every job how much it trained on for how long, such as ``"100 examples, 3 epochs"``.
 
     Returns:
-        The texts as ``fidelity``, by job id.
+        The texts by job id.
     """
     jobs = results["jobs"]
     whole = jobs.train_size.isna() | (jobs.train_size >= jobs.task_train_size)
@@ -184,7 +185,8 @@ def trained(results: Results) -> pd.Series[str]:
         f"{'all ' if whole else ''}{size:,.0f} examples, {epochs} epoch{'' if epochs == 1 else 's'}"
         for whole, size, epochs in kinds.itertuples(index=False, name=None)
     ]
-    return asked.merge(kinds, on=["whole", "size", "epochs"]).set_index("job_id").fidelity
+    told = asked.merge(kinds, on=["whole", "size", "epochs"])
+    return dict(zip(told.job_id, told.fidelity, strict=True))
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from prunepeft_ray.report.charges import CELL, SEARCH
 from prunepeft_ray.report.opening import DerivedFrame, Results
-from prunepeft_ray.report.searches import CELL_COLUMNS, SLOT_COLUMNS, decided, shaped
+from prunepeft_ray.report.searches import CELL_COLUMNS, SLOT_COLUMNS, decided, nothing, shaped
 from prunepeft_ray.results import Column
 
 if TYPE_CHECKING:
@@ -25,8 +25,10 @@ def _turns(results: Results) -> pd.DataFrame:
 
 
 def _ratios(results: Results) -> pd.DataFrame:
-    by = [*CELL, "criterion", "kind", "layer", "slot"]
-    counts = _turns(results).groupby(by, observed=True)
+    turns = _turns(results)
+    if turns.empty:
+        return nothing(RATIOS.columns)
+    counts = turns.groupby([*CELL, "criterion", "kind", "layer", "slot"])
     frame = counts.agg(turns=("removed", "size"), removed=("removed", "sum"), searches=("seed", "nunique"))
     frame["ratio"] = frame.removed / frame.turns
     return shaped(frame.reset_index(), RATIOS.columns)
@@ -34,6 +36,8 @@ def _ratios(results: Results) -> pd.DataFrame:
 
 def _tendencies(results: Results) -> pd.DataFrame:
     turns = _turns(results)
+    if turns.empty:
+        return nothing(TENDENCIES.columns)
     cells = turns.groupby(list(CELL))
     facts = cells.agg(searches=("seed", "nunique")).join(_warm_ups(turns)).reset_index()
     # a criterion that removed nothing of a partition says something too

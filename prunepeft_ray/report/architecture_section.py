@@ -31,7 +31,8 @@ def architecture_section(results: Results) -> Section:
     Args:
         results: A run or a study, finished or not.
     """
-    found, rounds = results["architectures_found"], results["rounds"].join(trained(results), on="job_id")
+    found, rounds = results["architectures_found"], results["rounds"]
+    rounds = rounds.assign(fidelity=rounds.job_id.map(trained(results)))
     finals = _retrained(results)
     blocks: list[Block] = []
     if not results.is_study and results.run.finished:
@@ -42,10 +43,10 @@ def architecture_section(results: Results) -> Section:
     told = _told(rounds)
     for (model, task), there in told.groupby(["model", "task"]):
         blocks += _story(results, str(model), str(task), there.reset_index(drop=True), finals)
-    missing = ["No search has an answer yet."] if found.empty else []
-    if (count := len(rounds[[*SEARCH]].drop_duplicates())) > MOST_STORIES:
+    missing = ["architectures: no search has an answer yet"] if found.empty else []
+    if (others := len(rounds[list(SEARCH)].drop_duplicates()) - MOST_STORIES) > 0:
         missing.append(
-            f"Of {count} pruning searches the rounds of {MOST_STORIES} are shown; all are in the table rounds."
+            f"the rounds of {others} other searches, of {others + MOST_STORIES}: the table rounds has them all"
         )
     return Section("architectures", "What was found", tuple(blocks), _INTRO, tuple(missing))
 
@@ -119,7 +120,8 @@ def _retrained(results: Results) -> pd.DataFrame:
     """The retrainings of all searches: their dev metric, and how much they trained."""
     asked = results.as_study.read("requests")
     finals = asked[asked.kind == "final"]
-    return finals.merge(trainings(results, finals.job_id), on="job_id", how="left").join(trained(results), on="job_id")
+    found = finals.merge(trainings(results, finals.job_id), on="job_id", how="left")
+    return found.assign(fidelity=found.job_id.map(trained(results)))
 
 
 def _with_fidelity(found: pd.DataFrame, finals: pd.DataFrame) -> pd.DataFrame:

@@ -30,7 +30,7 @@ _INTRO = (
 )
 _SHARES = "The share of a criterion's removals that fell into each partition, as in Fig. 1b of the paper."
 _LOSSES = "The held-out loss after a criterion's removals in one partition; less is better."
-_NO_DECISIONS = "No pruning search has decided anything yet, so there is nothing to show of what was pruned."
+_NO_DECISIONS = "everything: no pruning search has decided anything yet"
 
 
 def pruning_section(results: Results) -> Section:
@@ -49,9 +49,9 @@ def pruning_section(results: Results) -> Section:
         blocks.append(_by_task(results, str(model), str(method), of_method))
     missing = [_NO_DECISIONS] if warmup.empty and rounds.empty else []
     if warmup.empty and len(rounds):
-        missing.append("No search here has had a warm-up, so there are no pruning ratios by criterion.")
+        missing.append("pruning ratios by criterion: no search had a warm-up")
     if rounds.empty and len(warmup):
-        missing.append("No search has ended a round yet, so there are no pruning frequencies.")
+        missing.append("pruning frequencies: no search has ended a round yet")
     return Section("pruning", "What was pruned", tuple(blocks), _INTRO, tuple(missing))
 
 
