@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from prunepeft_ray.config import SearchSpec
+from prunepeft_ray.report.architecture_section import architecture_section
 from prunepeft_ray.report.blocks import Section
 from prunepeft_ray.report.cost_section import cost_section
 from prunepeft_ray.report.methods_section import methods_section
@@ -14,6 +15,7 @@ from prunepeft_ray.report.opening import Results
 from prunepeft_ray.report.overview_section import overview_section, runs_section
 from prunepeft_ray.report.paper_section import paper_section
 from prunepeft_ray.report.parameters_section import parameters_section
+from prunepeft_ray.report.pruning_section import pruning_section
 from prunepeft_ray.report.time_section import time_section
 
 SECTIONS: tuple[Callable[[Results], Section], ...] = (
@@ -21,8 +23,10 @@ SECTIONS: tuple[Callable[[Results], Section], ...] = (
     methods_section,
     parameters_section,
     cost_section,
-    paper_section,
+    pruning_section,
+    architecture_section,
     time_section,
+    paper_section,
 )
 """What a report shows of every run, in this order."""
 DAMAGED = 10

@@ -52,8 +52,9 @@ def dress(figure: go.Figure, *, height: int, x: str = "", y: str = "") -> go.Fig
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     )
     look = {"gridcolor": GRID, "zeroline": False, "linecolor": SOFT, "ticks": "outside", "automargin": True}
-    figure.update_xaxes(title_text=x or None, **look)
-    figure.update_yaxes(title_text=y or None, **look)
+    # without a title those that the axes have stay
+    figure.update_xaxes(look | ({"title_text": x} if x else {}))
+    figure.update_yaxes(look | ({"title_text": y} if y else {}))
     return figure
 
 
