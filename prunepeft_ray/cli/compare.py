@@ -14,7 +14,7 @@ from prunepeft_ray.cli.track import Track
 from prunepeft_ray.paths import open_path
 
 if TYPE_CHECKING:
-    from prunepeft_ray.results import RunFolder
+    from prunepeft_ray.report import Comparison, Results
 
 Address = Annotated[str | None, typer.Option(help="Address of a running Ray cluster; default: one on this machine.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the comparison as JSON, progress on standard error.")]
@@ -40,29 +40,30 @@ def compare(
     spec = load_study(study)
     # what is wrong in the file is said without waiting for torch
     from prunepeft_ray.execution import start_study
+    from prunepeft_ray.report import compare_study
     from prunepeft_ray.tracking import tracking
 
     folder = open_path(output) if output else Path("runs") / study.stem
     with show_study(Console(stderr=as_json)) as (show, watch), tracking(folder, track or (), show) as emit:
         run = start_study(spec, folder, emit, watch, address)
-    print_comparison(run, as_json)
+    print_comparison(compare_study(run), as_json)
 
 
 def resume_compare(folder: Path, address: str | None, track: list[str] | None, as_json: bool) -> None:
     """Go on with a study, and print the comparison."""
     from prunepeft_ray.execution import resume_study
+    from prunepeft_ray.report import compare_study
     from prunepeft_ray.tracking import tracking
 
     with show_study(Console(stderr=as_json)) as (show, watch), tracking(folder, track or (), show) as emit:
         run = resume_study(folder, emit, watch, address)
-    print_comparison(run, as_json)
+    print_comparison(compare_study(run), as_json)
 
 
-def print_comparison(run: RunFolder, as_json: bool) -> None:
+def print_comparison(comparison: Comparison, as_json: bool) -> None:
     """Print what a study has found so far, as tables or as JSON."""
-    from prunepeft_ray.report import compare_study, comparison_tables
+    from prunepeft_ray.report import comparison_tables
 
-    comparison = compare_study(run)
     if as_json:
         print(json.dumps(comparison.to_dict(), indent=2))
         return
@@ -71,21 +72,19 @@ def print_comparison(run: RunFolder, as_json: bool) -> None:
         console.print(table)
 
 
-def write_comparison(run: RunFolder, output: Path) -> None:
+def write_comparison(results: Results, output: Path) -> None:
     """Write a comparison as a Markdown document, and its numbers as CSV into a folder of the same name beside it.
 
     Raises:
         RunError: If it cannot be written.
     """
-    from prunepeft_ray.report import compare_study, comparison_markdown, write_csv
-    from prunepeft_ray.results import ResultsStore
+    from prunepeft_ray.report import comparison_markdown, write_csv
 
-    jobs = ResultsStore(run.results).read("jobs")
+    jobs = results["jobs"]
     versions, hardware = (dict(jobs[name].iloc[-1]) if len(jobs) else {} for name in ("versions", "hardware"))
-    comparison = compare_study(run)
-    text = comparison_markdown(comparison, f"prunepeft compare {run.path / 'spec.yaml'}", versions, hardware)
-    write_text(output, text)
-    files = write_csv(comparison, output.with_suffix(""))
+    command = f"prunepeft compare {results.run.path / 'spec.yaml'}"
+    write_text(output, comparison_markdown(results.comparison, command, versions, hardware))
+    files = write_csv(results.comparison, output.with_suffix(""))
     Console(stderr=True).print(f"written: {', '.join(map(str, (output, *files)))}", highlight=False, soft_wrap=True)
 
 

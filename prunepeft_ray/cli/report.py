@@ -16,7 +16,7 @@ from prunepeft_ray.errors import InputError
 from prunepeft_ray.paths import open_path
 
 if TYPE_CHECKING:
-    from prunepeft_ray.report import Results
+    from prunepeft_ray.report import Results, Summary
     from prunepeft_ray.results import RunFolder
 
 Folders = Annotated[
@@ -54,29 +54,33 @@ def report(
     if watch:
         _watch(folders, _page(folders, output), every)
         return
-    if len(runs) == 1:
-        print_run(runs[0], as_json)
+    opened = _opened(folders)
+    if len(opened) == 1:
+        _print(opened[0], as_json)
     if output is not None and Path(output).suffix == ".md":
-        write_comparison(runs[0], Path(output))
+        write_comparison(opened[0], Path(output))
     elif output is not None and Path(output).suffix == ".svg":
-        _draw(runs[0], Path(output))
+        _draw(opened[0], Path(output))
     elif output is not None or not as_json:
-        _write(_opened(folders), _page(folders, output))
+        _write(opened, _page(folders, output))
+        return
+    _tell(*(damage.text for results in opened for damage in results.damaged))
 
 
-def print_run(run: RunFolder, as_json: bool) -> None:
+def _print(results: Results, as_json: bool) -> None:
     """Print what a search or a study has found so far, as tables or as JSON."""
-    if run.is_study:
-        print_comparison(run, as_json)
+    from prunepeft_ray.report import summarise
+
+    if results.is_study:
+        print_comparison(results.comparison, as_json)
     else:
-        print_summary(run, as_json)
+        print_summary(summarise(results.run, results), as_json)
 
 
-def print_summary(run: RunFolder, as_json: bool) -> None:
+def print_summary(summary: Summary, as_json: bool) -> None:
     """Print what a search has found so far, as tables or as JSON."""
-    from prunepeft_ray.report import summarise, summary_tables
+    from prunepeft_ray.report import summary_tables
 
-    summary = summarise(run)
     if as_json:
         print(json.dumps(summary.to_dict(), indent=2))
         return
@@ -111,13 +115,14 @@ def _write(runs: Sequence[Results], page: Path, refresh: int | None = None) -> b
     """Write a page and say so; whether nothing more will come."""
     from prunepeft_ray.report import write_report
 
-    console = Console(stderr=True)
     written = write_report(runs, page, refresh)
-    for warning in written.warnings:
-        console.print(warning, markup=False, highlight=False, soft_wrap=True)
-    tables = f"its tables in {page.with_suffix('')}"
-    console.print(f"written: {page}, {tables}", markup=False, highlight=False, soft_wrap=True)
+    _tell(*written.warnings, f"written: {page}, its tables in {page.with_suffix('')}")
     return written.finished
+
+
+def _tell(*lines: str) -> None:
+    for line in lines:
+        Console(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _watch(folders: Sequence[str], page: Path, every: int) -> None:
@@ -125,8 +130,8 @@ def _watch(folders: Sequence[str], page: Path, every: int) -> None:
         time.sleep(every)
 
 
-def _draw(run: RunFolder, output: Path) -> None:
+def _draw(results: Results, output: Path) -> None:
     from prunepeft_ray.report import summarise, summary_svg
 
-    write_text(output, summary_svg(summarise(run)))
+    write_text(output, summary_svg(summarise(results.run, results)))
     Console(stderr=True).print(f"drawn: {output}", highlight=False)

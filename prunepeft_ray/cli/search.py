@@ -59,12 +59,13 @@ def search(
     }
     spec = load_spec(config, values, tuple(set_ or ()))
     from prunepeft_ray.execution import start_search
+    from prunepeft_ray.report import summarise
     from prunepeft_ray.tracking import tracking
 
     folder = open_path(output) if output else default_output(spec.model, spec.task.name, spec.budget, spec.seed)
     with show_progress(Console(stderr=as_json)) as show, tracking(folder, track or (), show) as emit:
         run = start_search(spec, folder, emit, workers, address)
-    print_summary(run, as_json)
+    print_summary(summarise(run), as_json)
 
 
 def default_output(model: str, task: str, budget: str, seed: int) -> Path:
@@ -84,6 +85,7 @@ def resume(
     """Go on with an interrupted search or study; finished jobs are not run again."""
     from prunepeft_ray.errors import InputError
     from prunepeft_ray.execution import resume_search
+    from prunepeft_ray.report import summarise
     from prunepeft_ray.results import RunFolder
     from prunepeft_ray.tracking import tracking
 
@@ -94,4 +96,4 @@ def resume(
         return resume_compare(path, address, track, as_json)
     with show_progress(Console(stderr=as_json)) as show, tracking(path, track or (), show) as emit:
         run = resume_search(path, emit, workers, address)
-    return print_summary(run, as_json)
+    return print_summary(summarise(run), as_json)

@@ -119,7 +119,7 @@ def run_warnings(results: Results) -> list[str]:
     if failed:
         found.append(f"{failed:,} job{'s' if failed > 1 else ''} failed: see the table of failed jobs under Time.")
     damaged = results.damaged
-    found += [f"Damaged and left out: {damage.file} ({damage.reason})." for damage in damaged[:DAMAGED]]
+    found += [damage.text for damage in damaged[:DAMAGED]]
     if len(damaged) > DAMAGED:
         found.append(f"Damaged and left out too: {len(damaged) - DAMAGED:,} more files.")
     return found

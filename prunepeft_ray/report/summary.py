@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunepeft_ray.architecture import Architecture, Slot
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.report.charges import active_seconds
+from prunepeft_ray.report.charges import Tables, active_seconds
 from prunepeft_ray.results import ResultsStore, RunFolder
 
 if TYPE_CHECKING:
@@ -123,16 +123,20 @@ class Summary:
         }
 
 
-def summarise(folder: RunFolder) -> Summary:
+def summarise(folder: RunFolder, tables: Tables | None = None) -> Summary:
     """Summarise a run from what it has left behind so far.
+
+    Args:
+        folder: The run's folder.
+        tables: Where its tables can be read; default: its results store, where a damaged file is an error.
 
     Raises:
         InputError: If a file of the run cannot be read by this version.
         RunError: If a file is damaged.
     """
     spec = folder.spec
-    store = ResultsStore(folder.results)
-    jobs, decisions = store.read("jobs"), store.read("decisions")
+    tables = tables or ResultsStore(folder.results)
+    jobs, decisions = tables.read("jobs"), tables.read("decisions")
     answer, supernet, found = _read_answer(folder)
     strategy = folder.read_json("strategy.json") or {}
     final = jobs[(jobs.kind == "final") & (jobs.status == "done")]

@@ -56,7 +56,7 @@ def read_merged(folder: Path, table: str, tell: Tell) -> list[MergedPart]:
 
     def read(file: Path) -> MergedPart | None:
         try:
-            return _read(file, table)
+            return _read(file)
         except DamageError as error:
             tell(error.damage)
         except InputError:
@@ -69,14 +69,14 @@ def read_merged(folder: Path, table: str, tell: Tell) -> list[MergedPart]:
     return [part for part in parts if part is not None]
 
 
-def _read(file: Path, table: str) -> MergedPart:
+def _read(file: Path) -> MergedPart:
     try:
         data = read_bytes(file)
     except OSError as error:
         raise DamageError(file, str(error)) from error
     if _digest(data) != file.stem:
         raise DamageError(file, "its name is not the digest of its bytes")
-    rows = decode(data, file, table)
+    rows = decode(data, file)
     held = json.loads(notes_of(data)[HELD.encode()])
     return MergedPart(rows, {name: (count, stamp) for name, (count, stamp) in held.items()})
 
@@ -116,7 +116,7 @@ def _read_each(folder: Path, table: str, files: Iterable[str], tell: Tell | None
 
     def read(file: Path) -> pa.Table | None:
         try:
-            return read_part(file, table)
+            return read_part(file)
         except DamageError as error:
             if tell is None:
                 raise

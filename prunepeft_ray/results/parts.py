@@ -28,6 +28,11 @@ class Damage:
     file: Path
     reason: str
 
+    @property
+    def text(self) -> str:
+        """A sentence that says so."""
+        return f"Damaged and left out: {self.file} ({self.reason})."
+
 
 Tell = Callable[[Damage], object]
 
@@ -48,12 +53,11 @@ class DamageError(RunError):
         )
 
 
-def read_part(file: Path, table: str) -> pa.Table:
+def read_part(file: Path) -> pa.Table:
     """Read a part with the columns of today.
 
     Args:
-        file: The file.
-        table: The table that it belongs to.
+        file: The file, in a folder with the name of its table.
 
     Raises:
         DamageError: If it is missing or damaged, or somebody else's.
@@ -63,10 +67,10 @@ def read_part(file: Path, table: str) -> pa.Table:
         data = read_bytes(file)
     except OSError as error:
         raise DamageError(file, str(error)) from error
-    return decode(data, file, table)
+    return decode(data, file)
 
 
-def decode(data: bytes, file: Path, table: str) -> pa.Table:
+def decode(data: bytes, file: Path) -> pa.Table:
     """Return the rows in a part's bytes with the columns of today; errors as in :func:`read_part`."""
     try:
         found = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read()
@@ -80,10 +84,10 @@ def decode(data: bytes, file: Path, table: str) -> pa.Table:
             f"{file} has schema version {version}; this version of prunepeft-ray reads "
             f"{' and '.join(map(str, READABLE))}"
         )
-    schema = arrow_schema(table)
+    schema = arrow_schema(file.parent.name)
     found = found if version == str(SCHEMA_VERSION) else _brought_up(found, schema)
     if not found.schema.equals(schema):
-        raise DamageError(file, f"its columns are not those of {table}")
+        raise DamageError(file, f"its columns are not those of {file.parent.name}")
     return found.replace_schema_metadata(schema.metadata)
 
 

@@ -253,7 +253,7 @@ class ResultsStore:
         return write_whole(self._file(table, name), data, replace=replace)
 
     def _rows(self, table: str, name: str) -> list[Row]:
-        rows: list[Row] = read_part(self._file(table, name), table).to_pylist()
+        rows: list[Row] = read_part(self._file(table, name)).to_pylist()
         return rows
 
 
@@ -265,7 +265,7 @@ def _is_part(name: str) -> bool:
 def _read_if_there(file: Path) -> list[Row] | None:
     if not is_file(file):
         return None
-    rows: list[Row] = read_part(file, file.parent.name).to_pylist(maps_as_pydicts="strict")
+    rows: list[Row] = read_part(file).to_pylist(maps_as_pydicts="strict")
     return rows
 
 

@@ -3,6 +3,7 @@
 import json
 import time
 
+import pyarrow.parquet as pq
 import pytest
 from comparison_fakes import StudyFake
 from pages import make_study
@@ -104,3 +105,35 @@ def test_a_page_that_cannot_be_written_fails_with_exit_code_1(capsys, tmp_path):
     (tmp_path / "file").write_text("in the way")
     assert run(["report", "run", "--output", "file/found.html"]) == 1
     assert "choose another place with --output" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["study", "search"])
+@pytest.mark.parametrize("options", [[], ["--json"], ["--output", "found.html"]])
+def test_a_damaged_part_is_named_and_left_out(capsys, tmp_path, kind, options):
+    if kind == "study":
+        make_study(tmp_path / "run")
+    else:
+        finish(start_run(tmp_path / "run"))
+    file = sorted((tmp_path / "run" / "results" / "jobs").iterdir())[-1]
+    file.write_bytes(b"PAR1")
+    assert run(["report", "run", *options]) == 0
+    sentence = f"Damaged and left out: run/results/jobs/{file.name} ("
+    assert sentence in capsys.readouterr().err
+    pages = [*tmp_path.glob("*.html"), *(tmp_path / "run").glob("*.html")]
+    assert len(pages) == ("--json" not in options)
+    assert all(sentence in page.read_text(encoding="utf-8") for page in pages)
+
+
+def test_a_newer_version_of_the_store_is_refused_in_one_line(capsys, tmp_path):
+    finish(start_run(tmp_path / "run"))
+    file = next((tmp_path / "run" / "results" / "jobs").glob("*.parquet"))
+    table = pq.ParquetFile(file).read()
+    pq.write_table(table.replace_schema_metadata({"prunepeft_schema_version": "99"}), file)
+    assert "schema version 99; this version" in complaint(capsys, ["report", "run"])
+
+
+def test_many_parts_are_merged_for_the_next_time(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("prunepeft_ray.results.merged.FEWEST", 3)
+    finish(start_run(tmp_path / "run"))
+    assert run(["report", "run", "--json"]) == 0
+    assert len(list((tmp_path / "run" / "results" / "merged" / "jobs").iterdir())) == 1

@@ -68,7 +68,7 @@ def assert_read_as_they_are(store):
 def count_reads(monkeypatch):
     read = []
     plain = merged.read_part
-    monkeypatch.setattr(merged, "read_part", lambda file, table: read.append(file.name) or plain(file, table))
+    monkeypatch.setattr(merged, "read_part", lambda file: read.append(file.name) or plain(file))
     return read
 
 
