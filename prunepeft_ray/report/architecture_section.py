@@ -56,7 +56,7 @@ def _drawing(results: Results, finals: pd.DataFrame) -> Drawing:
     return Drawing(
         "architecture",
         "The architecture found",
-        summary_svg(summarise(results.run)),
+        summary_svg(summarise(results.run, results)),
         found,
         basis_of(results, _with_fidelity(found, finals), "dev and test, as it says"),
         scope={"model": str(found.model.iloc[0]), "task": str(found.task.iloc[0])} if len(found) else {},

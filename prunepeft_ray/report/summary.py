@@ -135,7 +135,7 @@ def summarise(folder: RunFolder, tables: Tables | None = None) -> Summary:
         RunError: If a file is damaged.
     """
     spec = folder.spec
-    tables = tables or ResultsStore(folder.results)
+    tables = ResultsStore(folder.results) if tables is None else tables
     jobs, decisions = tables.read("jobs"), tables.read("decisions")
     answer, supernet, found = _read_answer(folder)
     strategy = folder.read_json("strategy.json") or {}
