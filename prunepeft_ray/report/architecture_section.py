@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from prunepeft_ray.architecture import KIND_TITLES
 from prunepeft_ray.report.blocks import Block, Drawing, Figure, Section, Table
 from prunepeft_ray.report.charges import CELL, SEARCH
+from prunepeft_ray.report.comparison import BASELINE
 from prunepeft_ray.report.drawing import summary_svg
 from prunepeft_ray.report.heatmaps import Panel, stacked
 from prunepeft_ray.report.opening import Results
@@ -131,10 +132,13 @@ def _with_fidelity(found: pd.DataFrame, finals: pd.DataFrame) -> pd.DataFrame:
 
 
 def _told(rounds: pd.DataFrame) -> pd.DataFrame:
-    """The rounds of the searches that are told: of every model, task and method the first seeds first."""
+    """The rounds of the searches that are told: as many of each model and task, and there the first seeds first."""
     searches = rounds[list(SEARCH)].drop_duplicates()
     turn = searches.groupby(list(CELL)).cumcount()
-    first = searches.assign(turn=turn).sort_values("turn", kind="stable").head(MOST_STORIES)
+    searches = searches.assign(turn=turn, rival=searches.method != BASELINE)
+    searches = searches.sort_values(["turn", "rival", "model", "task", "method"])
+    place = searches.groupby(["model", "task"]).cumcount()
+    first = searches.assign(place=place).sort_values("place", kind="stable").head(MOST_STORIES)
     return rounds.merge(first[list(SEARCH)], on=list(SEARCH))
 
 
@@ -213,7 +217,7 @@ def _story_plot(rounds: pd.DataFrame, retrained: pd.DataFrame) -> go.Figure:
             "title": {"text": f"dev {metric.iloc[0] if len(metric) else ''}"},
         },
     }
-    return dress(go.Figure({"data": traces, "layout": layout}), height=480)
+    return dress(go.Figure({"data": traces, "layout": layout}), height=450 + 18 * len(styles))
 
 
 def _look(method: str, style: tuple[str, str, str], first: bool) -> dict[str, Any]:

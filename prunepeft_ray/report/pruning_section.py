@@ -242,7 +242,7 @@ def _layer_plot(by_layer: pd.DataFrame) -> go.Figure:
     for method, rows in by_layer.groupby("method"):
         words = rows.removed.astype(str) + " of " + rows.there.astype(str)
         figure.add_trace(_line(str(method), rows.layer, rows.frequency, words, "layer", styles))
-    dress(figure, height=360, x="layer", y="removed / there")
+    dress(figure, height=330 + 18 * len(styles), x="layer", y="removed / there")
     figure.update_yaxes(rangemode="tozero")
     return figure.update_xaxes(dtick=1 if by_layer.layer.max() < 16 else 4)
 
@@ -267,7 +267,7 @@ def _block_plot(blocks: pd.DataFrame) -> go.Figure:
         )
     )
     figure.add_hline(y=1, line={"color": INK, "width": 1, "dash": "dot"})
-    dress(figure, height=360, x="block", y="times an even spread")
+    dress(figure, height=330 + 18 * (1 + len(styles)), x="block", y="times an even spread")
     figure.update_yaxes(rangemode="tozero")
     return figure.update_xaxes(dtick=1)
 

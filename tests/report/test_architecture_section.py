@@ -106,7 +106,7 @@ def test_a_real_study_is_shown_whole(tiny_bert, tiny_llama, tmp_path):
         rows = [(f"{'good' if n % 2 else 'bad'} film {n}", ("no", "yes")[n % 2]) for n in range(60)]
         csv.writer(stream).writerows([("text", "label"), *rows])
     changes = {
-        "methods": ["prunepeft:effectiveness", "prunepeft:dynamic", "single:weight", "random-pruning", "uniform-lora"],
+        "methods": ["prunepeft:effectiveness", "prunepeft:dynamic", "random-pruning"],
         "tasks": [str(tmp_path / "small.csv")],
         "models": [tiny_bert, tiny_llama],
         "pruning": {"rounds": 2, "criteria": ["weight", "gradient"]},
@@ -119,7 +119,7 @@ def test_a_real_study_is_shown_whole(tiny_bert, tiny_llama, tmp_path):
     assert pruned["round"].notna().all()
     assert len(pruned) == len(removals)
     assert set(found.groupby("model").layer.max()) == {3, 4}
-    assert set(removals.method) == {"prunepeft:effectiveness", "prunepeft:dynamic", "single:weight"}
+    assert set(removals.method) == {"prunepeft:effectiveness", "prunepeft:dynamic"}
     tendencies = results["tendencies"].set_index("method")
     assert tendencies.loc["prunepeft:effectiveness"].loss.notna().all()
     assert set(tendencies.loc["prunepeft:dynamic"].warm_ups) == {2}
