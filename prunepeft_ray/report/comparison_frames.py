@@ -14,74 +14,80 @@ from prunepeft_ray.results import Column
 if TYPE_CHECKING:
     import pandas as pd
 
-_TEXT, _WHOLE, _NUMBER, _YES = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+TEXT, WHOLE, NUMBER, YES = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 
 _PLACE = (
-    Column("model", _TEXT, "backbone, as the user named it"),
-    Column("task", _TEXT, "task, as the user named it"),
+    Column("model", TEXT, "backbone, as the user named it"),
+    Column("task", TEXT, "task, as the user named it"),
 )
-_METHOD = Column("method", _TEXT, "the method's label in the study, or what a made-up row is called")
+_METHOD = Column("method", TEXT, "the method's label in the study, or what a made-up row is called")
 _ROLE = Column(
     "role",
-    _TEXT,
+    TEXT,
     "method; reference: may be above the budget; choice: the best single criterion by dev; oracle: by test, which "
     "nobody can know before",
 )
 _SEARCH = (
     *_PLACE,
-    Column("method", _TEXT, "the method's label in the study"),
-    Column("seed", _WHOLE, "seed of the search"),
+    Column("method", TEXT, "the method's label in the study"),
+    Column("seed", WHOLE, "seed of the search"),
 )
 _DIFFERENCE = (
-    Column("difference_n", _WHOLE, "pairs"),
-    Column("difference_mean", _NUMBER, "mean difference to `prunepeft` on test over pairs of equal seed"),
-    Column("difference_low", _NUMBER, "lower end of its 95 % confidence interval"),
-    Column("difference_high", _NUMBER, "upper end"),
-    Column("difference_p", _NUMBER, "p value of the paired test that there is no difference"),
+    Column("difference_n", WHOLE, "pairs"),
+    Column("difference_mean", NUMBER, "mean difference to `prunepeft` on test over pairs of equal seed"),
+    Column("difference_low", NUMBER, "lower end of its 95 % confidence interval"),
+    Column("difference_high", NUMBER, "upper end"),
+    Column("difference_p", NUMBER, "p value of the paired test that there is no difference"),
+    Column("difference_p_holm", NUMBER, "the same, corrected for the number of rows of role method tested here (Holm)"),
 )
 
 
 def _estimate(split: str) -> tuple[Column, ...]:
     return (
-        Column(f"{split}_n", _WHOLE, f"searches with a value on {split}"),
-        Column(f"{split}_mean", _NUMBER, f"deciding metric on {split}: of a search the mean over its retrainings"),
-        Column(f"{split}_deviation", _NUMBER, "its standard deviation over searches"),
-        Column(f"{split}_low", _NUMBER, "lower end of the mean's 95 % confidence interval"),
-        Column(f"{split}_high", _NUMBER, "upper end"),
+        Column(f"{split}_n", WHOLE, f"searches with a value on {split}"),
+        Column(f"{split}_mean", NUMBER, f"deciding metric on {split}: of a search the mean over its retrainings"),
+        Column(f"{split}_deviation", NUMBER, "its standard deviation over searches"),
+        Column(f"{split}_low", NUMBER, "lower end of the mean's 95 % confidence interval"),
+        Column(f"{split}_high", NUMBER, "upper end"),
     )
 
 
 def _cost(part: str, of_what: str) -> tuple[Column, ...]:
     return (
-        Column(f"{part}_jobs", _NUMBER, f"jobs of {of_what}"),
-        Column(f"{part}_examples", _NUMBER, "examples trained on, each as often as seen", "examples"),
-        Column(f"{part}_epochs", _NUMBER, "the same in passes over the training split"),
-        Column(f"{part}_steps", _NUMBER, "optimiser steps"),
-        Column(f"{part}_flops", _NUMBER, "operations of training", "FLOP"),
-        Column(f"{part}_device_seconds", _NUMBER, "wall-clock time times devices", "s"),
-        Column(f"{part}_wall_seconds", _NUMBER, "wall-clock time of the jobs as if they ran one by one", "s"),
-        Column(f"{part}_peak_memory_bytes", _WHOLE, "most memory of any job", "bytes"),
+        Column(f"{part}_jobs", NUMBER, f"jobs of {of_what}"),
+        Column(f"{part}_examples", NUMBER, "examples trained on, each as often as seen", "examples"),
+        Column(f"{part}_epochs", NUMBER, "the same in passes over the training split"),
+        Column(f"{part}_steps", NUMBER, "optimiser steps"),
+        Column(f"{part}_flops", NUMBER, "operations of training", "FLOP"),
+        Column(f"{part}_device_seconds", NUMBER, "wall-clock time times devices", "s"),
+        Column(f"{part}_wall_seconds", NUMBER, "wall-clock time of the jobs as if they ran one by one", "s"),
+        Column(f"{part}_peak_memory_bytes", WHOLE, "most memory of any job", "bytes"),
     )
 
 
 def _methods(results: Results) -> pd.DataFrame:
-    return _fitted(results.comparison.frame(), METHODS.columns)
+    return fitted(results.comparison.frame(), METHODS.columns)
 
 
 def _overall(results: Results) -> pd.DataFrame:
-    return _fitted(results.comparison.overall_frame(), OVERALL.columns)
+    return fitted(results.comparison.overall_frame(), OVERALL.columns)
 
 
 def _best_so_far(results: Results) -> pd.DataFrame:
-    return _fitted(best_so_far(results.as_study), BEST_SO_FAR.columns)
+    return fitted(best_so_far(results.as_study), BEST_SO_FAR.columns)
 
 
 def _charges(results: Results) -> pd.DataFrame:
-    return _fitted(charged_jobs(results.as_study), CHARGES.columns)
+    return fitted(charged_jobs(results.as_study), CHARGES.columns)
 
 
-def _fitted(frame: pd.DataFrame, columns: tuple[Column, ...]) -> pd.DataFrame:
-    """Give a frame exactly these columns and their types, as reading a table does."""
+def fitted(frame: pd.DataFrame, columns: tuple[Column, ...]) -> pd.DataFrame:
+    """Give a frame exactly these columns and their types, as reading a table does.
+
+    Args:
+        frame: The frame; it may have more columns, and no rows.
+        columns: The columns of a derived frame.
+    """
     schema = pa.schema([(column.name, column.type) for column in columns])
     if frame.empty:
         frame = frame.reindex(columns=schema.names)
@@ -98,36 +104,36 @@ METHODS = DerivedFrame(
         *_PLACE,
         _METHOD,
         _ROLE,
-        Column("chosen", _TEXT, "the single criterion that a choice or an oracle took"),
-        Column("metric", _TEXT, "the deciding metric"),
-        Column("done", _WHOLE, "searches that have ended with an architecture"),
-        Column("failed", _WHOLE, "searches that have failed"),
-        Column("missing", _WHOLE, "searches that have not ended"),
-        Column("retrained", _WHOLE, "finished retrainings"),
-        Column("retrainings_failed", _WHOLE, "retrainings that have failed"),
-        Column("retrainings_missing", _WHOLE, "retrainings of ended searches that are not there yet"),
+        Column("chosen", TEXT, "the single criterion that a choice or an oracle took"),
+        Column("metric", TEXT, "the deciding metric"),
+        Column("done", WHOLE, "searches that have ended with an architecture"),
+        Column("failed", WHOLE, "searches that have failed"),
+        Column("missing", WHOLE, "searches that have not ended"),
+        Column("retrained", WHOLE, "finished retrainings"),
+        Column("retrainings_failed", WHOLE, "retrainings that have failed"),
+        Column("retrainings_missing", WHOLE, "retrainings of ended searches that are not there yet"),
         *_estimate("test"),
         *_estimate("dev"),
         Column(
-            "retraining_deviation", _NUMBER, "deviation on test among retrainings of one choice, pooled over searches"
+            "retraining_deviation", NUMBER, "deviation on test among retrainings of one choice, pooled over searches"
         ),
         *_DIFFERENCE,
-        Column("parameters_min", _WHOLE, "fewest PEFT parameters of a chosen architecture"),
-        Column("parameters_max", _WHOLE, "most"),
-        Column("percent", _NUMBER, "the most as a percentage of the backbone", "%"),
-        Column("backbone_parameters", _WHOLE, "parameters of the backbone without its head"),
-        Column("budget", _WHOLE, "most parameters allowed"),
-        Column("within_budget", _YES, "whether every chosen architecture is within the budget; null if not known yet"),
+        Column("parameters_min", WHOLE, "fewest PEFT parameters of a chosen architecture"),
+        Column("parameters_max", WHOLE, "most"),
+        Column("percent", NUMBER, "the most as a percentage of the backbone", "%"),
+        Column("backbone_parameters", WHOLE, "parameters of the backbone without its head"),
+        Column("budget", WHOLE, "most parameters allowed"),
+        Column("within_budget", YES, "whether every chosen architecture is within the budget; null if not known yet"),
         Column(
             "pareto",
-            _YES,
+            YES,
             "whether no other row here has a better test mean at no more parameters, or as good at fewer",
         ),
         Column(
-            "search_ended", _YES, "whether the cost of search is of searches that are done, or else of what there is"
+            "search_ended", YES, "whether the cost of search is of searches that are done, or else of what there is"
         ),
-        Column("search_evaluations", _NUMBER, "candidates evaluated by a search"),
-        Column("search_proposal_seconds", _NUMBER, "wall-clock time that the method itself spent deciding", "s"),
+        Column("search_evaluations", NUMBER, "candidates evaluated by a search"),
+        Column("search_proposal_seconds", NUMBER, "wall-clock time that the method itself spent deciding", "s"),
         *_cost("search", "a search, retraining aside"),
         *_cost("retraining", "all retrainings of a search"),
         *_cost("single_retraining", "one retraining"),
@@ -139,7 +145,7 @@ OVERALL = DerivedFrame(
     "overall",
     "One row per method but `prunepeft`: the difference to it over all models and tasks, paired on model, task and "
     "seed.",
-    (_METHOD, _ROLE, Column("places", _WHOLE, "models and tasks, counted together, with a pair"), *_DIFFERENCE),
+    (_METHOD, _ROLE, Column("places", WHOLE, "models and tasks, counted together, with a pair"), *_DIFFERENCE),
     _overall,
 )
 BEST_SO_FAR = DerivedFrame(
@@ -148,12 +154,12 @@ BEST_SO_FAR = DerivedFrame(
     (
         *_SEARCH,
         Column("position", pa.int32(), "0-based place in the order in which the search was told its results"),
-        Column("evaluations", _WHOLE, "candidates evaluated until then"),
-        Column("examples", _WHOLE, "examples trained on until then", "examples"),
-        Column("epochs", _NUMBER, "the same in passes over the training split"),
-        Column("flops", _NUMBER, "operations of training until then", "FLOP"),
-        Column("device_seconds", _NUMBER, "wall-clock time times devices until then", "s"),
-        Column("value", _NUMBER, "best dev metric of a candidate within budget; null before there is one"),
+        Column("evaluations", WHOLE, "candidates evaluated until then"),
+        Column("examples", WHOLE, "examples trained on until then", "examples"),
+        Column("epochs", NUMBER, "the same in passes over the training split"),
+        Column("flops", NUMBER, "operations of training until then", "FLOP"),
+        Column("device_seconds", NUMBER, "wall-clock time times devices until then", "s"),
+        Column("value", NUMBER, "best dev metric of a candidate within budget; null before there is one"),
     ),
     _best_so_far,
 )
@@ -164,24 +170,24 @@ CHARGES = DerivedFrame(
     (
         *_SEARCH,
         Column("position", pa.int32(), "0-based place in that order"),
-        Column("kind", _TEXT, "part in the method: warmup, round, candidate or final"),
-        Column("label", _TEXT, "a few words for people"),
-        Column("retrain_seed", _WHOLE, "seed of the study under which the choice is retrained; null unless final"),
-        Column("job_id", _TEXT, "the job"),
-        Column("status", _TEXT, "done or failed"),
-        Column("metric", _TEXT, "the deciding metric"),
-        Column("dev", _NUMBER, "that metric on dev; null if it was not measured there or the job failed"),
-        Column("test", _NUMBER, "on test; null unless final"),
-        Column("parameters", _WHOLE, "PEFT parameters, as torch counts them"),
-        Column("budget", _WHOLE, "most PEFT parameters of the final architecture"),
-        Column("backbone_parameters", _WHOLE, "parameters of the backbone without its head"),
-        Column("train_examples", _WHOLE, "examples seen in training, each as often as seen", "examples"),
-        Column("passes", _NUMBER, "the same in passes over the training split"),
-        Column("steps", _WHOLE, "optimiser steps"),
-        Column("flops", _NUMBER, "operations of training", "FLOP"),
-        Column("device_seconds", _NUMBER, "wall-clock time times devices taking part", "s"),
-        Column("wall_seconds", _NUMBER, "wall-clock time", "s"),
-        Column("peak_memory_bytes", _WHOLE, "most GPU memory, or resident memory on a CPU", "bytes"),
+        Column("kind", TEXT, "part in the method: warmup, round, candidate or final"),
+        Column("label", TEXT, "a few words for people"),
+        Column("retrain_seed", WHOLE, "seed of the study under which the choice is retrained; null unless final"),
+        Column("job_id", TEXT, "the job"),
+        Column("status", TEXT, "done or failed"),
+        Column("metric", TEXT, "the deciding metric"),
+        Column("dev", NUMBER, "that metric on dev; null if it was not measured there or the job failed"),
+        Column("test", NUMBER, "on test; null unless final"),
+        Column("parameters", WHOLE, "PEFT parameters, as torch counts them"),
+        Column("budget", WHOLE, "most PEFT parameters of the final architecture"),
+        Column("backbone_parameters", WHOLE, "parameters of the backbone without its head"),
+        Column("train_examples", WHOLE, "examples seen in training, each as often as seen", "examples"),
+        Column("passes", NUMBER, "the same in passes over the training split"),
+        Column("steps", WHOLE, "optimiser steps"),
+        Column("flops", NUMBER, "operations of training", "FLOP"),
+        Column("device_seconds", NUMBER, "wall-clock time times devices taking part", "s"),
+        Column("wall_seconds", NUMBER, "wall-clock time", "s"),
+        Column("peak_memory_bytes", WHOLE, "most GPU memory, or resident memory on a CPU", "bytes"),
     ),
     _charges,
 )

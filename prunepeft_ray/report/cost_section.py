@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from prunepeft_ray.report.blocks import Block, Figure, Section, Table
 from prunepeft_ray.report.charges import CELL
-from prunepeft_ray.report.comparison import MethodRow, best_so_far, frame_of
+from prunepeft_ray.report.comparison import MethodRow, frame_of
+from prunepeft_ray.report.comparison_frames import NUMBER, TEXT, WHOLE, fitted
 from prunepeft_ray.report.comparison_tables import NOTHING, notes_text
 from prunepeft_ray.report.methods_section import method_styles
 from prunepeft_ray.report.opening import DerivedFrame, Results
@@ -37,15 +38,14 @@ def cost_curves(results: Results) -> pd.DataFrame:
     """Average the best dev metric so far over a method's searches, against every unit of cost."""
     import pandas as pd
 
-    curves = best_so_far(results.as_study)
+    curves = results["best_so_far"]
     curves = curves[curves.value.notna()]
     found = [
         _mean_curve(own, unit).assign(**dict(zip(CELL, map(str, cell), strict=True)), unit=unit)
         for cell, own in curves.groupby(list(CELL))
         for unit in UNITS
     ]
-    columns = [column.name for column in COST_CURVES.columns]
-    return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
+    return fitted(pd.concat(found, ignore_index=True) if found else pd.DataFrame(), COST_CURVES.columns)
 
 
 def _mean_curve(curves: pd.DataFrame, unit: str) -> pd.DataFrame:
@@ -75,17 +75,18 @@ def _mean_curve(curves: pd.DataFrame, unit: str) -> pd.DataFrame:
 
 COST_CURVES = DerivedFrame(
     "cost_curves",
-    f"a point of the mean curve of a method's best dev metric so far; at most {STEPS} for each unit of cost",
+    "One row per point of a curve: the best dev metric so far, mean over a method's searches, against cost; at most "
+    f"{STEPS} points for each unit of cost.",
     (
-        Column("model", "string", "backbone, as the user named it"),
-        Column("task", "string", "task, as the user named it"),
-        Column("method", "string", "the method's label in the study"),
-        Column("unit", "string", f"what cost is counted in: {', '.join(UNITS)}"),
-        Column("cost", "double", "what a search had cost by then, retraining aside", "as unit says"),
-        Column("searches", "int64", "searches that this is the mean of: those with a candidate within the budget"),
-        Column("value", "double", "mean of the best dev metric of a candidate within the budget so far"),
-        Column("lowest", "double", "the least among the searches"),
-        Column("highest", "double", "the most"),
+        Column("model", TEXT, "backbone, as the user named it"),
+        Column("task", TEXT, "task, as the user named it"),
+        Column("method", TEXT, "the method's label in the study"),
+        Column("unit", TEXT, f"what cost is counted in: {', '.join(UNITS)}"),
+        Column("cost", NUMBER, "what a search had cost by then, retraining aside", "as unit says"),
+        Column("searches", WHOLE, "searches that this is the mean of: those with a candidate within the budget"),
+        Column("value", NUMBER, "mean of the best dev metric of a candidate within the budget so far"),
+        Column("lowest", NUMBER, "the least among the searches"),
+        Column("highest", NUMBER, "the most"),
     ),
     cost_curves,
 )

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from prunepeft_ray.pareto import hypervolume, pareto_front
-from prunepeft_ray.report.charges import SEARCH, charged_jobs
+from prunepeft_ray.report.charges import SEARCH
 from prunepeft_ray.report.comparison import BASELINE, MethodRow, OverallRow
+from prunepeft_ray.report.comparison_frames import NUMBER, TEXT, WHOLE, YES, fitted
 from prunepeft_ray.report.opening import DerivedFrame, Results
 from prunepeft_ray.report.statistics import SAME
 from prunepeft_ray.results import Column
@@ -19,20 +20,19 @@ MARGIN = 0.1
 """How far the reference point of a hypervolume lies beyond the worst, as a share of budget and range of the metric."""
 PLACE = ("model", "task")
 _CELL_COLUMNS = (
-    Column("model", "string", "backbone, as the user named it"),
-    Column("task", "string", "task, as the user named it"),
-    Column("method", "string", "the method's label in the study"),
+    Column("model", TEXT, "backbone, as the user named it"),
+    Column("task", TEXT, "task, as the user named it"),
+    Column("method", TEXT, "the method's label in the study"),
 )
-_ROLE = Column("role", "string", "method, or reference: may end above the budget")
-_SEED = Column("seed", "int64", "seed of the search")
+_ROLE = Column("role", TEXT, "method, or reference: may end above the budget")
+_SEED = Column("seed", WHOLE, "seed of the search")
 
 
 def final_metrics(results: Results) -> pd.DataFrame:
     """Work out what every search found, and what it cost; planned searches without results are missing."""
     import pandas as pd
 
-    keys, tables = list(SEARCH), results.as_study
-    charged, ended = charged_jobs(tables), tables.read("searches")
+    keys, charged, ended = list(SEARCH), results["charges"], results.as_study.read("searches")
     finals = charged[(charged.kind == "final") & (charged.status == "done")]
     measured = finals.groupby(keys, as_index=False).agg(
         test=("test", "mean"), dev=("dev", "mean"), retrainings=("job_id", "size")
@@ -45,7 +45,7 @@ def final_metrics(results: Results) -> pd.DataFrame:
     failed = frame.status == "failed"
     references = set(ended.method[ended.reference])
     parameters = frame.parameters.where(frame.status == "done").astype("Int64")
-    return frame.assign(
+    known = frame.assign(
         role=frame.method.isin(references).map({True: "reference", False: "method"}),
         status=frame.status.fillna("missing"),
         metric=_deciding_metric(frame, charged),
@@ -57,7 +57,8 @@ def final_metrics(results: Results) -> pd.DataFrame:
         within_budget=parameters <= frame.budget.astype("Int64"),
         evaluations=frame.evaluations.fillna(frame.candidates).fillna(0).astype("int64"),
         **{name: frame[name].fillna(0.0) for name in _SPENT},
-    ).sort_values(keys, ignore_index=True)[[column.name for column in FINAL_METRICS.columns]]
+    )
+    return fitted(known.sort_values(keys, ignore_index=True), FINAL_METRICS.columns)
 
 
 _SPENT = {"examples": "train_examples", "epochs": "passes", "flops": "flops", "device_seconds": "device_seconds"}
@@ -76,24 +77,24 @@ def _deciding_metric(frame: pd.DataFrame, charged: pd.DataFrame) -> pd.Series[st
 
 FINAL_METRICS = DerivedFrame(
     "final_metrics",
-    "what one search found, and what it cost; also of planned searches without results yet",
+    "One row per search, planned ones too: what it found, and what it cost.",
     (
         *_CELL_COLUMNS,
         _ROLE,
         _SEED,
-        Column("status", "string", "done, failed or missing"),
-        Column("metric", "string", "the deciding metric"),
-        Column("test", "double", "the deciding metric on test, mean over retrainings; null of a failed search"),
-        Column("dev", "double", "the same on dev"),
-        Column("retrainings", "int64", "finished retrainings of its answer"),
-        Column("parameters", "int64", "PEFT parameters of its answer"),
-        Column("budget", "int64", "most that it may have"),
-        Column("within_budget", "bool", "whether it has no more"),
-        Column("evaluations", "int64", "candidates that it evaluated"),
-        Column("examples", "double", "examples trained on by the search, retraining aside", "examples"),
-        Column("epochs", "double", "the same in passes over the training split"),
-        Column("flops", "double", "operations of training, retraining aside", "FLOP"),
-        Column("device_seconds", "double", "wall-clock time times devices, retraining aside", "s"),
+        Column("status", TEXT, "done, failed or missing"),
+        Column("metric", TEXT, "the deciding metric"),
+        Column("test", NUMBER, "the deciding metric on test, mean over retrainings; null of a failed search"),
+        Column("dev", NUMBER, "the same on dev"),
+        Column("retrainings", WHOLE, "finished retrainings of its answer"),
+        Column("parameters", WHOLE, "PEFT parameters of its answer"),
+        Column("budget", WHOLE, "most that it may have"),
+        Column("within_budget", YES, "whether it has no more"),
+        Column("evaluations", WHOLE, "candidates that it evaluated"),
+        Column("examples", NUMBER, "examples trained on by the search, retraining aside", "examples"),
+        Column("epochs", NUMBER, "the same in passes over the training split"),
+        Column("flops", NUMBER, "operations of training, retraining aside", "FLOP"),
+        Column("device_seconds", NUMBER, "wall-clock time times devices, retraining aside", "s"),
     ),
     final_metrics,
 )
@@ -111,23 +112,23 @@ def differences(results: Results) -> pd.DataFrame:
         (*place, row.method, row.role, row.difference.n, *(getattr(row.difference, name) for name in _OF_DIFFERENCE))
         for place, row in found
     ]
-    frame = pd.DataFrame(rows, columns=[column.name for column in DIFFERENCES.columns])
-    return frame.astype(dict.fromkeys(("difference", *_OF_DIFFERENCE[1:]), "float64"))
+    return fitted(pd.DataFrame(rows, columns=[column.name for column in DIFFERENCES.columns]), DIFFERENCES.columns)
 
 
 _OF_DIFFERENCE = ("mean", "low", "high", "p", "p_holm")
 DIFFERENCES = DerivedFrame(
     "differences",
-    "how a method differs from prunepeft on test, on one model and task or (both 'all') over all of them",
+    "One row per model, task and method but `prunepeft`: the difference to it on test. Where model and task are `all`: "
+    "over all of them.",
     (
         *_CELL_COLUMNS,
-        Column("role", "string", "method, reference, choice (best single criterion by dev) or oracle (by test)"),
-        Column("pairs", "int64", "pairs of searches with the same seed, model and task"),
-        Column("difference", "double", "mean difference, prunepeft subtracted"),
-        Column("low", "double", "lower end of its 95 % interval by Student's t"),
-        Column("high", "double", "upper end"),
-        Column("p", "double", "two-sided p of the paired t-test"),
-        Column("p_holm", "double", "the same corrected for all rows of role method of this model and task (Holm 1979)"),
+        Column("role", TEXT, "method, reference, choice (best single criterion by dev) or oracle (by test)"),
+        Column("pairs", WHOLE, "pairs of searches with the same seed, model and task"),
+        Column("difference", NUMBER, "mean difference, prunepeft subtracted"),
+        Column("low", NUMBER, "lower end of its 95 % interval by Student's t"),
+        Column("high", NUMBER, "upper end"),
+        Column("p", NUMBER, "two-sided p of the paired t-test"),
+        Column("p_holm", NUMBER, "the same corrected for all rows of role method of this model and task (Holm 1979)"),
     ),
     differences,
 )
@@ -140,7 +141,7 @@ def points(results: Results) -> pd.DataFrame:
     found = results["final_metrics"]
     answers = found[(found.status == "done") & found.test.notna()]
     answers = answers.assign(what="answer", split="test", value=answers.test)
-    jobs = charged_jobs(results.as_study)
+    jobs = results["charges"]
     jobs = jobs[(jobs.kind == "candidate") & jobs.dev.notna()]
     roles = dict(zip(found.method, found.role, strict=True))
     candidates = jobs.assign(what="candidate", split="dev", value=jobs.dev, role=jobs.method.map(roles))
@@ -151,7 +152,7 @@ def points(results: Results) -> pd.DataFrame:
     )
     both["within_budget"] = both.parameters <= both.budget
     both["front"] = _on_fronts(both[both.within_budget]).reindex(both.index, fill_value=False)
-    return both
+    return fitted(both, POINTS.columns)
 
 
 def _on_fronts(within: pd.DataFrame) -> pd.Series[bool]:
@@ -168,20 +169,20 @@ def _on_fronts(within: pd.DataFrame) -> pd.Series[bool]:
 
 POINTS = DerivedFrame(
     "points",
-    "an architecture that was measured: the answer of a search, or a candidate",
+    "One row per architecture that was measured: the answer of a search, or a candidate.",
     (
         *_CELL_COLUMNS,
         _ROLE,
         _SEED,
-        Column("what", "string", "answer or candidate"),
-        Column("parameters", "int64", "PEFT parameters"),
-        Column("value", "double", "deciding metric: of an answer mean over its retrainings"),
-        Column("split", "string", "what that was measured on: test for answers, dev for candidates"),
-        Column("budget", "int64", "most parameters that an answer may have"),
-        Column("within_budget", "bool", "whether it has no more"),
+        Column("what", TEXT, "answer or candidate"),
+        Column("parameters", WHOLE, "PEFT parameters"),
+        Column("value", NUMBER, "deciding metric: of an answer mean over its retrainings"),
+        Column("split", TEXT, "what that was measured on: test for answers, dev for candidates"),
+        Column("budget", WHOLE, "most parameters that an answer may have"),
+        Column("within_budget", YES, "whether it has no more"),
         Column(
             "front",
-            "bool",
+            YES,
             "whether it is within the budget and none has a better value at no more parameters or fewer at no worse a "
             "value: of answers among all methods with the same seed, of candidates among those of the same search",
         ),
@@ -207,7 +208,7 @@ def hypervolumes(results: Results) -> pd.DataFrame:
             first = own.iloc[0]
             known = (model, task, method, first.role, seed, what, first.split, len(own), int(own.front.sum()))
             rows.append((*known, found, limit, floor, best))
-    return pd.DataFrame(rows, columns=[column.name for column in HYPERVOLUMES.columns])
+    return fitted(pd.DataFrame(rows, columns=[column.name for column in HYPERVOLUMES.columns]), HYPERVOLUMES.columns)
 
 
 def _value_shares(values: pd.Series[float], floor: float, best: float) -> Sequence[float]:
@@ -217,31 +218,31 @@ def _value_shares(values: pd.Series[float], floor: float, best: float) -> Sequen
 
 HYPERVOLUMES = DerivedFrame(
     "hypervolumes",
-    "what one search's answer, or its candidates, dominate in metric and parameters",
+    "One row per search and what it measured: what its answer, or its candidates, dominate in metric and parameters.",
     (
         *_CELL_COLUMNS,
         _ROLE,
         _SEED,
-        Column("what", "string", "answer or candidate"),
-        Column("split", "string", "what the metric was measured on: test for answers, dev for candidates"),
-        Column("points", "int64", "points within the budget"),
-        Column("front", "int64", "how many of them are on the front"),
+        Column("what", TEXT, "answer or candidate"),
+        Column("split", TEXT, "what the metric was measured on: test for answers, dev for candidates"),
+        Column("points", WHOLE, "points within the budget"),
+        Column("front", WHOLE, "how many of them are on the front"),
         Column(
             "hypervolume",
-            "double",
+            NUMBER,
             "dominated share of the rectangle between the reference point and the best value with no parameters",
         ),
         Column(
             "reference_parameters",
-            "double",
+            NUMBER,
             "parameters of the reference point: a tenth more than the budget; the same for all methods of a place",
         ),
         Column(
             "reference_value",
-            "double",
+            NUMBER,
             "value of the reference point: a tenth of the range below the worst of any method on this model and task",
         ),
-        Column("best_value", "double", "the best value of any method on this model and task"),
+        Column("best_value", NUMBER, "the best value of any method on this model and task"),
     ),
     hypervolumes,
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prunepeft_ray.report.comparison import BASELINE, BEST_BY_DEV, BEST_BY_TEST
+from prunepeft_ray.report.comparison_frames import NUMBER, TEXT, WHOLE, fitted
 from prunepeft_ray.report.opening import DerivedFrame, Results
 from prunepeft_ray.results import Column
 
@@ -202,21 +203,21 @@ def published(_results: Results) -> pd.DataFrame:
         if isinstance(row, PublishedRow)
         for column, value in zip(table.columns, row.values, strict=True)
     ]
-    return pd.DataFrame(rows, columns=[column.name for column in PUBLISHED.columns]).astype({"value": "float64"})
+    return fitted(pd.DataFrame(rows, columns=[column.name for column in PUBLISHED.columns]), PUBLISHED.columns)
 
 
 PUBLISHED = DerivedFrame(
     "published",
-    "a number that the paper printed; none of ours",
+    "One row per number that the paper printed; none of them is ours.",
     (
-        Column("number", "int64", "number of the paper's table"),
-        Column("row", "string", "the row's heading; *: copied by its authors from elsewhere"),
-        Column("column", "string", "the column's heading"),
-        Column("value", "double", "the number", "as unit says"),
-        Column("unit", "string", "what it is counted in"),
-        Column("note", "string", "what is odd about the row"),
-        Column("source", "string", "where it was printed"),
-        Column("terms", "string", "what it rests on"),
+        Column("number", WHOLE, "number of the paper's table"),
+        Column("row", TEXT, "the row's heading; *: copied by its authors from elsewhere"),
+        Column("column", TEXT, "the column's heading"),
+        Column("value", NUMBER, "the number", "as unit says"),
+        Column("unit", TEXT, "what it is counted in"),
+        Column("note", TEXT, "what is odd about the row"),
+        Column("source", TEXT, "where it was printed"),
+        Column("terms", TEXT, "what it rests on"),
     ),
     published,
 )
