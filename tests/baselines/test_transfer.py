@@ -183,7 +183,9 @@ def test_an_architecture_that_the_model_cannot_hold_is_refused(content, says):
 
 
 @pytest.mark.parametrize(
-    ("info", "key"), [(STRATEGY_TRANSFER, "strategy"), (ARCHITECTURE_TRANSFER, "architecture")], ids=str
+    ("info", "key"),
+    [(STRATEGY_TRANSFER, "strategy"), (ARCHITECTURE_TRANSFER, "architecture")],
+    ids=["strategy", "architecture"],
 )
 def test_an_option_that_names_no_json_file_says_what_is_expected(info, key):
     with pytest.raises(
