@@ -110,7 +110,7 @@ def _answers_figure(results: Results, rows: Sequence[MethodRow], scope: dict[str
             meta={"method": row.method},
             hovertemplate=f"{row.method}: {test_text(row)}<br>%{{x:.2f}} epochs<extra></extra>",
         )
-    dress(plot, height=420 + 12 * len(rows), x="epochs of a search and one retraining", y=f"{rows[0].metric} on test")
+    dress(plot, height=420 + 12 * len(rows), x="epochs, search + retraining", y=f"{rows[0].metric} on test")
     lowest, highest = min(map(price, rows)), max(map(price, rows))
     if lowest > 0 and highest / lowest > 20:
         plot.update_xaxes(type="log")
