@@ -243,7 +243,6 @@ def _runs_table(rows: Sequence[tuple[Results, MethodRow]]) -> Table:
             "parameters": parameters_text(row),
             "budget": NOTHING if row.budget is None else f"{row.budget:,}",
             "epochs, search + retraining": f"{row.search.epochs:,.2f} + {row.single_retraining.epochs:,.2f}",
-            "retraining": retraining_fidelity(results),
             "notes": notes_text(row),
         }
         for results, row in rows
