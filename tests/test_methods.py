@@ -250,4 +250,4 @@ def test_installed_methods_are_found_and_cannot_be_replaced():
 
 
 def test_only_references_may_end_over_the_budget():
-    assert {name for name in METHODS if METHODS[name].reference} == {"full", "no-pruning"}
+    assert {name for name in METHODS if METHODS[name].reference} == {"full", "lora-rank", "no-pruning"}
