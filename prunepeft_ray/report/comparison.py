@@ -18,7 +18,6 @@ from prunepeft_ray.report.charges import (
 )
 from prunepeft_ray.report.statistics import Difference, Estimate, correct, estimate, paired
 from prunepeft_ray.results import ResultsStore
-from prunepeft_ray.study import StudySpec
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prunepeft_ray.report.blocks import Basis, Block, Figure, Section, Table
-from prunepeft_ray.report.charges import active_seconds, charged_jobs
+from prunepeft_ray.report.charges import active_seconds
 from prunepeft_ray.report.opening import DerivedFrame, Results
 from prunepeft_ray.report.style import COLOURS, dress, plotted
 from prunepeft_ray.report.tables import PHASES, duration_text
@@ -96,7 +96,7 @@ def time_spent(results: Results) -> pd.DataFrame:
     import pandas as pd
 
     cell = ["model", "task", "method"]
-    jobs = charged_jobs(results.as_study)
+    jobs = results["charges"]
     spent = jobs.groupby([*cell, "kind"], as_index=False).agg(
         jobs=("job_id", "size"), device_seconds=("device_seconds", "sum")
     )
