@@ -20,7 +20,7 @@ from prunepeft_ray.report.comparison_tables import (
 from prunepeft_ray.report.opening import Results
 from prunepeft_ray.report.overview_section import HOLLOW, basis_of, span
 from prunepeft_ray.report.statistics import Difference, Estimate
-from prunepeft_ray.report.style import INK, dress, style_of
+from prunepeft_ray.report.style import INK, answer_marker, dress, style_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -211,12 +211,7 @@ def _add_interval(
         y=[row.method],
         error_x={"type": "data", "array": [half], "visible": half > 0, "thickness": 1.6, "width": 0, "color": colour},
         mode="markers",
-        marker={
-            "symbol": marker + ("-open" if row.role in HOLLOW else ""),
-            "color": colour,
-            "size": 12,
-            "line": {"width": 2, "color": colour},
-        },
+        marker=answer_marker(marker, colour, hollow=row.role in HOLLOW),
         meta={"method": row.method},
         hovertemplate=f"{said}<extra></extra>",
     )

@@ -14,7 +14,7 @@ from prunepeft_ray.report.methods_section import method_styles
 from prunepeft_ray.report.opening import Results
 from prunepeft_ray.report.overview_section import HOLLOW, basis_of
 from prunepeft_ray.report.statistics import estimate
-from prunepeft_ray.report.style import INK, LONG_LEGEND, SOFT, dress
+from prunepeft_ray.report.style import INK, LONG_LEGEND, SOFT, answer_marker, dress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,12 +87,7 @@ def _answers_figure(
             mode="markers",
             name=row.method,
             legendgroup=row.method,
-            marker={
-                "symbol": marker + ("-open" if row.role in HOLLOW else ""),
-                "color": colour,
-                "size": 12,
-                "line": {"width": 2, "color": colour},
-            },
+            marker=answer_marker(marker, colour, hollow=row.role in HOLLOW),
             meta={"method": row.method},
             hovertemplate=f"{row.method}: {test_text(row)}<br>{parameters_text(row)} parameters<extra></extra>",
         )

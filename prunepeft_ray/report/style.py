@@ -58,6 +58,22 @@ def dress(figure: go.Figure, *, height: int, x: str = "", y: str = "") -> go.Fig
     return figure
 
 
+def answer_marker(symbol: str, colour: str, *, hollow: bool) -> dict[str, Any]:
+    """Return the marker of a method's answer, as large in every figure.
+
+    Args:
+        symbol: Its shape.
+        colour: Its colour.
+        hollow: Whether it is no rival on equal terms.
+    """
+    return {
+        "symbol": symbol + ("-open" if hollow else ""),
+        "color": colour,
+        "size": 12,
+        "line": {"width": 2, "color": colour},
+    }
+
+
 def plotted(times: pd.Series[Any]) -> list[str]:
     """Return times the way that figures take them, which know no time zones."""
     return list(times.dt.strftime("%Y-%m-%d %H:%M:%S.%f"))
