@@ -14,7 +14,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.paths import one_line, read_bytes
+from prunepeft_ray.paths import is_local, one_line, read_bytes
+from prunepeft_ray.plugins import is_path
 
 PAPER_CRITERIA = ("weight", "zeros", "threshold", "activation", "sensitivity", "gradient")
 
@@ -260,13 +261,14 @@ def load_spec(
 
 
 def beside(file: Path, plugins: tuple[str, ...]) -> tuple[str, ...]:
-    """Take plugins that are files or folders as relative to the file that names them."""
+    """Take plugins that are files or folders as relative to the file that names them, unless that is in a bucket."""
+    if not is_local(file):
+        return plugins
     return tuple(str((file.parent / name).resolve()) if _is_relative(name) else name for name in plugins)
 
 
 def _is_relative(plugin: str) -> bool:
-    # what names them may lie in a bucket, to which an absolute path must not be joined
-    return (plugin.endswith(".py") or "/" in plugin) and not Path(plugin).is_absolute()
+    return is_path(plugin) and not Path(plugin).is_absolute()
 
 
 def read_yaml(file: Path) -> dict[str, Any]:

@@ -149,6 +149,21 @@ def names(folder: Path) -> list[str]:
         return sorted(entry.name for entry in entries)
 
 
+def files_under(folder: Path) -> list[str]:
+    """Names of all files in a folder and its folders, relative to it, in order; none if it is not there.
+
+    Raises:
+        OSError: If a local folder cannot be looked into.
+        RunError: If the bucket cannot be reached.
+    """
+    if is_local(folder):
+        return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+    key = key_of(folder).rstrip("/")
+    with reaching(folder):
+        found = store_of(folder).find(key)
+    return sorted(name[len(key) + 1 :] for name in found if name.startswith(f"{key}/"))
+
+
 def stamps(folder: Path) -> dict[str, str]:
     """What is in a folder, by name in order: size, and time of the last change or digest; a file replaced has another.
 

@@ -16,16 +16,15 @@ def load_plugins(plugins: Iterable[str]) -> None:
     """Import plugins that this process has not imported yet.
 
     Args:
-        plugins: Paths of Python files or package folders, or names of modules.
+        plugins: Paths of Python files or package folders, relative ones from the working folder; or names of modules.
 
     Raises:
         InputError: If one is missing, or an error occurs in it.
     """
     for plugin in plugins:
-        path = Path(plugin)
         try:
-            if path.is_absolute():
-                _load_path(path)
+            if is_path(plugin):
+                _load_path(Path(plugin).absolute())
             else:
                 importlib.import_module(plugin)
         except InputError:
@@ -33,6 +32,11 @@ def load_plugins(plugins: Iterable[str]) -> None:
         except Exception as error:
             what = f"{type(error).__name__}: {one_line(error)}"
             raise InputError(f"plugins: '{plugin}' cannot be loaded: {what}") from error
+
+
+def is_path(plugin: str) -> bool:
+    """Whether a plugin is a file or folder rather than the name of a module."""
+    return plugin.endswith(".py") or "/" in plugin
 
 
 def _origin(name: str) -> str | None:

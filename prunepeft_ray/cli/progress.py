@@ -19,6 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from prunepeft_ray.execution.events import MESSAGES
+
 if TYPE_CHECKING:
     from prunepeft_ray.execution.events import Emit, Event
 
@@ -56,7 +58,7 @@ class _Bars:
             for bar in self._bars.values():
                 self._progress.remove_task(bar)
             self._bars.clear()
-        if event.type in ("message", "lost"):
+        if event.type in MESSAGES:
             self._progress.console.print(escape(event.text), highlight=False)
         elif event.type == "start":
             # a job that is tried again
@@ -85,7 +87,7 @@ class _Lines:
         self._shown: dict[str, float] = {}
 
     def show(self, event: Event) -> None:
-        if event.type in ("message", "lost"):
+        if event.type in MESSAGES:
             self._print(event.text)
         elif event.type == "start":
             self._labels[event.job_id] = event.text
@@ -93,7 +95,7 @@ class _Lines:
             self._since.pop(event.job_id, None)
         elif event.type == "end":
             self._print(f"{self._labels.get(event.job_id, event.kind)}: {event.text}")
-        elif event.job_id in self._shown:
+        elif event.type == "progress" and event.job_id in self._shown:
             self._show_progress(event)
 
     def _show_progress(self, event: Event) -> None:

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from prunepeft_ray.cli.progress import show_progress
+from prunepeft_ray.execution.events import MESSAGES
 
 if TYPE_CHECKING:
     from prunepeft_ray.execution.events import Emit, Event
@@ -72,7 +73,7 @@ def _messages(console: Console) -> Emit:
     """Print messages above the table; single jobs are in it."""
 
     def emit(event: Event) -> None:
-        if event.type in ("message", "lost") or event.text.startswith("failed"):
+        if event.type in MESSAGES or event.text.startswith("failed"):
             console.print(event.text, markup=False, highlight=False)
 
     return emit

@@ -2,7 +2,7 @@
 
 from prunepeft_ray.results.attempts import Attempt, attempt
 from prunepeft_ray.results.environment import hardware, versions
-from prunepeft_ray.results.files import locked, write_whole
+from prunepeft_ray.results.files import copy_files, locked, write_whole
 from prunepeft_ray.results.parts import Damage
 from prunepeft_ray.results.run import RunFolder
 from prunepeft_ray.results.schema import KEYED_BY_JOB, READABLE, SCHEMA_VERSION, TABLES, Column, columns_markdown
@@ -24,6 +24,7 @@ __all__ = [
     "SearchOutcome",
     "attempt",
     "columns_markdown",
+    "copy_files",
     "hardware",
     "locked",
     "request_key",

@@ -7,7 +7,7 @@ import fcntl
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -20,8 +20,10 @@ from prunepeft_ray.paths import (
     is_file,
     is_local,
     key_of,
+    map_files,
     one_line,
     put_object,
+    read_bytes,
     store_of,
 )
 
@@ -130,6 +132,24 @@ def _create(file: Path, data: bytes) -> bool:
             # somebody else is creating it just now
             time.sleep(0.1)
     raise OSError("others keep writing the same file")
+
+
+def copy_files(source: Path, target: Path, names: Iterable[str]) -> None:
+    """Copy files between folders, on disks or in buckets, each whole or not at all; what is there is replaced.
+
+    Args:
+        source: Folder to copy from.
+        target: Folder to copy to.
+        names: Names of the files, relative to both.
+
+    Raises:
+        RunError: If one cannot be read or written.
+    """
+
+    def copy(file: Path) -> None:
+        write_whole(target / str(file)[len(str(source)) :].lstrip("/"), read_bytes(file), replace=True)
+
+    map_files(copy, [source / name for name in names])
 
 
 @contextmanager

@@ -20,6 +20,10 @@ from prunepeft_ray.results.files import write_whole
 from prunepeft_ray.study import StudySpec, load_study
 
 SPEC_FILE = "spec.yaml"
+SUBMISSION_FILE = "submission.json"
+"""Says which search job of a cluster a folder belongs to."""
+INPUTS = "inputs"
+"""Folder of the files that travelled with a search job: data of tasks, plugins."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class RunFolder:
             found = names(path)
             if SPEC_FILE in found:
                 raise _taken(path)
-            if not all(_is_unfinished(name) for name in found):
+            if not all(_is_unfinished(name) or name in (SUBMISSION_FILE, INPUTS) for name in found):
                 raise InputError(f"--output {path} is not empty, and what is there is no run: choose another folder")
 
     @classmethod

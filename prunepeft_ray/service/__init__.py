@@ -1,0 +1,24 @@
+"""The service: search jobs of several people on one Ray cluster, submitted, watched, stopped, resumed and fetched.
+
+It has no server of its own: the state of a job is in Ray's job server and in the run's folder.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prunepeft_ray.lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from prunepeft_ray.service.client import Client
+    from prunepeft_ray.service.submission import SearchJob, Status, Submission
+
+__all__ = ["Client", "SearchJob", "Status", "Submission"]
+
+__getattr__ = lazy_attributes(
+    __name__,
+    {
+        "prunepeft_ray.service.client": ("Client",),
+        "prunepeft_ray.service.submission": ("SearchJob", "Status", "Submission"),
+    },
+)

@@ -1,0 +1,70 @@
+"""Whether a cluster can run what is submitted, before it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prunepeft_ray.config import SearchSpec
+from prunepeft_ray.errors import InputError
+from prunepeft_ray.execution.fairness import Bundle, fits, total
+from prunepeft_ray.execution.job_server import JobServer, NodeInfo
+from prunepeft_ray.execution.terms import Terms
+from prunepeft_ray.study import StudySpec
+
+
+def check_fits(
+    server: JobServer, spec: SearchSpec | StudySpec, workers: int | None, terms: Terms, tell: Callable[[str], None]
+) -> None:
+    """Make sure that a cluster can hold the least that a run needs, and that its own limits let it.
+
+    Args:
+        server: The cluster.
+        spec: The search or study.
+        workers: Workers of a search that the user asked for.
+        terms: Its limits.
+        tell: Told if more is needed than there is now, but an autoscaler may bring it.
+
+    Raises:
+        InputError: If it cannot; the message says what is needed, why and what there is.
+    """
+    nodes = server.nodes()
+    unit, why = needed(spec, workers, any(node.resources.get("GPU") for node in nodes))
+    needs = total(unit)
+    for kind, limit in (("CPU", terms.cpus), ("GPU", terms.gpus)):
+        if limit is not None and needs.get(kind, 0) > limit:
+            raise InputError(f"at most {limit:g} {kind}s are allowed, but {why}: raise the limit or ask for less")
+    if fits(unit, [node.resources for node in nodes]):
+        return
+    there = describe(nodes)
+    if server.scales():
+        tell(f"{why}, and the cluster has {there} now: the job waits until its autoscaler has brought more")
+        return
+    raise InputError(f"{why}, but the cluster at {server.address} has {there}: ask for less, or add nodes")
+
+
+def needed(spec: SearchSpec | StudySpec, workers: int | None, has_gpus: bool) -> tuple[list[Bundle], str]:
+    """The least that a run needs at once, and that in words.
+
+    Args:
+        spec: The search or study.
+        workers: Workers of a search that the user asked for.
+        has_gpus: Whether the cluster has GPUs.
+    """
+    if isinstance(spec, SearchSpec):
+        kind, count = "GPU" if has_gpus else "CPU", workers or 1
+        return [{kind: 1.0}] * count, f"{count} worker{'' if count == 1 else 's'} need {count} {kind}s"
+    execution = spec.execution
+    gpus = execution.gpus if execution.gpus is not None else float(has_gpus)
+    bundle = {"CPU": execution.cpus, **({"GPU": gpus} if gpus else {})}
+    amounts = " and ".join(f"{amount:g} {kind}s" for kind, amount in bundle.items())
+    each = f"{execution.workers} workers of {amounts} each" if execution.workers > 1 else amounts
+    return [bundle] * execution.workers, f"a training job needs {each} (execution.cpus, gpus and workers)"
+
+
+def describe(nodes: list[NodeInfo]) -> str:
+    """Say what nodes have, such as ``3 CPUs and 1 GPU on 2 nodes``."""
+    there = total(node.resources for node in nodes)
+    amounts = [f"{there.get(kind, 0):g} {kind}s" for kind in ("CPU", "GPU") if kind == "CPU" or there.get(kind)]
+    most = max((node.resources.get("CPU", 0) for node in nodes), default=0)
+    where = f" on {len(nodes)} nodes, at most {most:g} CPUs on one" if len(nodes) > 1 else ""
+    return " and ".join(amounts) + where

@@ -1,0 +1,401 @@
+"""The client: submit search jobs to a Ray cluster, watch, stop and resume them, bring their results home."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
+from prunepeft_ray.execution.job_server import JobServer
+from prunepeft_ray.execution.terms import EQUAL_TERMS, Terms
+from prunepeft_ray.paths import is_local, open_path
+from prunepeft_ray.service.addresses import find_cluster
+from prunepeft_ray.service.checking import check_fits
+from prunepeft_ray.service.owner import RunOwner
+from prunepeft_ray.service.fetching import fetch, is_here
+from prunepeft_ray.service.packing import packed
+from prunepeft_ray.service.shipping import code_modules
+from prunepeft_ray.service.submission import (
+    METADATA_KEY,
+    SearchJob,
+    State,
+    Status,
+    Submission,
+    clean_name,
+    new_id,
+    now,
+    pick,
+    submission_of,
+    without_status,
+)
+
+STOP_SECONDS = 60
+"""How long a job that is asked to end may take to keep its state."""
+CHECK_SECONDS = 300.0
+POLL_SECONDS = 0.5
+STATUS_LINES = 400
+_STATES: dict[str, State] = {"PENDING": "starting", "SUCCEEDED": "finished", "FAILED": "failed", "STOPPED": "stopped"}
+
+Tell = Callable[[str], None]
+
+
+def _ignore(_line: str) -> None:
+    pass
+
+
+class Client:
+    """A cluster, as its users see it. All that it knows it reads from Ray's job server and the runs' folders.
+
+    Args:
+        address: Address of the cluster's dashboard, ``http://HEAD:8265``; default: ``RAY_API_SERVER_ADDRESS``, or the
+            cluster that ``prunepeft cluster up`` has started on this machine. The cluster's token comes from
+            ``RAY_AUTH_TOKEN`` or ``RAY_AUTH_TOKEN_PATH``.
+
+    Raises:
+        InputError: If the address is none, or the token is missing or wrong.
+        RunError: If no cluster answers.
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        where, token = find_cluster(address)
+        self._server = JobServer(where, token)
+
+    @property
+    def address(self) -> str:
+        """Address of the cluster's dashboard."""
+        return self._server.address
+
+    def submit(
+        self,
+        file: str | Path,
+        *,
+        output: str | Path | None = None,
+        name: str | None = None,
+        owner: str | None = None,
+        settings: tuple[str, ...] | list[str] = (),
+        workers: int | None = None,
+        terms: Terms = EQUAL_TERMS,
+        track: tuple[str, ...] | list[str] = (),
+        ship_code: bool = False,
+        tell: Tell = _ignore,
+    ) -> SearchJob:
+        """Check a search or a study, submit it, and wait until the cluster has checked it too.
+
+        Args:
+            file: YAML file of a search or a study.
+            output: The run's folder: a whole path that all nodes share, or a URL such as ``s3://bucket/run``; default,
+                on a cluster of this machine only: ``runs/NAME``.
+            name: Name for people; default: the file's.
+            owner: Whose it is; default: the user here.
+            settings: Further settings of a search, such as ``"training.epochs=3"``.
+            workers: Workers of a search; default: every GPU, or 2 on CPUs.
+            terms: Priority and limits.
+            track: Trackers to log to.
+            ship_code: Send the ``prunepeft_ray`` of this machine along, instead of using what the cluster has installed.
+            tell: Told what takes long.
+
+        Returns:
+            The job: waiting, running or over.
+
+        Raises:
+            InputError: If anything is wrong; nothing is left on the cluster then.
+            RunError: If the cluster fails.
+        """
+        cleaned = clean_name(name or Path(file).stem)
+        with packed(Path(file), tuple(settings)) as package:
+            if workers is not None and package.kind == "study":
+                raise InputError("--workers is for searches; a study says execution.workers")
+            check_fits(self._server, package.spec, workers, terms, tell)
+            submission = Submission(
+                job=new_id(cleaned),
+                attempt=1,
+                name=cleaned,
+                owner=owner or getpass.getuser(),
+                kind=package.kind,
+                output=self._output(output, cleaned),
+                resumes=False,
+                priority=terms.priority,
+                cpus=terms.cpus,
+                gpus=terms.gpus,
+                workers=workers,
+                track=tuple(track),
+                version=version("prunepeft-ray"),
+                submitted_at=now(),
+            )
+            self._start(submission, ship_code, package.folder)
+        tell(f"the cluster checks {submission.job}: output, task, model and method")
+        return self._accepted(submission)
+
+    def resume(
+        self,
+        which: str | Path,
+        *,
+        workers: int | None = None,
+        terms: Terms | None = None,
+        ship_code: bool = False,
+        tell: Tell = _ignore,
+    ) -> SearchJob:
+        """Go on with a search job that has ended before its time, from its folder; finished jobs are not run again.
+
+        Args:
+            which: The search job's id; or, where the cluster no longer knows it, the run's folder as the cluster sees it.
+            workers: Workers of a search; default: as before.
+            terms: Priority and limits; default: as before.
+            ship_code: Send the ``prunepeft_ray`` of this machine along.
+            tell: Told what takes long.
+
+        Raises:
+            InputError: If there is none, it runs, or it is finished.
+            RunError: If the cluster fails.
+        """
+        jobs = self.jobs()
+        before = self._before(jobs, str(which))
+        asked = terms or Terms("", before.priority, before.cpus, before.gpus)
+        tries = [job.submission.attempt for job in jobs if job.id == before.job]
+        submission = before.again(
+            max(tries, default=0) + 1,
+            workers=workers or before.workers,
+            priority=asked.priority,
+            cpus=asked.cpus,
+            gpus=asked.gpus,
+        )
+        self._start(submission, ship_code)
+        tell(f"the cluster checks {submission.job}: its folder, task, model and method")
+        return self._accepted(submission)
+
+    def jobs(self) -> list[SearchJob]:
+        """All search jobs since the head node started, the newest first, each with its last attempt."""
+        found: dict[str, list[tuple[Submission, Any]]] = {}
+        for details in self._server.jobs():
+            if (submission := submission_of(details)) is not None:
+                found.setdefault(submission.job, []).append((submission, details))
+        jobs = [self._search_job(sorted(tries, key=lambda one: one[0].attempt)) for tries in found.values()]
+        return sorted(jobs, key=lambda job: job.started, reverse=True)
+
+    def status(self, job: str) -> SearchJob:
+        """One search job.
+
+        Args:
+            job: Its id, or a beginning of it.
+
+        Raises:
+            InputError: If there is none.
+        """
+        return pick(self.jobs(), job)
+
+    def logs(self, job: str) -> str:
+        """What the last attempt at a search job has printed so far.
+
+        Raises:
+            InputError: If there is none.
+        """
+        return without_status(self._server.log(self.status(job).submission.ray_id))
+
+    def follow(self, job: str) -> Iterator[str]:
+        """Yield what the last attempt at a search job prints, from its beginning, in lines, until it ends.
+
+        Raises:
+            InputError: If there is none.
+        """
+        rest = ""
+        for piece in self._server.follow(self.status(job).submission.ray_id):
+            whole, newline, rest = (rest + piece).rpartition("\n")
+            yield from without_status(whole + newline).splitlines()
+        yield from without_status(rest).splitlines()
+
+    def wait(self, job: str) -> SearchJob:
+        """Wait until a search job has ended.
+
+        Raises:
+            InputError: If there is none.
+        """
+        while not (found := self.status(job)).over:
+            time.sleep(POLL_SECONDS)
+        return found
+
+    def stop(self, job: str) -> SearchJob:
+        """Ask a search job to keep its state and end, and wait for that.
+
+        Raises:
+            InputError: If there is none.
+            RunError: If it does not end.
+        """
+        found = self.status(job)
+        if found.over:
+            return found
+        self._server.stop(found.submission.ray_id)
+        until = time.monotonic() + STOP_SECONDS + CHECK_SECONDS
+        while not (found := self.status(found.id)).over:
+            if time.monotonic() > until:
+                raise RunError(f"{found.id} was asked to end and has not: see 'prunepeft logs {found.id}'")
+            time.sleep(POLL_SECONDS)
+        return found
+
+    def fetch(self, job: str, output: str | Path | None = None, tell: Tell = _ignore) -> Path:
+        """Bring home what a search job has so far; its checkpoints stay where they are.
+
+        Args:
+            job: Its id.
+            output: Folder to put it into; default: ``runs/ID``. One of the same run is brought up to date.
+            tell: Told what takes long.
+
+        Raises:
+            InputError: If there is no such job, it has nothing yet, or the folder holds something else.
+            RunError: If it cannot be brought.
+        """
+        found = self.status(job)
+        target = open_path(output) if output else Path("runs") / found.id
+        fetch(self._server, found, target, tell)
+        return target
+
+    def folder(self, job: str, tell: Tell = _ignore) -> Path:
+        """A folder with a search job's results that can be read here: its own if that can be seen, else a copy.
+
+        Raises:
+            InputError: If there is no such job, or it has nothing yet.
+            RunError: If they cannot be brought.
+        """
+        found = self.status(job)
+        return open_path(found.submission.output) if is_here(found) else self.fetch(found.id, tell=tell)
+
+    def report(self, job: str, output: str | Path | None = None, tell: Tell = _ignore) -> Path:
+        """Write the report of what a search job has so far.
+
+        Args:
+            job: Its id.
+            output: The page; default: ``report.html`` in the run's folder, or in its copy here.
+            tell: Told what takes long.
+
+        Returns:
+            The page.
+
+        Raises:
+            InputError: If there is no such job, or it has nothing yet.
+            RunError: If it cannot be written.
+        """
+        from prunepeft_ray.report import open_results, write_report
+
+        folder = self.folder(job, tell)
+        page = open_path(output) if output else folder / "report.html"
+        write_report([open_results(folder)], page)
+        return page
+
+    def _output(self, output: str | Path | None, name: str) -> str:
+        if output is None:
+            if not self._is_local:
+                raise InputError(
+                    "--output is missing: the run's folder as the cluster sees it, a whole path that all nodes share or "
+                    "a bucket such as s3://bucket/run"
+                )
+            output = Path("runs") / name
+        path = open_path(output)
+        if is_local(path) and not path.is_absolute():
+            if not self._is_local:
+                raise InputError(f"--output {output}: expected a whole path that all nodes share, or a bucket's URL")
+            path = path.absolute()
+        return str(path)
+
+    @property
+    def _is_local(self) -> bool:
+        """Whether the cluster is one of this machine, whose folders it sees."""
+        from prunepeft_ray.execution.local_cluster import find_local_cluster
+
+        local = find_local_cluster()
+        return local is not None and local.address == self.address
+
+    def _before(self, jobs: list[SearchJob], which: str) -> Submission:
+        """What a resume goes on with."""
+        folder = open_path(which)
+        asked = [job for job in jobs if job.submission.output == str(folder)]
+        if not asked and ("/" in which or (is_local(folder) and folder.is_dir())):
+            return self._lost(which, folder)
+        found = asked[0] if asked else pick(jobs, which)
+        if not found.over:
+            raise InputError(f"{found.id} is {found.state}: there is nothing to resume; 'prunepeft logs {found.id} -f'")
+        if found.state == "finished":
+            raise InputError(f"{found.id} is finished: there is nothing to resume; 'prunepeft report {found.id}'")
+        return found.submission
+
+    def _lost(self, which: str, folder: Path) -> Submission:
+        """A search job that the cluster does not know, by its folder."""
+        if is_local(folder) and not folder.is_absolute() and self._is_local:
+            folder = folder.absolute()
+        owned = None
+        # the cluster may see more than this machine
+        with suppress(PrunePEFTError, OSError):
+            owned = RunOwner.read(folder)
+        name = owned.name if owned else clean_name(folder.name)
+        return Submission(
+            job=owned.job if owned else new_id(name),
+            attempt=0,
+            name=name,
+            owner=owned.owner if owned else getpass.getuser(),
+            kind=owned.kind if owned else "search",
+            output=self._output(folder, which),
+            resumes=True,
+            priority=0,
+            cpus=None,
+            gpus=None,
+            workers=None,
+            track=(),
+            version=version("prunepeft-ray"),
+            submitted_at=now(),
+        )
+
+    def _start(self, submission: Submission, ship_code: bool, package: Path | None = None) -> None:
+        environment: dict[str, Any] = {
+            "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), "PYTHONUNBUFFERED": "1"}
+        }
+        if package is not None:
+            environment["working_dir"] = str(package)
+        if ship_code:
+            environment["py_modules"] = code_modules()
+        asked = submission.to_json()
+        entrypoint = f"exec python -m prunepeft_ray drive {shlex.quote(asked)}"
+        self._server.submit(submission.ray_id, entrypoint, {METADATA_KEY: asked}, environment)
+
+    def _accepted(self, submission: Submission) -> SearchJob:
+        """Wait until the driver has checked everything; what it refuses is taken off the cluster again."""
+        until = time.monotonic() + CHECK_SECONDS
+        while (job := self.status(submission.job)).state in ("starting", "checking"):
+            if time.monotonic() > until:
+                raise RunError(
+                    f"{job.id} is still being checked after {CHECK_SECONDS:.0f} s: 'prunepeft status {job.id}' tells "
+                    "what becomes of it"
+                )
+            time.sleep(POLL_SECONDS)
+        if job.state == "failed" and job.exit_code == InputError.exit_code:
+            with suppress(PrunePEFTError):
+                self._server.delete(submission.ray_id)
+            raise InputError(job.error)
+        return job
+
+    def _search_job(self, attempts: list[tuple[Submission, Any]]) -> SearchJob:
+        submission, details = attempts[-1]
+        status = Status.last_in(self._server.log_end(details, STATUS_LINES)) or Status()
+        return SearchJob(
+            submission=submission,
+            state=_STATES.get(str(details.status.value), status.state),
+            started=_time(attempts[0][1].start_time) or datetime.now(UTC),
+            ended=_time(details.end_time),
+            status=status,
+            exit_code=details.driver_exit_code,
+            message=details.message or "",
+        )
+
+
+def _time(milliseconds: int | None) -> datetime | None:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
+
+
+def to_json(jobs: list[SearchJob]) -> str:
+    """Write search jobs as JSON."""
+    return json.dumps([job.to_dict() for job in jobs], indent=2)

@@ -1,0 +1,145 @@
+"""What runs on the cluster for a search job: its driver."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from prunepeft_ray.config import SearchSpec
+from prunepeft_ray.errors import InputError, PrunePEFTError
+from prunepeft_ray.execution import resume_search, resume_study, start_search, start_study
+from prunepeft_ray.execution.events import Emit, Event
+from prunepeft_ray.execution.local_ray import ray_cluster
+from prunepeft_ray.execution.study_run import Watch
+from prunepeft_ray.execution.terms import Terms
+from prunepeft_ray.paths import files_under, is_file, is_local, open_path, read_bytes
+from prunepeft_ray.results import RunFolder, copy_files
+from prunepeft_ray.results.run import INPUTS, SPEC_FILE
+from prunepeft_ray.service.owner import RunOwner
+from prunepeft_ray.service.packing import read_spec
+from prunepeft_ray.service.reporting import Reporter
+from prunepeft_ray.service.submission import Submission
+from prunepeft_ray.study import StudySpec
+from prunepeft_ray.tracking import tracking
+
+
+def drive(submission: Submission, emit: Emit, watch: Watch) -> RunFolder:
+    """Run an attempt at a search job, on the cluster that this process is on, and print its state as it changes.
+
+    Args:
+        submission: The attempt; a first one finds its package in the working folder.
+        emit: Told the news.
+        watch: Shown the progress of a study.
+
+    Raises:
+        InputError: If anything is wrong; nothing has run then.
+        RunError: If the run failed, and can be resumed.
+    """
+    folder = open_path(submission.output)
+    reporter = Reporter(folder / "results", emit, watch)
+    try:
+        _tell_versions(submission, emit)
+        with tracking(folder, submission.track, reporter.emit) as tell, _joined(submission, folder) as here:
+            return _run(submission, folder, here, tell, reporter.watch)
+    except PrunePEFTError as error:
+        reporter.fail(str(error))
+        raise
+
+
+def _tell_versions(submission: Submission, emit: Emit) -> None:
+    if (ours := version("prunepeft-ray")) != submission.version:
+        emit(Event("message", f"the cluster has prunepeft-ray {ours}; it was submitted with {submission.version}"))
+
+
+@contextmanager
+def _joined(submission: Submission, folder: Path) -> Iterator[Path]:
+    """Join the cluster with everything that was packed at hand; yields the folder of this node that holds it."""
+    from prunepeft_ray.execution.reach import check_reach
+
+    with tempfile.TemporaryDirectory(prefix="prunepeft-") as temporary:
+        here, packages = Path.cwd(), None
+        if submission.resumes:
+            here = Path(temporary)
+            if not is_local(folder):
+                copy_files(folder / INPUTS, here / INPUTS, files_under(folder / INPUTS))
+                # workers find plugins from their working folder
+                packages = {"working_dir": str(here)}
+        with ray_cluster("auto", 1, packages):
+            check_reach(folder)
+            # names of files that were packed are relative; a folder of the cluster's outlives this job's own
+            os.chdir(folder if submission.resumes and is_local(folder) else here)
+            yield here
+
+
+def _run(submission: Submission, folder: Path, here: Path, emit: Emit, watch: Watch) -> RunFolder:
+    terms = Terms(submission.job, submission.priority, submission.cpus, submission.gpus)
+    if submission.resumes and is_file(folder / SPEC_FILE):
+        if RunFolder.open(folder).is_study:
+            return resume_study(folder, emit, watch, terms=terms)
+        return resume_search(folder, emit, submission.workers, terms=terms)
+    spec = _left_spec(folder, here) if submission.resumes else _take_folder(submission, folder, here)
+    if isinstance(spec, StudySpec):
+        return start_study(spec, folder, emit, watch, terms=terms)
+    return start_search(spec, folder, emit, submission.workers, terms=terms)
+
+
+def _take_folder(submission: Submission, folder: Path, package: Path) -> SearchSpec | StudySpec:
+    """Make a folder this job's, and keep what was packed in it."""
+    spec = read_spec(package / SPEC_FILE)
+    text = (package / SPEC_FILE).read_text(encoding="utf-8")
+    wanted = RunOwner(
+        submission.job, submission.name, submission.owner, submission.kind, submission.submitted_at, text
+    )
+    if not is_file(folder / SPEC_FILE):
+        RunFolder.check_free(folder)
+    owner = wanted.take(folder)
+    if owner.job != submission.job and (isinstance(spec, SearchSpec) or owner.kind != "study"):
+        raise InputError(
+            f"--output {folder} belongs to {owner.job} of {owner.owner}: 'prunepeft resume {owner.job}' goes on with it, "
+            "or choose another folder"
+        )
+    _keep_inputs(package, folder)
+    return _at_home(spec, package, folder)
+
+
+def _keep_inputs(package: Path, folder: Path) -> None:
+    """Copy what was packed into the run's folder, so that a resume needs nothing else."""
+    there = set(files_under(folder / INPUTS))
+    for name in files_under(package / INPUTS):
+        if name not in there:
+            copy_files(package / INPUTS, folder / INPUTS, [name])
+        elif read_bytes(folder / INPUTS / name) != (package / INPUTS / name).read_bytes():
+            raise InputError(
+                f"{folder / INPUTS / name} is there already and holds something else than the file that was submitted: "
+                "rename the new file, or choose another folder with --output"
+            )
+
+
+def _left_spec(folder: Path, here: Path) -> SearchSpec | StudySpec:
+    """The spec of a job whose driver was lost before the run began."""
+    owner = RunOwner.read(folder)
+    if owner is None:
+        raise InputError(
+            f"{folder} holds no run: {SPEC_FILE} is expected there, in a folder that the cluster's head node sees"
+        )
+    (here / SPEC_FILE).write_text(owner.spec, encoding="utf-8")
+    return _at_home(read_spec(here / SPEC_FILE), here, folder)
+
+
+def _at_home(spec: SearchSpec | StudySpec, package: Path, folder: Path) -> SearchSpec | StudySpec:
+    """Let plugins that were packed be found where all workers see them: in the run's folder, or their working folder."""
+
+    def home(plugin: str) -> str:
+        path = Path(plugin)
+        if not path.is_relative_to(package.resolve()):
+            return plugin
+        inside = path.relative_to(package.resolve())
+        return str(folder / inside) if is_local(folder) else str(inside)
+
+    return spec.model_copy(update={"plugins": tuple(map(home, spec.plugins))})
+
+

@@ -1,0 +1,146 @@
+"""Bringing home what a search job has left: from where it lies if that can be seen, else through the cluster."""
+
+from __future__ import annotations
+
+import io
+import shlex
+import tarfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
+from prunepeft_ray.execution.job_server import JobServer
+from prunepeft_ray.paths import files_under, is_file, names, one_line, open_path, read_bytes
+from prunepeft_ray.results import RunFolder, copy_files
+from prunepeft_ray.results.run import SPEC_FILE
+from prunepeft_ray.service.owner import RunOwner
+from prunepeft_ray.service.submission import SearchJob
+
+LEFT_THERE = ("checkpoints", "attempts")
+"""What is of use on the cluster only."""
+PACK_SECONDS = 600.0
+POLL_SECONDS = 0.5
+ARCHIVES = "prunepeft"
+"""Folder of archives in a node's folder of logs, from where the job server hands out files."""
+
+
+def is_here(job: SearchJob) -> bool:
+    """Whether the folder of a search job can be seen from this machine."""
+    # another folder of that name may be here
+    with suppress(PrunePEFTError, OSError):
+        owner = RunOwner.read(open_path(job.submission.output))
+        return owner is not None and owner.job == job.id
+    return False
+
+
+def fetch(server: JobServer, job: SearchJob, target: Path, tell: Callable[[str], None]) -> None:
+    """Copy what a search job has so far into a folder of this machine.
+
+    Args:
+        server: The cluster.
+        job: The search job.
+        target: The folder; new, or with an earlier copy of the same.
+        tell: Told what takes long.
+
+    Raises:
+        InputError: If the job has nothing yet, or the folder holds something else.
+        RunError: If it cannot be brought.
+    """
+    _check_target(job, target)
+    if is_here(job):
+        source = open_path(job.submission.output)
+        _check_begun(job, is_file(source / SPEC_FILE))
+        if source.absolute() != target.absolute():
+            copy_files(source, target, _wanted(source))
+    else:
+        tell(f"{job.submission.output} cannot be seen from here: the cluster packs it")
+        _unpack(_archive(server, job), target)
+    tell(f"fetched: {target}")
+
+
+def _check_target(job: SearchJob, target: Path) -> None:
+    found = names(target)
+    owner = RunOwner.read(target) if found else None
+    if found and (owner is None or owner.job != job.id):
+        raise InputError(f"--output {target} is not empty, and what is there is not {job.id}: choose another folder")
+
+
+def _check_begun(job: SearchJob, begun: bool) -> None:
+    if not begun:
+        raise InputError(f"{job.id} has no results yet: 'prunepeft status {job.id}' tells how far it is")
+
+
+def _wanted(folder: Path) -> list[str]:
+    """Names of all files to bring; those that are being written are not."""
+    return [
+        name
+        for name in files_under(folder)
+        if name.split("/")[0] not in LEFT_THERE and not name.rsplit("/", 1)[-1].startswith(".")
+    ]
+
+
+def _archive(server: JobServer, job: SearchJob) -> bytes:
+    """Have the cluster pack the folder, and take the archive from it."""
+    helper = f"{job.id}.fetch-{time.time_ns()}"
+    folder = shlex.quote(job.submission.output)
+    server.submit(helper, f"exec python -m prunepeft_ray pack {folder} {helper}", {}, {})
+    try:
+        until = time.monotonic() + PACK_SECONDS
+        while (details := server.job(helper)) and not (packed := "packed" in server.log_end(details, 5)):
+            if details.status.is_terminal():
+                _check_begun(job, details.driver_exit_code != InputError.exit_code)
+                raise RunError(f"{job.id} cannot be packed on the cluster: {details.message.splitlines()[-1]}")
+            if time.monotonic() > until:
+                raise RunError(f"{job.id} was not packed within {PACK_SECONDS:.0f} s: try again, or copy its folder")
+            time.sleep(POLL_SECONDS)
+        content = server.log_file(details.driver_node_id, f"{ARCHIVES}/{helper}.tar.gz") if packed else None
+    finally:
+        with suppress(PrunePEFTError):
+            server.stop(helper)
+    if content is None:
+        raise RunError(f"the archive of {job.id} did not arrive: try again")
+    return content
+
+
+def pack(folder: str, name: str, logs: Path) -> None:
+    """Pack a run's folder into an archive where the job server hands out files, and take it away when asked to end.
+
+    Args:
+        folder: The run's folder.
+        name: Name of the archive.
+        logs: This node's folder of logs.
+
+    Raises:
+        InputError: If there is no run.
+    """
+    source = open_path(folder)
+    RunFolder.open(source)
+    archive = logs / ARCHIVES / f"{name}.tar.gz"
+    archive.parent.mkdir(exist_ok=True)
+    try:
+        with tarfile.open(archive, "w:gz") as tar:
+            for file in _wanted(source):
+                _add(tar, source / file, file)
+        print("packed", flush=True)
+        time.sleep(PACK_SECONDS)
+    finally:
+        archive.unlink(missing_ok=True)
+
+
+def _add(tar: tarfile.TarFile, file: Path, name: str) -> None:
+    data = read_bytes(file)
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    member.mtime = time.time()
+    tar.addfile(member, io.BytesIO(data))
+
+
+def _unpack(archive: bytes, target: Path) -> None:
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
+            tar.extractall(target, filter="data")
+    except (OSError, tarfile.TarError) as error:
+        raise RunError(f"{target} cannot be written ({one_line(error)}); try again") from error

@@ -1,0 +1,130 @@
+"""A search job's driver telling its state, in lines of its log that the client reads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from prunepeft_ray.errors import PrunePEFTError
+from prunepeft_ray.execution.events import MESSAGES, Emit, Event
+from prunepeft_ray.execution.study_run import MethodProgress, Watch
+from prunepeft_ray.results import ResultsStore
+from prunepeft_ray.service.submission import Status
+
+PAUSE_SECONDS = 2.0
+"""Least time between two lines, but for a change of state."""
+
+
+class Reporter:
+    """Passes a run's news on, and prints a status line when they change something.
+
+    Args:
+        results: Folder of the run's results.
+        emit: Told the news.
+        watch: Shown the progress of a study.
+    """
+
+    def __init__(self, results: Path, emit: Emit, watch: Watch) -> None:
+        self._store = ResultsStore(results)
+        self._emit = emit
+        self._watch = watch
+        self._status = Status()
+        self._printed = Status(state="starting")
+        self._due = 0.0
+        self._jobs = 0
+        # news come from trackers' threads too
+        self._lock = threading.Lock()
+        self._tell()
+
+    def emit(self, event: Event) -> None:
+        """Take an event."""
+        self._emit(event)
+        with self._lock:
+            self._take(event)
+
+    def watch(self, progress: Sequence[MethodProgress]) -> None:
+        """Take how far the methods of a study have come."""
+        self._watch(progress)
+        ended, searches, jobs = (sum(getattr(row, key) for row in progress) for key in ("ended", "searches", "jobs"))
+        left = [row.seconds_left for row in progress if row.ended < row.searches]
+        known = [seconds for seconds in left if seconds is not None]
+        text = f"{ended}/{searches} searches, {jobs} jobs"
+        if known and len(known) == len(left):
+            text += f", {_duration(max(known))} left"
+        with self._lock:
+            self._change(progress=text, best=_best(progress))
+
+    def fail(self, why: str) -> None:
+        """Tell why the run has ended."""
+        with self._lock:
+            self._status = replace(self._status, error=why)
+            self._tell()
+
+    def _take(self, event: Event) -> None:
+        if event.type == "accepted":
+            self._change(state="running", waits_for="")
+        elif event.type == "waiting":
+            self._change(state="waiting", waits_for=event.text)
+        elif event.type == "share":
+            self._hold(event)
+        elif event.type == "progress" and event.total:
+            part = f"{event.text} {100 * event.done // event.total} %"
+            self._change(state="running", waits_for="", progress=f"{self._jobs} jobs, {part}")
+        elif event.type == "end":
+            self._jobs += 1
+            self._change(progress=f"{self._jobs} jobs")
+            self._find_best(event)
+        elif event.type not in MESSAGES:
+            self._change(state="running", waits_for="")
+
+    def _hold(self, event: Event) -> None:
+        resources = event.resources or {}
+        cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+        if cpus or gpus:
+            self._change(state="running", waits_for="", cpus=cpus, gpus=gpus)
+        else:
+            self._change(cpus=0.0, gpus=0.0)
+
+    def _find_best(self, event: Event) -> None:
+        if event.kind not in ("round", "final"):
+            return
+        # a job that was merely stopped is not there
+        with suppress(PrunePEFTError, OSError):
+            for row in self._store.rows("jobs", [event.job_id]).get(event.job_id, []):
+                value = dict(row["metrics"] or ()).get(row["metric"])
+                if value is not None:
+                    self._change(best=f"dev {row['metric']} {value:.4f} ({row['label']})")
+
+    def _change(self, **changes: object) -> None:
+        self._status = replace(self._status, **changes)  # type: ignore[arg-type]
+        if self._status == self._printed:
+            return
+        if time.monotonic() >= self._due or (self._status.state, self._status.waits_for, self._status.best) != (
+            self._printed.state,
+            self._printed.waits_for,
+            self._printed.best,
+        ):
+            self._tell()
+
+    def _tell(self) -> None:
+        print(self._status.line(), flush=True)
+        self._printed, self._due = self._status, time.monotonic() + PAUSE_SECONDS
+
+
+def _best(progress: Sequence[MethodProgress]) -> str:
+    best: dict[tuple[str, str], tuple[float, str]] = {}
+    for row in progress:
+        for place, value in row.best.items():
+            if value is not None and (place not in best or value > best[place][0]):
+                best[place] = value, row.method
+    names = {place: place[1].split(":")[-1].rsplit("/", 1)[-1] for place in best}
+    return ", ".join(f"{names[place]} {value:.4f} ({method})" for place, (value, method) in best.items())
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else "1 min"
