@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = "prunepeft_ray"
 ROOMS = (
     {"cli"},
+    {"service"},
     {"report", "tracking"},
     {"execution"},
     {"results"},
@@ -28,7 +29,7 @@ ROOMS = (
     {"errors", "lazy", "pareto", "seeds"},
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
-FREE = {"__init__", "api"}
+FREE = {"__init__", "__main__", "api"}
 """Files of the package itself that may import anything, and that only the command line and outsiders import."""
 ONLY_IN_EXECUTION = {"ray"}
 WITHOUT_TORCH = {"architecture", "pruning", "config", "jobs"}

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from prunepeft_ray.cli.compare import print_comparison, write_comparison, write_text
+from prunepeft_ray.cli.service import Address, connect, is_service, say
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.paths import open_path
 
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
     from prunepeft_ray.results import RunFolder
 
 Folders = Annotated[
-    list[str], typer.Argument(metavar="DIR...", help="Folder of a run or study, or its s3:// or gs:// URL; or several.")
+    list[str],
+    typer.Argument(
+        metavar="DIR|ID...",
+        help="Folder of a run or study, its URL, or the id of a search job on a cluster.",
+    ),
 ]
 Output = Annotated[
     str | None,
@@ -40,11 +45,17 @@ def add_to(app: typer.Typer) -> None:
 
 
 def report(
-    folders: Folders, output: Output = None, watch: Watching = False, every: Every = 30, as_json: AsJson = False
+    folders: Folders,
+    output: Output = None,
+    watch: Watching = False,
+    every: Every = 30,
+    address: Address = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a page of what a run or study found and what it cost, with every table as CSV, Markdown and LaTeX."""
     from prunepeft_ray.results import RunFolder
 
+    folders = [_folder(which, address) for which in folders]
     runs = [RunFolder.open(open_path(folder)) for folder in folders]
     endings = _endings(runs)
     if output is not None and Path(output).suffix not in endings:
@@ -65,6 +76,13 @@ def report(
         _write(opened, _page(folders, output))
         return
     _tell(*(damage.text for results in opened for damage in results.damaged))
+
+
+def _folder(which: str, address: str | None) -> str:
+    """The folder of a run, which for a search job of a cluster may have to be brought here first."""
+    if address is None and not is_service(which, address):
+        return which
+    return str(connect(address).folder(which, say))
 
 
 def _print(results: Results, as_json: bool) -> None:

@@ -11,11 +11,12 @@ from rich.console import Console
 from prunepeft_ray.cli.compare import Address, resume_compare
 from prunepeft_ray.cli.progress import show_progress
 from prunepeft_ray.cli.report import print_summary
+from prunepeft_ray.cli.service import Cpus, Gpus, Priority, ShipCode, Wait, connect, is_service, say, tell_started
 from prunepeft_ray.cli.track import Track
 from prunepeft_ray.config import load_spec
+from prunepeft_ray.errors import InputError
 from prunepeft_ray.paths import open_path
 
-Folder = Annotated[str, typer.Argument(metavar="DIR", help="Folder of the run, or its s3:// or gs:// URL.")]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Workers; default: every GPU, or 2 on a CPU. Results do not depend on it.")
 ]
@@ -76,14 +77,49 @@ def default_output(model: str, task: str, budget: str, seed: int) -> Path:
 
 
 def resume(
-    folder: Folder,
+    folder: Annotated[
+        str,
+        typer.Argument(metavar="DIR|ID", help="Folder of the run, its URL, or the id of a search job on a cluster"),
+    ],
     workers: Workers = None,
     address: Address = None,
     track: Track = None,
+    priority: Priority = None,
+    cpus: Cpus = None,
+    gpus: Gpus = None,
+    ship_code: ShipCode = False,
+    wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
-    """Go on with an interrupted search or study; finished jobs are not run again."""
-    from prunepeft_ray.errors import InputError
+    """Go on with an interrupted search, study or search job of a cluster; finished jobs are not run again."""
+    if is_service(folder, address):
+        if track:
+            raise InputError("--track: a search job logs to the trackers that it was submitted with")
+        _resume_on_cluster(folder, workers, address, (priority, cpus, gpus), ship_code, wait, as_json)
+        return
+    if ship_code or wait or (priority, cpus, gpus) != (None, None, None):
+        raise InputError("--priority, --cpus, --gpus, --ship-code and --wait are for search jobs of a cluster")
+    _resume_here(folder, workers, address, track, as_json)
+
+
+def _resume_on_cluster(
+    which: str,
+    workers: int | None,
+    address: str | None,
+    asked: tuple[int | None, float | None, float | None],
+    ship_code: bool,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    from prunepeft_ray.execution import Terms
+
+    client = connect(address)
+    terms = None if asked == (None, None, None) else Terms("", asked[0] or 0, *asked[1:])
+    job = client.resume(which, workers=workers, terms=terms, ship_code=ship_code, tell=say)
+    tell_started(client, job, wait, as_json)
+
+
+def _resume_here(folder: str, workers: int | None, address: str | None, track: list[str] | None, as_json: bool) -> None:
     from prunepeft_ray.execution import resume_search
     from prunepeft_ray.report import summarise
     from prunepeft_ray.results import RunFolder
@@ -93,7 +129,8 @@ def resume(
     if RunFolder.open(path).is_study:
         if workers is not None:
             raise InputError("--workers is for searches; a study says execution.workers")
-        return resume_compare(path, address, track, as_json)
+        resume_compare(path, address, track, as_json)
+        return
     with show_progress(Console(stderr=as_json)) as show, tracking(path, track or (), show) as emit:
         run = resume_search(path, emit, workers, address)
-    return print_summary(summarise(run), as_json)
+    print_summary(summarise(run), as_json)

@@ -12,9 +12,9 @@ class Event:
     """One piece of news.
 
     Args:
-        type: ``"message"``; ``"lost"`` for a message about lost workers, whose jobs no longer run; ``"waiting"`` for one
-            about what a run waits for; ``"accepted"`` when all has been checked; ``"share"`` when the resources change
-            that a run has; or a job's ``"start"``, ``"progress"`` or ``"end"``.
+        type: ``"message"``; ``"lost"`` for a message about lost workers, whose jobs no longer run; ``"waiting"`` for
+            one about what a run waits for; ``"accepted"`` when all has been checked; ``"share"`` when the resources
+            change that a run has; or a job's ``"start"``, ``"progress"`` or ``"end"``.
         text: The message, the job's label, or what came of it.
         kind: The work's kind: warmup, round, candidate or final.
         job_id: The job.

@@ -1,8 +1,9 @@
-"""The job server of a Ray cluster, over HTTP: submitting, listing, stopping and following jobs, and what nodes there are."""
+"""The job server of a Ray cluster, over HTTP: submitting, listing, stopping and following jobs; and its nodes."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,11 @@ from prunepeft_ray.paths import one_line
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0
 MOST_NODES = 10_000
+_TALKATIVE = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,8 @@ class JobServer:
             raise self._no_ray()
         from ray.job_submission import JobSubmissionClient
 
+        for name in _TALKATIVE:
+            logging.getLogger(name).setLevel(logging.WARNING)
         with self._reaching():
             self._client = JobSubmissionClient(self.address, headers=self._headers)
 
@@ -247,4 +255,5 @@ def _why(error: BaseException) -> str:
     """The innermost reason: the libraries wrap it in several layers of text."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__ or error
-    return one_line(error)
+    text = one_line(error)
+    return text if text.isprintable() else "what answers is no web server"

@@ -14,13 +14,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from prunepeft_ray.errors import RunError
+from prunepeft_ray.execution.tokens import use_token
 
 CONNECT_SECONDS = 10
 START_ATTEMPTS = 3
 
 
 @contextmanager
-def ray_cluster(address: str | None, workers: int) -> Iterator[None]:
+def ray_cluster(address: str | None, workers: int, packages: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Join the cluster at an address, or start one on this machine and end it afterwards.
 
     A cluster that this process has joined before is used as it is. One that is started here listens on the loopback
@@ -29,8 +30,10 @@ def ray_cluster(address: str | None, workers: int) -> Iterator[None]:
     Args:
         address: Address of a running cluster, such as ``"auto"`` or ``"ray://host:10001"``; None to start one.
         workers: Workers that it must be able to hold.
+        packages: Ray's runtime environment for the workers; a job's own is completed by it.
 
     Raises:
+        InputError: If the file of a token is named and cannot be read.
         RunError: If the cluster cannot be reached or started.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -43,6 +46,8 @@ def ray_cluster(address: str | None, workers: int) -> Iterator[None]:
         return
     if address is None:
         _keep_to_this_machine()
+    else:
+        use_token()
     import ray
 
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
@@ -51,6 +56,8 @@ def ray_cluster(address: str | None, workers: int) -> Iterator[None]:
         options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
     else:
         options["address"] = address
+    if packages:
+        options["runtime_env"] = dict(packages)
     try:
         if address is not None:
             _knock(address)
@@ -100,6 +107,14 @@ def _reread_settings() -> None:
     ray_constants.ENABLE_RAY_CLUSTER = ray_constants.env_bool(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, False)
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
+
+
+def logs_folder() -> str:
+    """The folder of logs of this node of a cluster, to be asked in a process that the cluster has started."""
+    with ray_cluster("auto", 0):
+        from ray._private.worker import global_worker
+
+        return str(global_worker.node.get_logs_dir_path())
 
 
 def _knock(address: str) -> None:

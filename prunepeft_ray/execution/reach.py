@@ -62,7 +62,8 @@ def _look_everywhere(mark: str) -> list[str]:
     here = ray.get_runtime_context().get_node_id()
     others = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeID"] != here]
     look = ray.remote(num_cpus=0, max_retries=0)(_look)
-    asked = [look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(id, soft=False)).remote(mark) for id in others]
+    there = [NodeAffinitySchedulingStrategy(node, soft=False) for node in others]
+    asked = [look.options(scheduling_strategy=place).remote(mark) for place in there]
     found = []
     for node, answer in zip(others, asked, strict=True):
         try:

@@ -12,6 +12,11 @@ from prunepeft_ray.execution.tokens import Token, find_token
 VARIABLE = "RAY_API_SERVER_ADDRESS"
 
 
+def is_named() -> bool:
+    """Whether there is a cluster that is meant where none is given."""
+    return VARIABLE in os.environ or find_local_cluster() is not None
+
+
 def find_cluster(address: str | None) -> tuple[str, Token | None]:
     """Find the address of the cluster that is meant, and its token.
 

@@ -19,8 +19,8 @@ from prunepeft_ray.execution.terms import EQUAL_TERMS, Terms
 from prunepeft_ray.paths import is_local, open_path
 from prunepeft_ray.service.addresses import find_cluster
 from prunepeft_ray.service.checking import check_fits
-from prunepeft_ray.service.owner import RunOwner
 from prunepeft_ray.service.fetching import fetch, is_here
+from prunepeft_ray.service.owner import RunOwner
 from prunepeft_ray.service.packing import packed
 from prunepeft_ray.service.shipping import code_modules
 from prunepeft_ray.service.submission import (
@@ -99,7 +99,7 @@ class Client:
             workers: Workers of a search; default: every GPU, or 2 on CPUs.
             terms: Priority and limits.
             track: Trackers to log to.
-            ship_code: Send the ``prunepeft_ray`` of this machine along, instead of using what the cluster has installed.
+            ship_code: Send the ``prunepeft_ray`` of this machine along, instead of using what is installed there.
             tell: Told what takes long.
 
         Returns:
@@ -146,7 +146,7 @@ class Client:
         """Go on with a search job that has ended before its time, from its folder; finished jobs are not run again.
 
         Args:
-            which: The search job's id; or, where the cluster no longer knows it, the run's folder as the cluster sees it.
+            which: The search job's id; or, where the cluster no longer knows it, the run's folder as it sees it.
             workers: Workers of a search; default: as before.
             terms: Priority and limits; default: as before.
             ship_code: Send the ``prunepeft_ray`` of this machine along.
@@ -292,8 +292,8 @@ class Client:
         if output is None:
             if not self._is_local:
                 raise InputError(
-                    "--output is missing: the run's folder as the cluster sees it, a whole path that all nodes share or "
-                    "a bucket such as s3://bucket/run"
+                    "--output is missing: the run's folder as the cluster sees it, a whole path that all nodes share "
+                    "or a bucket such as s3://bucket/run"
                 )
             output = Path("runs") / name
         path = open_path(output)
@@ -359,7 +359,7 @@ class Client:
         if ship_code:
             environment["py_modules"] = code_modules()
         asked = submission.to_json()
-        entrypoint = f"exec python -m prunepeft_ray drive {shlex.quote(asked)}"
+        entrypoint = f"exec python -P -m prunepeft_ray drive {shlex.quote(asked)}"
         self._server.submit(submission.ray_id, entrypoint, {METADATA_KEY: asked}, environment)
 
     def _accepted(self, submission: Submission) -> SearchJob:

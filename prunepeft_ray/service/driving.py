@@ -91,16 +91,14 @@ def _take_folder(submission: Submission, folder: Path, package: Path) -> SearchS
     """Make a folder this job's, and keep what was packed in it."""
     spec = read_spec(package / SPEC_FILE)
     text = (package / SPEC_FILE).read_text(encoding="utf-8")
-    wanted = RunOwner(
-        submission.job, submission.name, submission.owner, submission.kind, submission.submitted_at, text
-    )
+    wanted = RunOwner(submission.job, submission.name, submission.owner, submission.kind, submission.submitted_at, text)
     if not is_file(folder / SPEC_FILE):
         RunFolder.check_free(folder)
     owner = wanted.take(folder)
     if owner.job != submission.job and (isinstance(spec, SearchSpec) or owner.kind != "study"):
         raise InputError(
-            f"--output {folder} belongs to {owner.job} of {owner.owner}: 'prunepeft resume {owner.job}' goes on with it, "
-            "or choose another folder"
+            f"--output {folder} belongs to {owner.job} of {owner.owner}: 'prunepeft resume {owner.job}' goes on with "
+            "it, or choose another folder"
         )
     _keep_inputs(package, folder)
     return _at_home(spec, package, folder)
@@ -131,7 +129,7 @@ def _left_spec(folder: Path, here: Path) -> SearchSpec | StudySpec:
 
 
 def _at_home(spec: SearchSpec | StudySpec, package: Path, folder: Path) -> SearchSpec | StudySpec:
-    """Let plugins that were packed be found where all workers see them: in the run's folder, or their working folder."""
+    """Let plugins that were packed be found where workers see them: in the run's folder, or their working folder."""
 
     def home(plugin: str) -> str:
         path = Path(plugin)
@@ -141,5 +139,3 @@ def _at_home(spec: SearchSpec | StudySpec, package: Path, folder: Path) -> Searc
         return str(folder / inside) if is_local(folder) else str(inside)
 
     return spec.model_copy(update={"plugins": tuple(map(home, spec.plugins))})
-
-

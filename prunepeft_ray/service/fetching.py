@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import shlex
+import signal
 import tarfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 
-from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
+from prunepeft_ray.errors import InputError, PrunePEFTError, RunError, Terminated
 from prunepeft_ray.execution.job_server import JobServer
 from prunepeft_ray.paths import files_under, is_file, names, one_line, open_path, read_bytes
 from prunepeft_ray.results import RunFolder, copy_files
@@ -85,7 +87,7 @@ def _archive(server: JobServer, job: SearchJob) -> bytes:
     """Have the cluster pack the folder, and take the archive from it."""
     helper = f"{job.id}.fetch-{time.time_ns()}"
     folder = shlex.quote(job.submission.output)
-    server.submit(helper, f"exec python -m prunepeft_ray pack {folder} {helper}", {}, {})
+    server.submit(helper, f"exec python -P -m prunepeft_ray pack {folder} {helper}", {}, {})
     try:
         until = time.monotonic() + PACK_SECONDS
         while (details := server.job(helper)) and not (packed := "packed" in server.log_end(details, 5)):
@@ -119,6 +121,7 @@ def pack(folder: str, name: str, logs: Path) -> None:
     RunFolder.open(source)
     archive = logs / ARCHIVES / f"{name}.tar.gz"
     archive.parent.mkdir(exist_ok=True)
+    signal.signal(signal.SIGTERM, _end)
     try:
         with tarfile.open(archive, "w:gz") as tar:
             for file in _wanted(source):
@@ -127,6 +130,10 @@ def pack(folder: str, name: str, logs: Path) -> None:
         time.sleep(PACK_SECONDS)
     finally:
         archive.unlink(missing_ok=True)
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    raise Terminated
 
 
 def _add(tar: tarfile.TarFile, file: Path, name: str) -> None:

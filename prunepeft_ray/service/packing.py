@@ -92,7 +92,7 @@ class _Packer:
         return spec.model_copy(update=changes)
 
     def _task(self, task: TaskConfig) -> TaskConfig:
-        from prunepeft_ray.tasks import is_file
+        from prunepeft_ray.tasks.load import is_file
 
         if not is_file(task.name):
             return task
@@ -137,8 +137,8 @@ class _Packer:
         self._bytes += sum(file.stat().st_size for file in files)
         if self._bytes > MOST_BYTES:
             raise InputError(
-                f"{path}: files of more than {MOST_BYTES // 2**20} MiB do not travel with a job; put it where all nodes "
-                "of the cluster see it, and give its path there"
+                f"{path}: files of more than {MOST_BYTES // 2**20} MiB do not travel with a job; put it where all "
+                "nodes of the cluster see it, and give its path there"
             )
 
 

@@ -1,0 +1,41 @@
+"""What the cluster runs for the service; not for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from prunepeft_ray.cli.compare import print_comparison
+from prunepeft_ray.cli.report import print_summary
+from prunepeft_ray.cli.study_progress import show_study
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    for command in (drive, pack):
+        app.command(hidden=True)(command)
+
+
+def drive(submission: Annotated[str, typer.Argument(help="A submission, as JSON.")]) -> None:
+    """Run a search job that was submitted, and print what it does."""
+    from prunepeft_ray.report import compare_study, summarise
+    from prunepeft_ray.service import Submission
+    from prunepeft_ray.service.driving import drive as run
+
+    with show_study(Console(width=120)) as (emit, watch):
+        folder = run(Submission.from_json(submission), emit, watch)
+    if folder.is_study:
+        print_comparison(compare_study(folder), as_json=False)
+    else:
+        print_summary(summarise(folder), as_json=False)
+
+
+def pack(folder: str, name: str) -> None:
+    """Pack a run's folder where the job server hands out files, until the job is stopped."""
+    from prunepeft_ray.execution.local_ray import logs_folder
+    from prunepeft_ray.service.fetching import pack as run
+
+    run(folder, name, Path(logs_folder()))
