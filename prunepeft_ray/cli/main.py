@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from prunepeft_ray.cli import compare, doctor, driver, lists, report, search, service, track, use
+from prunepeft_ray.cli import cluster, compare, doctor, driver, lists, report, search, service, track, use
 from prunepeft_ray.errors import PrunePEFTError, Terminated
 
 # typer does not export the base of its usage errors
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (search, compare, report, track, use, service, lists, doctor, driver):
+for module in (search, compare, report, track, use, service, cluster, lists, doctor, driver):
     module.add_to(app)
 
 

@@ -50,12 +50,21 @@ class Process:
     @classmethod
     def this(cls) -> Process:
         """The process that asks."""
+        return cls.of(os.getpid())
+
+    @classmethod
+    def of(cls, pid: int) -> Process:
+        """A process of this machine, as it is now.
+
+        Args:
+            pid: Its id; its birth stays empty if there is none.
+        """
         boot = namespace = ""
         # not on every system
         with suppress(OSError):
             boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
             namespace = str(Path("/proc/self/ns/pid").readlink())
-        return cls(socket.gethostname(), boot, namespace, os.getpid(), _birth(os.getpid()) or "")
+        return cls(socket.gethostname(), boot, namespace, pid, _birth(pid) or "")
 
     def is_dead(self, seen_from: Process) -> bool | None:
         """Whether it has ended; None if that cannot be seen from where another process runs."""

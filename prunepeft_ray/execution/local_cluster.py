@@ -1,0 +1,448 @@
+"""A Ray cluster of several nodes on this machine, to try things out: ``prunepeft cluster up`` and ``down``.
+
+It listens on the loopback interface alone and asks for a token. What was started is written down in a folder of the
+user's, so that exactly that is ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import secrets
+import shutil
+import socket
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import uuid
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from prunepeft_ray.errors import InputError, RunError
+from prunepeft_ray.execution.events import Emit, Event
+from prunepeft_ray.execution.local_node import LOOPBACK, start_node
+from prunepeft_ray.execution.marked import end_family, is_alive
+from prunepeft_ray.results.attempts import Process
+from prunepeft_ray.results.files import locked
+
+MOST_NODES = 32
+START_SECONDS = 180.0
+GRACE_SECONDS = 10.0
+ANSWER_SECONDS = 10.0
+LOOK_SECONDS = 0.25
+DASHBOARD_PORT = 8265
+GCS_PORT = 6379
+FREE_PORTS = range(20000, 32000)
+"""Where ports are looked for: above those of Ray's workers, below those that the system gives to anybody."""
+LEAST_STORE_BYTES = 80 * 2**20
+LONGEST_TEMP = 40
+"""Ray adds up to 65 characters for its sockets, whose names may have 107."""
+
+DOWN = "'prunepeft cluster down'"
+
+
+@dataclass(frozen=True)
+class LocalCluster:
+    """A cluster that ``prunepeft cluster up`` has started.
+
+    Args:
+        address: Where it takes jobs: ``http://127.0.0.1:8265``.
+        gcs: Where Ray's own processes meet: ``127.0.0.1:6379``.
+        token_file: File of the token that it asks for.
+        nodes: The first process of each node; the head comes first.
+        folder: Where all this is written down, and the nodes' logs.
+        temp: Ray's temporary folder.
+        mark: What its processes bear in their environment, and no others.
+    """
+
+    address: str
+    gcs: str
+    token_file: Path
+    nodes: tuple[Process, ...]
+    folder: Path
+    temp: Path
+    mark: str
+
+    @classmethod
+    def read(cls, file: Path) -> LocalCluster:
+        """Read what is written down of a cluster.
+
+        Raises:
+            InputError: If the file is damaged.
+            OSError: If it cannot be read.
+        """
+        try:
+            data: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            paths = {name: Path(data[name]) for name in ("token_file", "folder", "temp")}
+            return cls(**data | paths | {"nodes": tuple(Process(**node) for node in data["nodes"])})
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{file} is damaged ({error}): end the cluster by hand, then delete it") from error
+
+    def save(self) -> None:
+        """Write it down.
+
+        Raises:
+            OSError: If that cannot be.
+        """
+        file = self.folder / "cluster.json"
+        unfinished = file.with_suffix(".tmp")
+        unfinished.write_text(json.dumps(asdict(self), indent=2, default=str) + "\n", encoding="utf-8")
+        unfinished.replace(file)
+
+    def log(self, index: int) -> Path:
+        """File of what a node's first process prints."""
+        return self.folder / f"node-{index}.log"
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """A node, as the cluster sees it.
+
+    Args:
+        node_id: Ray's id of it.
+        is_head: Whether it is the head.
+        state: ``ALIVE`` or ``DEAD``.
+        cpus: Its CPUs.
+        gpus: Its GPUs.
+    """
+
+    node_id: str
+    is_head: bool
+    state: str
+    cpus: float
+    gpus: float
+
+
+def state_folder() -> Path:
+    """Where the local cluster is written down.
+
+    ``$PRUNEPEFT_STATE/cluster``, or ``prunepeft/cluster`` in ``$XDG_STATE_HOME`` or ``~/.local/state``.
+    """
+    own = os.environ.get("PRUNEPEFT_STATE")
+    base = Path(own) if own else Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / "prunepeft"
+    return base.expanduser().absolute() / "cluster"
+
+
+def start_local_cluster(nodes: int, cpus: int | None, gpus: int | None, emit: Emit) -> LocalCluster:
+    """Start a cluster on this machine, which outlives this process.
+
+    Args:
+        nodes: How many nodes, the head among them.
+        cpus: CPUs of each node; None to deal out those of this machine, at least one each.
+        gpus: GPUs of the head; None for those of this machine. The other nodes have none.
+        emit: Told what goes on.
+
+    Raises:
+        InputError: If there is one already, or a number makes no sense.
+        RunError: If it cannot be started; then all that was started is ended.
+    """
+    _check(nodes, cpus, gpus)
+    folder = _make_folder(state_folder())
+    with locked(folder, busy=f"another 'prunepeft cluster' is at work in {folder}: wait for it"):
+        _make_way(folder)
+        cluster = _lay_out(folder)
+        try:
+            return start_nodes(cluster, nodes, cpus or max(1, _cores() // nodes), gpus, emit)
+        except OSError as error:
+            _clear(cluster)
+            raise RunError(f"the cluster cannot be started in {folder}: {error.strerror or error}") from error
+        except BaseException:
+            _clear(cluster, keep_logs=True)
+            raise
+
+
+def start_nodes(cluster: LocalCluster, nodes: int, cpus: int, gpus: int | None, emit: Emit) -> LocalCluster:
+    """Start all nodes of a cluster that has none yet, and wait until they live.
+
+    Args:
+        cluster: The cluster.
+        nodes: How many, the head among them.
+        cpus: CPUs of each.
+        gpus: GPUs of the head; None for those of this machine.
+        emit: Told what goes on.
+
+    Raises:
+        RunError: If a node does not start.
+        OSError: If files cannot be written.
+    """
+    emit(Event("message", f"starting {counted(nodes, 'node')} of {counted(cpus, 'CPU')}"))
+    store = _store_bytes(nodes)
+    cluster = start_head(cluster, cpus, gpus, store)
+    wait_for_head(cluster)
+    for _ in range(1, nodes):
+        cluster = add_node(cluster, cpus, store)
+    wait_for_nodes(cluster, nodes)
+    return cluster
+
+
+def start_head(cluster: LocalCluster, cpus: int, gpus: int | None, store_bytes: int) -> LocalCluster:
+    """Start the first node of a cluster, and do not wait for it.
+
+    Args:
+        cluster: The cluster; it has no nodes yet.
+        cpus: CPUs of the node.
+        gpus: Its GPUs; None for those of this machine.
+        store_bytes: Size of its object store.
+    """
+    arguments = ["--head", "--port", _port(cluster.gcs), "--dashboard-host", LOOPBACK]
+    arguments += ["--dashboard-port", _port(cluster.address), *([] if gpus is None else ["--num-gpus", str(gpus)])]
+    return _add(cluster, arguments, cpus, store_bytes)
+
+
+def add_node(cluster: LocalCluster, cpus: int, store_bytes: int) -> LocalCluster:
+    """Start one more node of a cluster, without GPUs, and do not wait for it.
+
+    Args:
+        cluster: The cluster; its head lives.
+        cpus: CPUs of the node.
+        store_bytes: Size of its object store.
+    """
+    return _add(cluster, ["--address", cluster.gcs, "--num-gpus", "0"], cpus, store_bytes)
+
+
+def wait_for_head(cluster: LocalCluster) -> None:
+    """Wait until further nodes can join a cluster.
+
+    Raises:
+        RunError: If the head ends, or takes too long.
+    """
+    host, _, port = cluster.gcs.rpartition(":")
+    until = time.monotonic() + START_SECONDS
+    while True:
+        with suppress(OSError), socket.create_connection((host, int(port)), ANSWER_SECONDS):
+            return
+        _check_started(cluster, until)
+
+
+def wait_for_nodes(cluster: LocalCluster, alive: int) -> None:
+    """Wait until so many nodes of a cluster live.
+
+    Raises:
+        RunError: If one ends, or they take too long.
+    """
+    until = time.monotonic() + START_SECONDS
+    while True:
+        # the dashboard comes last
+        with suppress(RunError):
+            if sum(node.state == "ALIVE" for node in node_states(cluster)) >= alive:
+                return
+        _check_started(cluster, until)
+
+
+def find_local_cluster() -> LocalCluster | None:
+    """The cluster of this machine that ``prunepeft cluster up`` has started, if its head lives.
+
+    Raises:
+        InputError: If what is written down of it is damaged.
+    """
+    cluster = _written_down(state_folder())
+    return cluster if cluster and cluster.nodes and is_alive(cluster.nodes[0]) else None
+
+
+def stop_local_cluster(emit: Emit) -> LocalCluster | None:
+    """End exactly what ``prunepeft cluster up`` has started, whatever is left of it.
+
+    Args:
+        emit: Told what was ended.
+
+    Returns:
+        The cluster that was; None if there was none.
+
+    Raises:
+        InputError: If what is written down of it is damaged, or it is another machine's.
+    """
+    folder = state_folder()
+    if _written_down(folder) is None:
+        return None
+    with locked(folder, busy=f"another 'prunepeft cluster' is at work in {folder}: wait for it"):
+        cluster = _written_down(folder)
+        if cluster is None:
+            return None
+        _check_ours(cluster)
+        ended = _clear(cluster)
+    emit(Event("message", f"ended its {ended} processes" if ended else "its processes had ended already"))
+    return cluster
+
+
+def node_states(cluster: LocalCluster) -> list[NodeState]:
+    """The nodes of a cluster, dead ones too, as its head knows them.
+
+    Raises:
+        RunError: If it does not answer.
+    """
+    rows = _ask(cluster, "/api/v0/nodes?limit=1000")["data"]["result"]["result"]
+    return [
+        NodeState(
+            node_id=row["node_id"],
+            is_head=row["is_head_node"],
+            state=row["state"],
+            cpus=row["resources_total"].get("CPU", 0.0),
+            gpus=row["resources_total"].get("GPU", 0.0),
+        )
+        for row in sorted(rows, key=lambda row: not row["is_head_node"])
+    ]
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun, as in ``3 nodes``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _check(nodes: int, cpus: int | None, gpus: int | None) -> None:
+    if not Path("/proc/self/environ").exists():
+        raise InputError("a local cluster needs Linux; elsewhere start Ray's nodes by hand, see docs/cluster.md")
+    if not 1 <= nodes <= MOST_NODES:
+        raise InputError(f"--local {nodes}: a local cluster has 1 to {MOST_NODES} nodes")
+    if cpus is not None and cpus < 1:
+        raise InputError(f"--cpus {cpus}: a node has at least 1 CPU")
+    if gpus is not None and gpus < 0:
+        raise InputError(f"--gpus {gpus}: give 0 or more")
+
+
+def _make_folder(folder: Path) -> Path:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be used ({error.strerror}): set PRUNEPEFT_STATE to a folder of your own"
+        ) from error
+    return folder
+
+
+def _written_down(folder: Path) -> LocalCluster | None:
+    file = folder / "cluster.json"
+    try:
+        return LocalCluster.read(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror}): mend it or set PRUNEPEFT_STATE") from error
+
+
+def _check_ours(cluster: LocalCluster) -> None:
+    """Make sure that a cluster's processes would be seen from here."""
+    this = Process.this()
+    for node in cluster.nodes:
+        if (node.host, node.namespace) != (this.host, this.namespace):
+            raise InputError(
+                f"{cluster.folder} belongs to a cluster on {node.host}: type {DOWN} there, or set PRUNEPEFT_STATE to "
+                "another folder here"
+            )
+
+
+def _make_way(folder: Path) -> None:
+    """Remove what is left of an earlier cluster, if that has ended."""
+    earlier = _written_down(folder)
+    if earlier is None:
+        return
+    _check_ours(earlier)
+    if earlier.nodes and is_alive(earlier.nodes[0]):
+        raise InputError(f"a local cluster runs already at {earlier.address}: use it, or end it by {DOWN}")
+    _clear(earlier)
+
+
+def _lay_out(folder: Path) -> LocalCluster:
+    """Choose ports, make the token and Ray's folder, write it all down."""
+    for log in folder.glob("node-*.log"):
+        log.unlink()
+    token_file = folder / "token"
+    token_file.unlink(missing_ok=True)
+    descriptor = os.open(token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as stream:
+        stream.write(secrets.token_hex(32))
+    short = [
+        base for base in (tempfile.gettempdir(), "/tmp") if len(base) + len("/prunepeft-12345678/32") < LONGEST_TEMP
+    ]
+    cluster = LocalCluster(
+        address=f"http://{LOOPBACK}:{_free_port(DASHBOARD_PORT)}",
+        gcs=f"{LOOPBACK}:{_free_port(GCS_PORT)}",
+        token_file=token_file,
+        nodes=(),
+        folder=folder,
+        temp=Path(tempfile.mkdtemp(prefix="prunepeft-", dir=short[0])),
+        mark=uuid.uuid4().hex,
+    )
+    cluster.save()
+    return cluster
+
+
+def _add(cluster: LocalCluster, arguments: list[str], cpus: int, store_bytes: int) -> LocalCluster:
+    index = len(cluster.nodes)
+    size = ["--num-cpus", str(cpus), "--object-store-memory", str(store_bytes)]
+    # nodes that share a folder pick the same names for their sockets
+    size += ["--temp-dir", str(cluster.temp / str(index))]
+    node = start_node(
+        [*arguments, *size], mark=f"{cluster.mark}.{index}", token_file=cluster.token_file, log=cluster.log(index)
+    )
+    cluster = replace(cluster, nodes=(*cluster.nodes, node))
+    cluster.save()
+    return cluster
+
+
+def _check_started(cluster: LocalCluster, until: float) -> None:
+    """Wait a moment, unless a node has ended or time is up."""
+    for index, node in enumerate(cluster.nodes):
+        if not is_alive(node):
+            raise RunError(f"node {index} of the cluster did not start: {_last_line(cluster.log(index))}")
+    if time.monotonic() > until:
+        raise RunError(
+            f"the cluster did not start within {START_SECONDS:.0f} s: {_last_line(cluster.log(0))}; see "
+            f"{cluster.folder}"
+        )
+    time.sleep(LOOK_SECONDS)
+
+
+def _last_line(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
+    return next((line for line in reversed(lines) if line), "it said nothing")
+
+
+def _clear(cluster: LocalCluster, keep_logs: bool = False) -> int:
+    """End a cluster's processes and remove its files; the number of processes."""
+    ended = end_family(cluster.mark, cluster.nodes, GRACE_SECONDS)
+    shutil.rmtree(cluster.temp, ignore_errors=True)
+    gone = [cluster.token_file, cluster.folder / "cluster.json"]
+    for file in gone if keep_logs else [*gone, *cluster.folder.glob("node-*.log")]:
+        file.unlink(missing_ok=True)
+    return ended
+
+
+def _ask(cluster: LocalCluster, path: str) -> dict[str, Any]:
+    try:
+        token = cluster.token_file.read_text(encoding="ascii")
+        request = urllib.request.Request(cluster.address + path, headers={"Authorization": f"Bearer {token}"})
+        # no proxy knows this machine's loopback
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=ANSWER_SECONDS) as answer:
+            content: dict[str, Any] = json.load(answer)
+            return content
+    except (OSError, ValueError) as error:
+        raise RunError(f"the local cluster at {cluster.address} does not answer ({error}); end it by {DOWN}") from error
+
+
+def _free_port(wanted: int) -> int:
+    for port in (wanted, *random.sample(FREE_PORTS, 100)):
+        with suppress(OSError), socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((LOOPBACK, port))
+            return port
+    raise RunError("no free port was found on this machine")
+
+
+def _port(address: str) -> str:
+    return address.rpartition(":")[2]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _store_bytes(nodes: int) -> int:
+    """Size of each node's object store: together what Ray would give one node, as all share this machine's memory."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(LEAST_STORE_BYTES, int(min(0.3 * memory, 0.9 * shutil.disk_usage("/dev/shm").free) / nodes))
