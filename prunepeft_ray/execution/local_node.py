@@ -61,6 +61,8 @@ def _environment(mark: str, token_file: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in _OF_OTHER_CLUSTERS}
     return kept | {
         MARK: mark,
+        # drivers of jobs are started as 'python'
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         # or the names that Ray gives its processes overwrite the environment that shows the mark
         "SPT_NOENV": "1",
         "RAY_AUTH_MODE": "token",

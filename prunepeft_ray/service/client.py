@@ -372,10 +372,10 @@ class Client:
                     "what becomes of it"
                 )
             time.sleep(POLL_SECONDS)
-        if job.state == "failed" and job.exit_code == InputError.exit_code:
+        if job.state == "failed" and job.status.state == "checking":
             with suppress(PrunePEFTError):
                 self._server.delete(submission.ray_id)
-            raise InputError(job.error)
+            raise _refusal(job)
         return job
 
     def _search_job(self, attempts: list[tuple[Submission, Any]]) -> SearchJob:
@@ -390,6 +390,18 @@ class Client:
             exit_code=details.driver_exit_code,
             message=details.message or "",
         )
+
+
+def _refusal(job: SearchJob) -> PrunePEFTError:
+    """Why a job has ended before it was accepted."""
+    if job.exit_code == InputError.exit_code:
+        return InputError(job.error)
+    if "No module named" in job.error:
+        return RunError(
+            f"the cluster's 'python' lacks what is needed ({job.error}): use the project's image, or put the environment "
+            "that holds prunepeft-ray first on the PATH before 'ray start'; --ship-code sends prunepeft-ray itself along"
+        )
+    return RunError(job.error)
 
 
 def _time(milliseconds: int | None) -> datetime | None:

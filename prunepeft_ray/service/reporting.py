@@ -35,7 +35,7 @@ class Reporter:
         self._status = Status()
         self._printed = Status(state="starting")
         self._due = 0.0
-        self._jobs = 0
+        self._jobs = "0 training jobs"
         # news come from trackers' threads too
         self._lock = threading.Lock()
         self._tell()
@@ -52,7 +52,7 @@ class Reporter:
         ended, searches, jobs = (sum(getattr(row, key) for row in progress) for key in ("ended", "searches", "jobs"))
         left = [row.seconds_left for row in progress if row.ended < row.searches]
         known = [seconds for seconds in left if seconds is not None]
-        text = f"{ended}/{searches} searches, {jobs} jobs"
+        text = f"{ended}/{searches} searches, {jobs} training jobs"
         if known and len(known) == len(left):
             text += f", {_duration(max(known))} left"
         with self._lock:
@@ -66,6 +66,7 @@ class Reporter:
 
     def _take(self, event: Event) -> None:
         if event.type == "accepted":
+            self._count()
             self._change(state="running", waits_for="")
         elif event.type == "waiting":
             self._change(state="waiting", waits_for=event.text)
@@ -73,13 +74,18 @@ class Reporter:
             self._hold(event)
         elif event.type == "progress" and event.total:
             part = f"{event.text} {100 * event.done // event.total} %"
-            self._change(state="running", waits_for="", progress=f"{self._jobs} jobs, {part}")
+            self._change(state="running", waits_for="", progress=f"{self._jobs}, {part}")
         elif event.type == "end":
-            self._jobs += 1
-            self._change(progress=f"{self._jobs} jobs")
+            self._count()
             self._find_best(event)
         elif event.type not in MESSAGES:
             self._change(state="running", waits_for="")
+
+    def _count(self) -> None:
+        with suppress(PrunePEFTError, OSError):
+            count = len(self._store.keys("jobs"))
+            self._jobs = f"{count} training job{'' if count == 1 else 's'}"
+            self._change(progress=self._jobs)
 
     def _hold(self, event: Event) -> None:
         resources = event.resources or {}
