@@ -47,6 +47,12 @@ def open_path(text: str | Path) -> Path:
     scheme, rest = found[1].lower(), written[found.end() :].rstrip("/")
     if scheme in LOCAL:
         return Path(written[found.end() :])
+    if "@" in rest.partition("/")[0]:
+        # they would be kept in specs and logs, and shown in lists of processes
+        raise InputError(
+            f"{scheme}://...@{rest.partition('@')[2]}: credentials do not belong into a URL; set them where the "
+            "cloud's own tools look for them, such as AWS_ACCESS_KEY_ID"
+        )
     if scheme in EXTRAS and not rest.partition("/")[0]:
         raise InputError(f"{written} names no bucket: expected {scheme}://BUCKET/FOLDER")
     return _open_url(scheme, f"{scheme}://{rest}")

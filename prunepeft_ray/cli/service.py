@@ -237,8 +237,10 @@ def _jobs_table(found: list[SearchJob]) -> Table:
 
 
 def _status_table(job: SearchJob) -> Table:
+    from prunepeft_ray.service.checking import amount
+
     asked = job.submission
-    limits = [f"at most {amount:g} {kind}s" for kind, amount in (("CPU", asked.cpus), ("GPU", asked.gpus)) if amount]
+    limits = [f"at most {amount(kind, most)}" for kind, most in (("CPU", asked.cpus), ("GPU", asked.gpus)) if most]
     rows = {
         "name": asked.name,
         "owner": asked.owner,
@@ -263,10 +265,12 @@ def _status_table(job: SearchJob) -> Table:
 
 
 def _resources(job: SearchJob) -> str:
+    from prunepeft_ray.service.checking import amount
+
     if job.over:
         return ""
     held = (("CPU", job.status.cpus), ("GPU", job.status.gpus))
-    return ", ".join(f"{amount:g} {kind}{'' if amount == 1 else 's'}" for kind, amount in held if amount) or "none yet"
+    return ", ".join(amount(kind, number) for kind, number in held if number) or "none yet"
 
 
 def _time(moment: datetime) -> str:

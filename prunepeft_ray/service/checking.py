@@ -32,7 +32,7 @@ def check_fits(
     needs = total(unit)
     for kind, limit in (("CPU", terms.cpus), ("GPU", terms.gpus)):
         if limit is not None and needs.get(kind, 0) > limit:
-            raise InputError(f"at most {limit:g} {kind}s are allowed, but {why}: raise the limit or ask for less")
+            raise InputError(f"the limit is {amount(kind, limit)}, but {why}: raise the limit or ask for less")
     if fits(unit, [node.resources for node in nodes]):
         return
     there = describe(nodes)
@@ -52,19 +52,25 @@ def needed(spec: SearchSpec | StudySpec, workers: int | None, has_gpus: bool) ->
     """
     if isinstance(spec, SearchSpec):
         kind, count = "GPU" if has_gpus else "CPU", workers or 1
-        return [{kind: 1.0}] * count, f"{count} worker{'' if count == 1 else 's'} need {count} {kind}s"
+        needs = "a worker needs" if count == 1 else f"{count} workers need"
+        return [{kind: 1.0}] * count, f"{needs} {amount(kind, count)}"
     execution = spec.execution
     gpus = execution.gpus if execution.gpus is not None else float(has_gpus)
     bundle = {"CPU": execution.cpus, **({"GPU": gpus} if gpus else {})}
-    amounts = " and ".join(f"{amount:g} {kind}s" for kind, amount in bundle.items())
+    amounts = " and ".join(amount(*item) for item in bundle.items())
     each = f"{execution.workers} workers of {amounts} each" if execution.workers > 1 else amounts
     return [bundle] * execution.workers, f"a training job needs {each} (execution.cpus, gpus and workers)"
 
 
 def describe(nodes: list[NodeInfo]) -> str:
-    """Say what nodes have, such as ``3 CPUs and 1 GPU on 2 nodes``."""
+    """Say what nodes have, such as ``3 CPUs and 1 GPU on 2 nodes, at most 2 CPUs on one``."""
     there = total(node.resources for node in nodes)
-    amounts = [f"{there.get(kind, 0):g} {kind}s" for kind in ("CPU", "GPU") if kind == "CPU" or there.get(kind)]
+    amounts = [amount(kind, there.get(kind, 0)) for kind in ("CPU", "GPU") if kind == "CPU" or there.get(kind)]
     most = max((node.resources.get("CPU", 0) for node in nodes), default=0)
-    where = f" on {len(nodes)} nodes, at most {most:g} CPUs on one" if len(nodes) > 1 else ""
+    where = f" on {len(nodes)} nodes, at most {amount('CPU', most)} on one" if len(nodes) > 1 else ""
     return " and ".join(amounts) + where
+
+
+def amount(kind: str, number: float) -> str:
+    """Say how much of a resource, such as ``2 CPUs``."""
+    return f"{number:g} {kind}{'' if number == 1 else 's'}"

@@ -36,6 +36,7 @@ from prunepeft_ray.service.submission import (
     submission_of,
     without_status,
 )
+from prunepeft_ray.tracking import TRACKERS
 
 STOP_SECONDS = 60
 """How long a job that is asked to end may take to keep its state."""
@@ -110,6 +111,9 @@ class Client:
             RunError: If the cluster fails.
         """
         cleaned = clean_name(name or Path(file).stem)
+        for tracker in track:
+            # whether it is set up matters there, not here
+            TRACKERS[tracker]
         with packed(Path(file), tuple(settings)) as package:
             if workers is not None and package.kind == "study":
                 raise InputError("--workers is for searches; a study says execution.workers")
@@ -398,8 +402,9 @@ def _refusal(job: SearchJob) -> PrunePEFTError:
         return InputError(job.error)
     if "No module named" in job.error:
         return RunError(
-            f"the cluster's 'python' lacks what is needed ({job.error}): use the project's image, or put the environment "
-            "that holds prunepeft-ray first on the PATH before 'ray start'; --ship-code sends prunepeft-ray itself along"
+            f"the cluster's 'python' lacks what is needed ({job.error}): use the project's image, or put the "
+            "environment that holds prunepeft-ray first on the PATH before 'ray start'; --ship-code sends "
+            "prunepeft-ray itself along"
         )
     return RunError(job.error)
 

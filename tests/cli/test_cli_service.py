@@ -1,0 +1,138 @@
+"""Wrong commands about clusters end with exit code 2 and one line; nothing is submitted."""
+
+import json
+
+import pytest
+import yaml
+from dashboards import NODES, answering, nodes_answer, ray_answers, status_answer
+
+from prunepeft_ray.cli.main import run
+
+SEARCH = {"model": "packaged:minilm", "task": "packaged:movie", "budget": "1%"}
+STUDY = {"models": ["packaged:minilm"], "tasks": ["packaged:movie"], "methods": ["prunepeft"], "budget": "1%"}
+NOBODY = "http://127.0.0.1:9"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PRUNEPEFT_STATE", str(tmp_path / "state"))
+    for name in ("RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "search.yaml").write_text(yaml.safe_dump(SEARCH))
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A cluster of a node of 1 CPU, and one of 2 CPUs and a GPU; nothing can be submitted to it."""
+    answers = {"/api/v0/nodes": json.dumps(nodes_answer()), "/api/cluster_status": json.dumps(status_answer())}
+    with answering(ray_answers(**answers | {"/api/jobs/": "[]"}), token="right") as address:
+        monkeypatch.setenv("RAY_AUTH_TOKEN", "right")
+        monkeypatch.setenv("RAY_API_SERVER_ADDRESS", address)
+        yield address
+
+
+def complaint(capsys, arguments, code=2):
+    assert run(arguments) == code
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["jobs"],
+        ["submit", "search.yaml"],
+        ["status", "demo-3f2a"],
+        ["logs", "demo-3f2a"],
+        ["stop", "demo-3f2a"],
+        ["fetch", "demo-3f2a"],
+        ["resume", "demo-3f2a"],
+        ["report", "demo-3f2a"],
+    ],
+)
+def test_without_a_cluster_it_says_how_to_name_or_start_one(capsys, arguments):
+    told = complaint(capsys, arguments)
+    assert "give --address http://HEAD:8265 or set RAY_API_SERVER_ADDRESS" in told
+    assert "prunepeft cluster up --local 2" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["jobs", "--address", NOBODY], 1, "no Ray cluster answers at http://127.0.0.1:9"),
+        (["jobs", "--address", "auto"], 2, "expected the address of a Ray cluster's dashboard"),
+        (["submit", "search.yaml", "--priority", "11"], 2, "priority 11: expected -10 to 10"),
+        (["submit", "search.yaml", "--cpus", "0"], 2, "expected more than 0"),
+        (["submit", "search.yaml", "--workers", "0"], 2, "--workers"),
+        (["submit"], 2, "FILE.yaml"),
+        (["resume", "search.yaml", "--priority", "1"], 2, "are for search jobs of a cluster"),
+        (["jbos"], 2, "Did you mean 'jobs'"),
+    ],
+)
+def test_wrong_commands_are_told(capsys, arguments, code, says):
+    assert says in complaint(capsys, arguments, code)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["submit", "nope.yaml"], "nope.yaml: cannot be read"),
+        (["submit", "search.yaml"], "--output is missing"),
+        (["submit", "search.yaml", "--output", "runs/x"], "expected a whole path that all nodes share"),
+        (["submit", "search.yaml", "--output", "s3://key:secret@bucket/run"], "credentials do not belong into a URL"),
+        (["submit", "search.yaml", "--output", "/x", "--set", "training.epoch=1"], "did you mean 'training.epochs'"),
+        (["submit", "study.yaml", "--output", "/x", "--set", "seeds=[1]"], "write its settings into the file"),
+        (["submit", "study.yaml", "--output", "/x", "--workers", "2"], "a study says execution.workers"),
+        (["submit", "search.yaml", "--output", "/x", "--workers", "2"], "2 workers need 2 GPUs, but the cluster at"),
+        (
+            ["submit", "study.yaml", "--output", "/x", "--cpus", "0.5"],
+            "0.5 CPUs, but a training job needs 1 CPU",
+        ),
+        (["submit", "search.yaml", "--output", "/x", "--name", "!!"], "expected some letters or digits"),
+        (["submit", "search.yaml", "--output", "/x", "--track", "tensorbord"], "did you mean 'tensorboard'"),
+        (["status", "demo-3f2a"], "the cluster knows of none since its head node started"),
+        (["resume", "demo-3f2a"], "prunepeft resume DIR"),
+        (["fetch", "demo"], "there is no search job 'demo'"),
+        (["report", "demo"], "there is no search job 'demo'"),
+    ],
+)
+def test_wrong_wishes_are_told_before_anything_is_submitted(capsys, cluster, arguments, says):
+    told = complaint(capsys, arguments)
+    assert says in told
+    assert "secret@" not in told
+
+
+def test_what_never_fits_is_told_with_what_there_is(capsys, cluster, tmp_path):
+    large = STUDY | {"execution": {"cpus": 4, "gpus": 0}}
+    (tmp_path / "large.yaml").write_text(yaml.safe_dump(large))
+    told = complaint(capsys, ["submit", "large.yaml", "--output", "/x"])
+    assert "a training job needs 4 CPUs" in told
+    assert "3 CPUs and 1 GPU on 2 nodes, at most 2 CPUs on one" in told
+
+
+def test_a_token_is_not_shown(capsys, cluster, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "very-secret")
+    told = complaint(capsys, ["jobs"])
+    assert "refuses the token from RAY_AUTH_TOKEN" in told
+    assert "very-secret" not in told
+
+
+def test_a_cluster_without_jobs_says_how_to_submit_one(capsys, cluster):
+    assert run(["jobs"]) == 0
+    assert "prunepeft submit FILE.yaml" in capsys.readouterr().err
+    assert run(["jobs", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_a_search_on_cpus_fits_a_small_cluster(capsys, cluster, monkeypatch):
+    assert len(NODES) == 3
+    answers = {"/api/v0/nodes": json.dumps(nodes_answer(NODES[:1])), "/api/jobs/": "[]"}
+    answers |= {"/api/cluster_status": json.dumps(status_answer())}
+    with answering(ray_answers(**answers)) as address:
+        told = complaint(capsys, ["submit", "search.yaml", "--output", "/x", "--workers", "2", "--address", address])
+    assert "2 workers need 2 CPUs, but the cluster at" in told
+    assert "has 1 CPU: ask for less" in told
