@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from prunepeft_ray.config import CandidateConfig, Config, SearchSpec, TaskConfig, load_spec
     from prunepeft_ray.criteria import CRITERIA, Criterion
     from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
+    from prunepeft_ray.execution import Terms
     from prunepeft_ray.jobs import Decision, Method, TrainJob, TrainResult, Work
     from prunepeft_ray.methods import METHODS, MethodInfo, NoOptions, Problem
     from prunepeft_ray.modules import MODULE_TYPES
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from prunepeft_ray.report import Results, build_report, compare_study, open_results, summarise, write_report
     from prunepeft_ray.results import ResultsStore, RunFolder
     from prunepeft_ray.seeds import derive_seed
+    from prunepeft_ray.service import Client
     from prunepeft_ray.study import JsonFile
     from prunepeft_ray.tasks import TASKS, TaskData, TaskSource, load_task
     from prunepeft_ray.training import Predictor, load_adapter
@@ -42,6 +44,7 @@ __all__ = [
     "TASKS",
     "Architecture",
     "CandidateConfig",
+    "Client",
     "Config",
     "Criterion",
     "Decision",
@@ -69,6 +72,7 @@ __all__ = [
     "TaskConfig",
     "TaskData",
     "TaskSource",
+    "Terms",
     "TrainJob",
     "TrainResult",
     "Work",
@@ -128,6 +132,7 @@ __getattr__ = lazy_attributes(
             "PrunePEFTError",
             "RunError",
         ),
+        "prunepeft_ray.execution": ("Terms",),
         "prunepeft_ray.jobs": (
             "Decision",
             "Method",
@@ -165,6 +170,7 @@ __getattr__ = lazy_attributes(
             "RunFolder",
         ),
         "prunepeft_ray.seeds": ("derive_seed",),
+        "prunepeft_ray.service": ("Client",),
         "prunepeft_ray.study": ("JsonFile",),
         "prunepeft_ray.tasks": ("TASKS", "TaskData", "TaskSource", "load_task"),
         "prunepeft_ray.training": (

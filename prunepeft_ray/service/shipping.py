@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from pathlib import Path
 
-import prunepeft_ray
+
 from prunepeft_ray.errors import InputError
 
 
@@ -15,7 +15,7 @@ def code_modules() -> list[str]:
     Raises:
         InputError: If it is not installed here.
     """
-    here = Path(prunepeft_ray.__file__).parent
+    here = Path(__file__).parents[1]
     try:
         files = importlib.metadata.files("prunepeft-ray") or []
     except importlib.metadata.PackageNotFoundError:

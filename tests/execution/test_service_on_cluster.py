@@ -1,0 +1,212 @@
+"""Search jobs on real clusters, disturbed as clusters are: each ends like a run that nobody disturbed."""
+
+import json
+import os
+import threading
+import time
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+import service_bench
+from chaos import LONGER
+from execution_toys import answer, job_ids, make_spec, search_here
+from study_toys import study_answer, study_here, write_study
+
+from prunepeft_ray.cli.main import run
+from prunepeft_ray.config import dump_yaml
+from prunepeft_ray.service import Client
+
+TASK = "inputs/small.csv"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, small_task):
+    """A folder to work in, with the task where it lies in a package too, so that it has the same name."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "inputs").mkdir()
+    (home / TASK).write_bytes(small_task.read_bytes())
+    return home
+
+
+@pytest.fixture(scope="module")
+def search(home, tiny_bert):
+    """A search of some seconds, and its answer when it runs undisturbed in this process."""
+    return undisturbed_search(home, "search", make_spec(tiny_bert, Path(TASK)))
+
+
+@pytest.fixture(scope="module")
+def longer(home, tiny_bert):
+    """A search with time to disturb it."""
+    return undisturbed_search(home, "longer", make_spec(tiny_bert, Path(TASK), *LONGER))
+
+
+def undisturbed_search(home, name, spec):
+    (home / f"{name}.yaml").write_text(dump_yaml(spec))
+    with chdir(home):
+        search_here(spec, home / name)
+    return home / f"{name}.yaml", answer(home / name)
+
+
+@pytest.fixture(scope="module")
+def study(home, tiny_bert):
+    """A study of two methods, and its answer."""
+    changes = {"methods": ["random-search", "optuna-tpe"], "limits": {"evaluations": 6}}
+    file = write_study(home / "study.yaml", tiny_bert, Path(TASK), **changes)
+    with chdir(home):
+        return file, study_answer(study_here(file, home / "study"))
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    """A head and two worker nodes of one CPU each."""
+    with service_bench.running_cluster(tmp_path_factory.mktemp("state")) as bench:
+        yield bench
+
+
+@pytest.fixture
+def client(bench, home, monkeypatch):
+    """A client of that cluster, in the folder to work in."""
+    return client_of(bench, home, monkeypatch)
+
+
+def client_of(bench, home, monkeypatch):
+    monkeypatch.chdir(home)
+    for name in [name for name in os.environ if name.startswith(("RAY_AUTH", "RAY_API", "RAY_ADDRESS"))]:
+        monkeypatch.delenv(name)
+    for name in ("RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN_PATH", "PRUNEPEFT_STATE"):
+        monkeypatch.setenv(name, bench.env[name])
+    return Client()
+
+
+def wait_until(condition, what, seconds=180):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, what()
+        time.sleep(0.1)
+
+
+def printed(capsys, *arguments, code=0):
+    assert run(list(arguments)) == code, capsys.readouterr().err
+    return capsys.readouterr()
+
+
+def finish(client, job):
+    found = client.wait(job)
+    assert found.state == "finished", client.logs(job)
+
+
+def test_three_jobs_at_once_from_submission_to_report(client, search, longer, study, tmp_path, capsys):
+    names = {"quick": search[0], "long": longer[0], "many": study[0]}
+    outputs = {name: tmp_path / name for name in names}
+    ids = {}
+    for name, file in names.items():
+        told = printed(capsys, "submit", str(file), "--output", str(outputs[name]), "--name", name)
+        ids[name] = told.out.strip()
+        assert f"prunepeft logs {ids[name]} -f" in told.err or f"prunepeft status {ids[name]}" in told.err
+    listed = json.loads(printed(capsys, "jobs", "--json").out)
+    assert {row["id"]: row["kind"] for row in listed} == {
+        ids["quick"]: "search",
+        ids["long"]: "search",
+        ids["many"]: "study",
+    }
+    table = printed(capsys, "jobs").out
+    assert all(job in table for job in ids.values())
+
+    # one is stopped by hand in the middle, while the others go on
+    wait_until(lambda: len(job_ids(outputs["long"])) >= 2, lambda: client.logs(ids["long"]))
+    assert "is stopped; 'prunepeft resume" in printed(capsys, "stop", ids["long"]).err
+    there = job_ids(outputs["long"])
+    assert 2 <= len(there) < len(longer[1]["jobs"])
+    assert "has ended already: stopped" in printed(capsys, "stop", ids["long"]).err
+    assert client.status(ids["long"]).state == "stopped"
+    told = printed(capsys, "resume", ids["long"], "--wait")
+    assert f"going on with {outputs['long']}" in told.out
+    assert "@prunepeft" not in told.out
+    for job in ids.values():
+        finish(client, job)
+    assert answer(outputs["quick"]) == search[1]
+    assert answer(outputs["long"]) == longer[1]
+    assert study_answer(outputs["many"]) == study[1]
+    assert client.status(ids["long"]).submission.attempt == 2
+
+    # a finished job says so, is brought home, and has a report
+    assert "is finished: there is nothing to resume" in printed(capsys, "resume", ids["quick"], code=2).err
+    printed(capsys, "fetch", ids["quick"], "--output", str(tmp_path / "home"))
+    assert answer(tmp_path / "home") == search[1]
+    assert not (tmp_path / "home" / "checkpoints").exists()
+    assert "report.html" in printed(capsys, "report", ids["many"]).err
+    assert (outputs["many"] / "report.html").stat().st_size > 10_000
+    assert "dev accuracy" in printed(capsys, "status", ids["quick"]).out
+
+
+def test_what_the_cluster_refuses_leaves_nothing_there(client, search, tmp_path, capsys):
+    before = {job.id for job in client.jobs()}
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "something").write_text("x")
+    told = printed(capsys, "submit", str(search[0]), "--output", str(taken), code=2)
+    assert told.err.strip().splitlines()[-1].startswith(f"error: --output {taken} is not empty")
+    told = printed(
+        capsys, "submit", str(search[0]), "--output", str(tmp_path / "x"), "--set", "model=/nowhere/model", code=2
+    )
+    assert "/nowhere/model" in told.err.splitlines()[-1]
+    assert {job.id for job in client.jobs()} == before
+    assert list(taken.iterdir()) == [taken / "something"]
+
+
+def test_a_wrong_token_is_refused(bench, home, monkeypatch, tmp_path, capsys):
+    client_of(bench, home, monkeypatch)
+    (tmp_path / "token").write_text("wrong")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    assert "refuses the token from RAY_AUTH_TOKEN_PATH" in printed(capsys, "jobs", code=2).err
+
+
+def test_a_worker_node_dies_during_a_round(client, bench, longer, tmp_path):
+    output = tmp_path / "run"
+    job = client.submit(longer[0], output=output, workers=2)
+    rounds = [f"round {number}" for number in (1, 2)]
+    wait_until(lambda: any(word in client.status(job.id).status.progress for word in rounds), lambda: client.logs(job.id))
+    bench.kill_node(2)
+    bench.kill_node(1)
+    finish(client, job.id)
+    assert answer(output) == longer[1]
+    bench.add_node()
+    bench.add_node()
+
+
+def test_the_head_restarts_during_a_study(client, bench, home, study, tmp_path, monkeypatch, capsys):
+    output = tmp_path / "run"
+    job = client.submit(study[0], output=output)
+    wait_until(lambda: len(job_ids(output)) >= 3, lambda: client.logs(job.id))
+    bench.restart_head()
+    client = client_of(bench, home, monkeypatch)
+    there = job_ids(output)
+    assert 3 <= len(there) < len(study[1]["results"])
+    assert client.jobs() == []
+    assert "prunepeft resume DIR" in printed(capsys, "status", job.id, code=2).err
+    # the folder is enough: the job is the same again
+    again = client.resume(output)
+    assert again.id == job.id
+    finish(client, job.id)
+    assert study_answer(output) == study[1]
+
+
+def test_separate_hosts_and_a_folder_that_they_do_not_share(home, longer, tmp_path, monkeypatch, capsys):
+    hidden, state = tmp_path / "hidden", tmp_path / "state"
+    hidden.mkdir()
+    state.mkdir()
+    with service_bench.hosts(state, nodes=2, hidden=hidden) as bench:
+        client = client_of(bench, home, monkeypatch)
+        told = printed(capsys, "submit", str(longer[0]), "--output", str(hidden / "run"), code=2)
+        assert "cannot be seen by all nodes of the cluster" in told.err
+        assert list(hidden.iterdir()) == []
+        output = tmp_path / "run"
+        job = client.submit(longer[0], output=output, workers=2)
+        lines = []
+        follower = threading.Thread(target=lambda: lines.extend(client.follow(job.id)))
+        follower.start()
+        finish(client, job.id)
+        follower.join(30)
+    assert answer(output) == longer[1]
+    assert any(line.startswith("final retraining") for line in lines)
