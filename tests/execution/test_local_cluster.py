@@ -26,7 +26,7 @@ from prunepeft_ray.execution.local_cluster import (
     start_local_cluster,
     stop_local_cluster,
 )
-from prunepeft_ray.execution.marked import family, is_alive
+from prunepeft_ray.execution.marked import family, is_alive, send
 from prunepeft_ray.results.attempts import Process
 
 LISTENS = "0A"
@@ -164,8 +164,12 @@ def test_a_node_that_died_is_noticed_and_another_one_joins(bench):
     assert is_alive(bench.cluster.nodes[index])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
-def test_nothing_is_left_of_a_start_that_was_cut_short(number, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "head_too"),
+    [(signal.SIGINT, False), (signal.SIGKILL, False), (signal.SIGKILL, True)],
+    ids=["interrupted", "killed", "killed with the head"],
+)
+def test_nothing_is_left_of_a_start_that_was_cut_short(number, head_too, tmp_path):
     env = clean_environment(**FAST, PRUNEPEFT_STATE=str(tmp_path))
     up = subprocess.Popen(
         [*PROGRAM, "cluster", "up", "--local", "2"],
@@ -176,8 +180,13 @@ def test_nothing_is_left_of_a_start_that_was_cut_short(number, tmp_path):
     file = tmp_path / "cluster" / "cluster.json"
     wait_for(lambda: file.exists() and LocalCluster.read(file).nodes)
     cluster = LocalCluster.read(file)
+    wait_for(lambda: len(family(cluster.mark)) > 1)
     up.send_signal(number)
     up.wait(60)
+    if number == signal.SIGINT:
+        assert family(cluster.mark) == set()
+    if head_too:
+        send(cluster.nodes[0], signal.SIGKILL)
     down = prunepeft(env, "cluster", "down")
     assert down.returncode == 0, down.stderr
     assert family(cluster.mark) == set()
