@@ -169,7 +169,7 @@ def hosts(state: Path, nodes: int = 2, cpus: int = 1, hidden: Path | None = None
     """A cluster of separate hosts: network namespaces with an address each, on a bridge.
 
     This machine is on the bridge too, so clients reach the head's address from here. The hosts share its disks.
-    The test is skipped where namespaces cannot be made.
+    The test is skipped where namespaces cannot be made. One host is spare, for a node that joins.
 
     Args:
         state: A folder for the token and the nodes' logs.

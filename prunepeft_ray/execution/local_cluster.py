@@ -17,7 +17,8 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,14 @@ from prunepeft_ray.errors import InputError, RunError
 from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.local_node import LOOPBACK, start_node
 from prunepeft_ray.execution.marked import end_family, is_alive
+from prunepeft_ray.paths import one_line
 from prunepeft_ray.results.attempts import Process
 from prunepeft_ray.results.files import locked
 
 MOST_NODES = 32
 START_SECONDS = 180.0
 GRACE_SECONDS = 10.0
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 30.0
 LOOK_SECONDS = 0.25
 DASHBOARD_PORT = 8265
 GCS_PORT = 6379
@@ -142,14 +144,11 @@ def start_local_cluster(nodes: int, cpus: int | None, gpus: int | None, emit: Em
     """
     _check(nodes, cpus, gpus)
     folder = _make_folder(state_folder())
-    with locked(folder, busy=f"another 'prunepeft cluster' is at work in {folder}: wait for it"):
+    with _alone(folder):
         _make_way(folder)
         cluster = _lay_out(folder)
         try:
             return start_nodes(cluster, nodes, cpus or max(1, _cores() // nodes), gpus, emit)
-        except OSError as error:
-            _clear(cluster)
-            raise RunError(f"the cluster cannot be started in {folder}: {error.strerror or error}") from error
         except BaseException:
             _clear(cluster, keep_logs=True)
             raise
@@ -173,8 +172,12 @@ def start_nodes(cluster: LocalCluster, nodes: int, cpus: int, gpus: int | None, 
     store = _store_bytes(nodes)
     cluster = start_head(cluster, cpus, gpus, store)
     wait_for_head(cluster)
-    for _ in range(1, nodes):
-        cluster = add_node(cluster, cpus, store)
+    while len(cluster.nodes) < nodes:
+        # Ray gives up on a node that is slow to start, as it is among many
+        for _ in range(min(_cores(), nodes - len(cluster.nodes))):
+            cluster = add_node(cluster, cpus, store)
+        wait_for_nodes(cluster, len(cluster.nodes))
+        emit(Event("message", f"{len(cluster.nodes)} of {counted(nodes, 'node')} live"))
     wait_for_nodes(cluster, nodes)
     return cluster
 
@@ -258,7 +261,7 @@ def stop_local_cluster(emit: Emit) -> LocalCluster | None:
     folder = state_folder()
     if _written_down(folder) is None:
         return None
-    with locked(folder, busy=f"another 'prunepeft cluster' is at work in {folder}: wait for it"):
+    with _alone(folder):
         cluster = _written_down(folder)
         if cluster is None:
             return None
@@ -312,6 +315,16 @@ def _make_folder(folder: Path) -> Path:
             f"{folder} cannot be used ({error.strerror}): set PRUNEPEFT_STATE to a folder of your own"
         ) from error
     return folder
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Be the only one who starts or ends a cluster, and say in a line what cannot be written."""
+    try:
+        with locked(folder, busy=f"another 'prunepeft cluster' is at work in {folder}: wait for it"):
+            yield
+    except OSError as error:
+        raise RunError(f"the local cluster's files in {folder} cannot be written: {one_line(error)}") from error
 
 
 def _written_down(folder: Path) -> LocalCluster | None:

@@ -52,7 +52,7 @@ def send(process: Process, number: int) -> None:
 
 
 def end_family(mark: str, heads: Iterable[Process], grace: float) -> int:
-    """End all processes of a mark: those at the head are asked first, what is left after a while is killed.
+    """End all processes of a mark: those at the head are asked first, what is left when they are gone is killed.
 
     Args:
         mark: The mark.
@@ -66,9 +66,8 @@ def end_family(mark: str, heads: Iterable[Process], grace: float) -> int:
     asked = everyone.intersection(heads)
     for head in asked:
         send(head, signal.SIGTERM)
-    until = time.monotonic() + (grace if asked else 0.0)
-    left = everyone
-    while left and time.monotonic() < until:
+    until, left = time.monotonic() + grace, everyone
+    while asked & left and time.monotonic() < until:
         time.sleep(LOOK_SECONDS)
         left = _left(everyone, mark)
     while left:

@@ -1,0 +1,81 @@
+"""Processes with a mark are found and ended with all that descends from them, and no others."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from prunepeft_ray.execution.marked import MARK, end_family, family, is_alive, send
+from prunepeft_ray.results.attempts import Process
+
+SLEEP = "import time; time.sleep(300)"
+# the child sheds its environment, and so the mark
+PARENT = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', '{SLEEP}'], env={{}}); {SLEEP}"
+DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); {SLEEP}"
+
+
+@pytest.fixture
+def start():
+    started = []
+
+    def run(mark, program=SLEEP):
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-c", program],
+                env=os.environ | {MARK: mark},
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+            )
+        )
+        return started[-1]
+
+    yield run
+    for child in started:
+        child.kill()
+        child.communicate()
+
+
+def pids(mark):
+    return {process.pid for process in family(mark)}
+
+
+def eventually(found, wanted):
+    until = time.monotonic() + 30
+    while found() != wanted and time.monotonic() < until:
+        time.sleep(0.05)
+    assert found() == wanted
+
+
+def test_a_family_is_what_bears_the_mark_or_one_below_it(start):
+    children = {mark: start(mark).pid for mark in ("cluster-a", "cluster-a.0", "cluster-a.1", "cluster-ab", "b")}
+    eventually(lambda: pids("cluster-a"), {children[mark] for mark in ("cluster-a", "cluster-a.0", "cluster-a.1")})
+    assert pids("cluster-a.1") == {children["cluster-a.1"]}
+
+
+def test_children_without_the_mark_end_with_their_parents(start):
+    parent = start("cluster-c", PARENT)
+    eventually(lambda: len(pids("cluster-c")), 2)
+    everyone = family("cluster-c")
+    assert end_family("cluster-c", heads=(), grace=0) == 2
+    assert not any(map(is_alive, everyone))
+    assert parent.wait() in (0, -signal.SIGKILL)
+
+
+def test_who_does_not_end_when_asked_is_killed(start):
+    deaf = start("cluster-d", DEAF)
+    deaf.stdout.readline()
+    end_family("cluster-d", heads=[Process.of(deaf.pid)], grace=0.5)
+    assert pids("cluster-d") == set()
+
+
+def test_a_stranger_that_was_given_a_dead_ones_id_is_left_alone(start):
+    stranger = start("cluster-e")
+    process = Process.of(stranger.pid)
+    send(replace(process, birth="1"), signal.SIGKILL)
+    end_family("cluster-f", heads=[process], grace=0.1)
+    assert is_alive(process)
+    assert stranger.poll() is None
