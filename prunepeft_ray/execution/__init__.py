@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from prunepeft_ray.execution.launch import resume_search, start_search
     from prunepeft_ray.execution.search import Plan, plan_search, run_search
     from prunepeft_ray.execution.study_run import MethodProgress, Watch
+    from prunepeft_ray.execution.terms import Terms
 
 __all__ = [
     "Emit",
@@ -23,6 +24,7 @@ __all__ = [
     "GroupExecutor",
     "MethodProgress",
     "Plan",
+    "Terms",
     "Watch",
     "Workbench",
     "drive",
@@ -43,5 +45,6 @@ __getattr__ = lazy_attributes(
         "prunepeft_ray.execution.launch": ("resume_search", "start_search"),
         "prunepeft_ray.execution.search": ("Plan", "plan_search", "run_search"),
         "prunepeft_ray.execution.study_run": ("MethodProgress", "Watch"),
+        "prunepeft_ray.execution.terms": ("Terms",),
     },
 )

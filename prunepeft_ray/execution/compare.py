@@ -18,6 +18,7 @@ from prunepeft_ray.execution.search import plan_search
 from prunepeft_ray.execution.signals import catching_signals
 from prunepeft_ray.execution.study_run import StudyRun, Watch
 from prunepeft_ray.execution.study_search import Setting, StudySearch
+from prunepeft_ray.execution.terms import EQUAL_TERMS, Terms
 from prunepeft_ray.methods import METHODS, Problem
 from prunepeft_ray.modules import module_cost
 from prunepeft_ray.paths import is_file, one_line
@@ -30,7 +31,14 @@ from prunepeft_ray.tasks import TaskData, load_task
 WAIT_SECONDS = 0.02
 
 
-def start_study(spec: StudySpec, output: Path, emit: Emit, watch: Watch, address: str | None = None) -> RunFolder:
+def start_study(
+    spec: StudySpec,
+    output: Path,
+    emit: Emit,
+    watch: Watch,
+    address: str | None = None,
+    terms: Terms = EQUAL_TERMS,  # noqa: ARG001
+) -> RunFolder:
     """Run a study; one that is there already goes on, with what has been added to it.
 
     Everything that can be checked is checked before the folder is made and Ray is started.
@@ -41,6 +49,7 @@ def start_study(spec: StudySpec, output: Path, emit: Emit, watch: Watch, address
         emit: Told the news.
         watch: Shown the progress.
         address: Ray cluster to run on; default: one on this machine.
+        terms: On what terms it shares that cluster.
 
     Raises:
         InputError: If anything in the spec is wrong, or the folder holds something else.
@@ -61,7 +70,13 @@ def start_study(spec: StudySpec, output: Path, emit: Emit, watch: Watch, address
     return _run(folder, spec, settings, data, emit, watch, address)
 
 
-def resume_study(output: Path, emit: Emit, watch: Watch, address: str | None = None) -> RunFolder:
+def resume_study(
+    output: Path,
+    emit: Emit,
+    watch: Watch,
+    address: str | None = None,
+    terms: Terms = EQUAL_TERMS,  # noqa: ARG001
+) -> RunFolder:
     """Go on with a study where it stopped: finished jobs are told to the methods again, not run.
 
     Args:
@@ -69,6 +84,7 @@ def resume_study(output: Path, emit: Emit, watch: Watch, address: str | None = N
         emit: Told the news.
         watch: Shown the progress.
         address: Ray cluster to run on; default: one on this machine.
+        terms: On what terms it shares that cluster.
 
     Raises:
         InputError: If the folder holds no study, or a task or model has changed since.

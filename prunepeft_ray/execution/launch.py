@@ -20,6 +20,7 @@ from prunepeft_ray.execution.local_ray import check_room, ray_cluster
 from prunepeft_ray.execution.merging import merging
 from prunepeft_ray.execution.search import plan_search
 from prunepeft_ray.execution.signals import StopRequest, catching_signals
+from prunepeft_ray.execution.terms import EQUAL_TERMS, Terms
 from prunepeft_ray.plugins import load_plugins
 from prunepeft_ray.results import Attempt, ResultsStore, RunFolder, attempt
 from prunepeft_ray.tasks import TaskData, load_task
@@ -30,7 +31,12 @@ R = TypeVar("R", bound=RecipeConfig)
 
 
 def start_search(
-    spec: SearchSpec, output: Path, emit: Emit, workers: int | None = None, address: str | None = None
+    spec: SearchSpec,
+    output: Path,
+    emit: Emit,
+    workers: int | None = None,
+    address: str | None = None,
+    terms: Terms = EQUAL_TERMS,  # noqa: ARG001
 ) -> RunFolder:
     """Run a search from its beginning, in a new folder.
 
@@ -42,6 +48,7 @@ def start_search(
         emit: Told the news.
         workers: Workers; default: all GPUs, or two CPU workers.
         address: Ray cluster to run on; default: one on this machine.
+        terms: On what terms it shares that cluster.
 
     Raises:
         InputError: If anything in the spec is wrong, or the folder is not free.
@@ -60,7 +67,13 @@ def start_search(
     return folder
 
 
-def resume_search(output: Path, emit: Emit, workers: int | None = None, address: str | None = None) -> RunFolder:
+def resume_search(
+    output: Path,
+    emit: Emit,
+    workers: int | None = None,
+    address: str | None = None,
+    terms: Terms = EQUAL_TERMS,  # noqa: ARG001
+) -> RunFolder:
     """Go on with a search where it stopped; a finished one is left as it is.
 
     Args:
@@ -68,6 +81,7 @@ def resume_search(output: Path, emit: Emit, workers: int | None = None, address:
         emit: Told the news.
         workers: Workers; may differ from before.
         address: Ray cluster to run on; default: one on this machine.
+        terms: On what terms it shares that cluster.
 
     Raises:
         InputError: If the folder holds no run, or its task or model has changed since.
