@@ -138,7 +138,8 @@ def test_an_address_where_no_cluster_is_is_said_to_be_so(tmp_path, spec, marked)
 def test_a_cluster_of_our_own_holds_as_many_workers_as_asked(marked):
     # Ray reads its settings when it is imported, which a user may have done before
     code = (
-        "import os, ray; from prunepeft_ray.execution.local_ray import ray_cluster, check_room\n"
+        "import os, ray; from prunepeft_ray.execution.local_ray import ray_cluster\n"
+        "from prunepeft_ray.execution.room import check_room\n"
         "workers = (os.cpu_count() or 1) + 3\n"
         "with ray_cluster(None, workers):\n"
         "    check_room(workers, False)\n"

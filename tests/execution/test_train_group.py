@@ -17,6 +17,7 @@ from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 from prunepeft_ray.errors import InputError, RunError, Terminated
 from prunepeft_ray.execution import Event, train_group
 from prunepeft_ray.execution.board import Board, Line, Reader
+from prunepeft_ray.execution.claiming import Whole
 from prunepeft_ray.execution.interruptions import BrokenGroupError
 from prunepeft_ray.execution.losses import TellLosses, describe_loss, is_memory_loss
 from prunepeft_ray.execution.signals import StopRequest, catching_signals
@@ -136,30 +137,36 @@ def test_the_reader_knows_which_jobs_run(board):
 
 
 class OneRun:
-    """Stands for a run of the group that may fail to start, and counts."""
+    """Stands for a run of the group, which may fail to start or make way for another size; knows the room then."""
 
-    def __init__(self, *outcomes):
-        self.outcomes, self.workers = list(outcomes), []
+    def __init__(self, outcomes, room):
+        self.outcomes, self.room, self.workers = list(outcomes), [99, *room], []
 
-    def __call__(self, folder, config, emit, workers, use_gpu, request):
+    def __call__(self, folder, config, emit, workers, use_gpu, request, look, must_leave):
         self.workers.append(workers)
         outcome = self.outcomes.pop(0)
-        if outcome is not None:
+        if isinstance(outcome, Exception):
             raise outcome
+        return outcome
+
+    def room_for_workers(self, use_gpu):
+        return self.room[len(self.workers)]
 
 
 @pytest.fixture
 def run_group(monkeypatch, tmp_path, spec, cluster):
     """Run a group whose runs come out as given, in a cluster with that room; gives workers of each run and the news."""
 
-    def run(outcomes, room, request=None):
-        runs, told, rooms = OneRun(*outcomes), [], iter(room)
+    def run(outcomes, room, request=None, share=None):
+        runs, told = OneRun(outcomes, room), []
         monkeypatch.setattr(train_group, "_run_once", runs)
         monkeypatch.setattr(train_group, "share_bench", lambda spec, data: None)
-        monkeypatch.setattr(train_group, "room_for_workers", lambda use_gpu: next(rooms))
+        monkeypatch.setattr(train_group, "room_for_workers", runs.room_for_workers)
         folder = RunFolder.create(tmp_path / "run", spec)
         try:
-            train_group.run_in_group(folder, None, told.append, 4, False, request or StopRequest())
+            train_group.run_in_group(
+                folder, None, told.append, share or Whole(4), False, request or StopRequest(), lambda: None
+            )
         finally:
             run.workers, run.told = runs.workers, [event.text for event in told]
 
