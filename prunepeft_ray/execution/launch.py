@@ -251,5 +251,7 @@ def _run(folder: RunFolder, data: TaskData, emit: Emit, crew: _Crew) -> None:
     kind, unit = ("GPU", {"GPU": 1.0}) if crew.use_gpu else ("CPU", {"CPU": 1.0})
     with share_of_cluster(named(crew.terms, folder), [unit], crew.count) as share:
         wait_for_share(share, emit, crew.request)
-        emit(Event("message", f"starting {share.units} {kind} worker{'s' if share.units > 1 else ''}"))
+        count = share.units
+        rest = f", of {crew.count}: others use the rest" if count < crew.count else ""
+        emit(Event("message", f"starting {count} {kind} worker{'s' if count > 1 else ''}{rest}"))
         run_in_group(folder, data, emit, share, crew.use_gpu, crew.request, lambda: share.wants(crew.count))

@@ -205,11 +205,11 @@ def test_a_search_that_another_process_has_taken_over_stops(no_ray, tmp_path, sp
     monkeypatch.setattr("prunepeft_ray.results.attempts.RENEW_SECONDS", 0.05)
     folder = RunFolder.create(tmp_path / "run", spec)
 
-    def long_work(_folder, _data, _emit, _workers, request):
+    def long_work(_folder, _data, _emit, crew):
         (folder.attempts / "000002.json").write_text("{}")
-        while request.signal is None:
+        while crew.request.signal is None:
             time.sleep(0.01)
-        request.end()
+        crew.request.end()
 
     monkeypatch.setattr(launch, "ray_cluster", lambda *_args: contextlib.nullcontext())
     monkeypatch.setattr(launch, "check_room", lambda *_args: None)
