@@ -21,15 +21,21 @@ from prunepeft_ray.execution.room import may_grow, nodes
 NAME = "prunepeft-arbiter"
 NAMESPACE = "prunepeft"
 IDLE_SECONDS = 60.0
-"""How long it stays when nobody claims anything."""
 LOOK_SECONDS = 1.0
+LISTEN_SECONDS = 3.0
+"""How long a new one hears claims before it lets anybody begin."""
 
 
 class Arbiter:
-    """Shares out the cluster that it runs on; a Ray actor."""
+    """Shares out the cluster that it runs on; a Ray actor.
 
-    def __init__(self) -> None:
-        self._ledger = Ledger()
+    Args:
+        idle_seconds: How long it stays when nobody claims anything.
+    """
+
+    def __init__(self, idle_seconds: float = IDLE_SECONDS) -> None:
+        self._idle_seconds = idle_seconds
+        self._ledger = Ledger(opens=time.monotonic() + LISTEN_SECONDS)
         self._lock = threading.Lock()
         self._asked: list[dict[str, float]] = []
         self._busy = time.monotonic()
@@ -59,7 +65,7 @@ class Arbiter:
         self._cluster = nodes(), may_grow()
 
     def _watch(self) -> None:
-        while time.monotonic() - self._busy < IDLE_SECONDS:
+        while time.monotonic() - self._busy < self._idle_seconds:
             time.sleep(LOOK_SECONDS)
             # the cluster's head may be about to restart
             with suppress(Exception):

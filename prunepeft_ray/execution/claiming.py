@@ -103,8 +103,12 @@ class Claimed:
 
     def wants(self, units: int) -> None:
         """Say how many units it can use now; it keeps for some seconds what it has."""
+        self._wanted = [*self._lately(), (time.monotonic(), units)]
+
+    def _lately(self) -> list[tuple[float, int]]:
+        """What it said it wants, in the last seconds and last."""
         now = time.monotonic()
-        self._wanted = [(at, n) for at, n in self._wanted if now - at < HOLD_SECONDS] + [(now, units)]
+        return [(at, n) for at, n in self._wanted[:-1] if now - at < HOLD_SECONDS] + self._wanted[-1:]
 
     def leave(self) -> None:
         """Give everything back."""
@@ -141,7 +145,7 @@ class Claimed:
         self._begun = self._begun or self._answer.units > 0
 
     def _claim(self) -> Claim:
-        terms, most = self._terms, max(1, *(n for _, n in self._wanted))
+        terms, most = self._terms, max(1, *(n for _, n in self._lately()))
         return Claim(terms.job, 0.0, terms.priority, self._unit, most, self._begun, terms.cpus, terms.gpus)
 
 

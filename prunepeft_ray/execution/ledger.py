@@ -29,9 +29,14 @@ class Answer:
 
 
 class Ledger:
-    """The claims on a cluster; everything in it can be lost, for the runs claim again every second."""
+    """The claims on a cluster; everything in it can be lost, for the runs claim again every second.
 
-    def __init__(self) -> None:
+    Args:
+        opens: When the first may begin: until then, those that run already have claimed again.
+    """
+
+    def __init__(self, opens: float = 0.0) -> None:
+        self._opens = opens
         self._claims: dict[str, Claim] = {}
         self._renewed: dict[str, float] = {}
         self._dealt: tuple[float, list[Claim], Sequence[Bundle]] = (-1.0, [], [])
@@ -59,6 +64,8 @@ class Ledger:
         if any(claim.job == other.job for key, other in self._claims.items() if key != token):
             claim = replace(claim, job=f"{claim.job}-{token[:6]}")
         self._claims[token], self._renewed[token] = claim, now
+        if now < self._opens and not claim.begun:
+            return Answer(0)
         units = self._share_out(nodes, now)
         if not units[claim.job]:
             return Answer(0, explain(claim, list(self._claims.values()), units, nodes, now, may_grow))

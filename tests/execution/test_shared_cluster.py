@@ -93,7 +93,7 @@ def test_studies_share_a_cluster_and_one_that_finds_no_room_says_what_it_waits_f
         # who is left has all again
         alone = len(job_ids(one))
         first.wait_until(lambda: len(job_ids(one)) >= alone + 6)
-        assert first.end(signal.SIGINT) == 130, first.told
+        assert first.end(signal.SIGTERM) == 143, first.told
     assert at_once(spans(two)) == at_once(spans(three)) == 1
     assert at_once(spans(one)[alone:]) == 2
     assert study_answer(three) == study_answer(study_here(short, tmp_path / "here"))
@@ -136,7 +136,7 @@ def test_a_search_uses_a_node_that_joins_and_makes_way_for_others(
             with running(nodes, "study", long, two, priority=1) as second:
                 search.wait_until(lambda: "going on with 1 worker: others need their share\n" in search.told)
                 second.wait_until(lambda: len(job_ids(two)) >= 2)
-                assert second.end(signal.SIGINT) == 130, second.told
+                assert second.end(signal.SIGTERM) == 143, second.told
             search.wait_until(lambda: "going on with 2 workers: others need less\n" in search.told)
             assert search.process.wait(120) == 0, search.told
     assert finished_twice(search.told) == []

@@ -18,7 +18,7 @@ from prunepeft_ray.errors import InputError, RunError, Terminated
 from prunepeft_ray.execution import Event, train_group
 from prunepeft_ray.execution.board import Board, Line, Reader
 from prunepeft_ray.execution.claiming import Whole
-from prunepeft_ray.execution.interruptions import BrokenGroupError
+from prunepeft_ray.execution.interruptions import BrokenGroupError, StoppedError
 from prunepeft_ray.execution.losses import TellLosses, describe_loss, is_memory_loss
 from prunepeft_ray.execution.signals import StopRequest, catching_signals
 from prunepeft_ray.execution.train_group import GroupCannotStartError
@@ -114,6 +114,25 @@ def test_a_worker_learns_from_the_answer_to_its_news_that_it_should_stop(board):
     line.emit(Event("message", ""))
     assert line.stop_wanted()
     assert line.stop_wanted()
+
+
+def test_a_group_that_was_asked_to_stop_is_given_up_by_ray(board):
+    board.stop.remote()
+    with pytest.raises(StoppedError):
+        TellLosses(board, 3).after_exception(None, {0: ActorDiedError()})
+    assert board.take.remote() == []
+
+
+def test_others_go_on_after_a_stop_but_not_after_an_error(board):
+    board.join.remote("a worker")
+    board.stop.remote()
+    board.go_on.remote()
+    assert board.workers.remote() == []
+    assert board.join.remote("the next") is None
+    error = RunError("no memory")
+    board.fail.remote(error)
+    board.go_on.remote()
+    assert board.join.remote("one more") is error
 
 
 def test_an_error_of_ours_is_kept_when_a_stop_comes_later(board):
@@ -215,6 +234,48 @@ def test_a_signal_before_the_workers_start_ends_at_once(run_group):
     with pytest.raises(Terminated):
         run_group([], room=[], request=request)
     assert run_group.workers == []
+
+
+class Changing:
+    """A share that is another one whenever a group has run."""
+
+    def __init__(self, *units):
+        self._units = list(units)
+
+    @property
+    def units(self):
+        return self._units.pop(0)
+
+
+def test_a_group_that_makes_way_starts_again_in_its_new_size_until_the_search_is_finished(run_group):
+    run_group([True, True, True, False], room=[99, 100, 100], share=Changing(2, 1, 3, 4))
+    assert run_group.workers == [2, 1, 3, 4]
+    assert run_group.told == [
+        "going on with 1 worker: others need their share",
+        "going on with 3 workers: a node has joined",
+        "going on with 4 workers: others need less",
+    ]
+
+
+def test_a_search_that_was_finished_when_it_was_to_make_way_does_not_start_again(run_group, monkeypatch):
+    monkeypatch.setattr(RunFolder, "finished", True)
+    run_group([True], room=[], share=Changing(2))
+    assert run_group.workers == [2]
+
+
+def test_a_signal_while_a_group_makes_way_ends_the_search(run_group):
+    request = StopRequest()
+
+    class Asking(Changing):
+        @property
+        def units(self):
+            if len(self._units) == 1:
+                request.signal = signal.SIGTERM
+            return super().units
+
+    with pytest.raises(Terminated):
+        run_group([True], room=[99], request=request, share=Asking(2, 1))
+    assert run_group.workers == [2]
 
 
 def test_errors_of_ray_are_explained_in_one_line(board, tmp_path):
