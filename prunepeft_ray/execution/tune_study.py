@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import uuid
@@ -15,6 +16,7 @@ from ray.tune.search import Searcher
 
 from prunepeft_ray.backbones import read_backbone
 from prunepeft_ray.errors import PrunePEFTError, RunError
+from prunepeft_ray.execution.claiming import Share
 from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.following import STOP_SECONDS, Fitting, follow, nowhere, start_board
 from prunepeft_ray.execution.sharing import share
@@ -32,6 +34,10 @@ from prunepeft_ray.training import encode_task
 WATCH_SECONDS = 1.0
 
 
+def _no_limit() -> float:
+    return math.inf
+
+
 class JobSearcher(Searcher):  # type: ignore[misc]
     """What Tune asks for the next trial: all methods of a study at once, behind its :class:`StudyRun`.
 
@@ -40,13 +46,21 @@ class JobSearcher(Searcher):  # type: ignore[misc]
         store: Where results are.
         stop_wanted: Whether no new job should begin.
         attempts: How often a job is tried.
+        at_once: How many jobs may run now.
 
     Attributes:
         error: Why the study cannot go on.
         said: What workers said last of jobs that ended with an error.
     """
 
-    def __init__(self, run: StudyRun, store: ResultsStore, stop_wanted: Callable[[], bool], attempts: int) -> None:
+    def __init__(
+        self,
+        run: StudyRun,
+        store: ResultsStore,
+        stop_wanted: Callable[[], bool],
+        attempts: int,
+        at_once: Callable[[], float] = _no_limit,
+    ) -> None:
         super().__init__(metric="done", mode="max")
         self.run = run
         self.error: str | None = None
@@ -54,12 +68,15 @@ class JobSearcher(Searcher):  # type: ignore[misc]
         self._store = store
         self._stop_wanted = stop_wanted
         self._attempts = attempts
+        self._at_once = at_once
         self._trials: dict[str, tuple[Work, RunContext, datetime]] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next job as a trial's configuration, None to wait, or that there will be no more."""
         if self.error is not None or self._stop_wanted() or self.run.over:
             return str(Searcher.FINISHED)
+        if len(self._trials) >= self._at_once():
+            return None
         found = self.run.next()
         if found is None:
             return None
@@ -105,6 +122,8 @@ def run_study(
     emit: Emit,
     watch: Watch,
     request: StopRequest,
+    share: Share,
+    unit: list[dict[str, float]],
 ) -> None:
     """Run all that is left of a study on the cluster that this process has joined.
 
@@ -116,26 +135,34 @@ def run_study(
         emit: Told the news.
         watch: Shown the progress.
         request: Whether a signal has asked for an end.
+        share: How many jobs may run at once.
+        unit: Resources of each worker of a job.
 
     Raises:
         PrunePEFTError: What ended the study.
         KeyboardInterrupt: On SIGINT, once running jobs have kept their state.
         Terminated: On SIGTERM, likewise.
     """
-    configure_tune(jobs_at_once(spec.execution))
+    # the searcher says how many; the cluster may grow
+    configure_tune(pending=10**6)
     board = start_board()
     place = share_study(folder, spec, data, board)
     attempts = spec.execution.max_failures + 1
-    searcher = JobSearcher(run, ResultsStore(folder.results), lambda: request.signal is not None, attempts)
+    store = ResultsStore(folder.results)
+    searcher = JobSearcher(run, store, lambda: request.signal is not None, attempts, lambda: share.units)
 
     def hear(event: Event) -> None:
         if event.type == "message" and event.job_id:
             searcher.said[event.job_id] = event.text
         emit(event)
 
-    fitting = Fitting(lambda: build_tuner(searcher, place, spec.execution).fit())
+    def look() -> None:
+        share.wants(run.wanted)
+        watch(run.progress())
+
+    fitting = Fitting(lambda: build_tuner(searcher, place, spec.execution, unit).fit())
     try:
-        follow(fitting, board, hear, request, _every(WATCH_SECONDS, lambda: watch(run.progress())))
+        follow(fitting, board, hear, request, _every(WATCH_SECONDS, look))
     finally:
         # Tune notices that nothing more comes; left alone, it would start a cluster of its own once this one is gone
         fitting.join(STOP_SECONDS)
@@ -145,11 +172,13 @@ def run_study(
     _raise_what_ended(run, searcher, fitting, folder)
 
 
-def build_tuner(searcher: JobSearcher, place: Workplace, execution: StudyExecutionConfig) -> Any:
+def build_tuner(
+    searcher: JobSearcher, place: Workplace, execution: StudyExecutionConfig, unit: list[dict[str, float]]
+) -> Any:
     """Build the Tune run: as many trials as the searcher wants, one after another in actors that stay."""
     trainable = tune.with_parameters(JobTrial, place=place, workers=execution.workers)
     return tune.Tuner(
-        tune.with_resources(trainable, tune.PlacementGroupFactory([bundle(execution)] * execution.workers)),
+        tune.with_resources(trainable, tune.PlacementGroupFactory(unit)),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             num_samples=-1,
@@ -168,11 +197,15 @@ def build_tuner(searcher: JobSearcher, place: Workplace, execution: StudyExecuti
     )
 
 
-def bundle(execution: StudyExecutionConfig) -> dict[str, float]:
-    """Resources of one worker of a job."""
-    # of the cluster, not of this machine: a head node may have none
-    gpus = execution.gpus if execution.gpus is not None else float("GPU" in ray.cluster_resources())
-    return {"CPU": execution.cpus, **({"GPU": gpus} if gpus else {})}
+def job_unit(execution: StudyExecutionConfig, use_gpu: bool) -> list[dict[str, float]]:
+    """Resources of each worker of a job.
+
+    Args:
+        execution: How jobs run.
+        use_gpu: Whether a worker has a GPU unless the study says.
+    """
+    gpus = execution.gpus if execution.gpus is not None else float(use_gpu)
+    return [{"CPU": execution.cpus, **({"GPU": gpus} if gpus else {})}] * execution.workers
 
 
 def share_study(folder: RunFolder, spec: StudySpec, data: dict[str, TaskData], board: Any) -> Workplace:
@@ -200,17 +233,11 @@ def share_study(folder: RunFolder, spec: StudySpec, data: dict[str, TaskData], b
     return place
 
 
-def jobs_at_once(execution: StudyExecutionConfig) -> int:
-    """How many jobs the cluster as it is now can run at once, at least 1."""
-    room, needs = ray.cluster_resources(), bundle(execution)
-    return max(1, min(int(room.get(kind, 0) / (amount * execution.workers)) for kind, amount in needs.items()))
-
-
 def configure_tune(pending: int) -> None:
     """Switch off what Tune keeps and prints of its own: our store is the truth, and we show the progress.
 
     Args:
-        pending: Trials that it has ready; by default a single one, and then idle nodes fill slowly.
+        pending: Most trials that it has ready; by default a single one, and then idle nodes fill slowly.
     """
     settings = {
         "TUNE_MAX_PENDING_TRIALS_PG": str(pending),
