@@ -184,6 +184,6 @@ def wait_for_share(share: Share, emit: Emit, request: StopRequest) -> None:
             request.end()
         reason = share.reason
         if reason and (reason != told or time.monotonic() >= due):
-            emit(Event("message", reason))
+            emit(Event("waiting", reason))
             told, due = reason, time.monotonic() + REPEAT_SECONDS
         time.sleep(POLL_SECONDS)

@@ -70,6 +70,7 @@ def start_search(
         RunFolder.check_free(output)
         with _crew(workers, address, device, terms) as crew:
             folder = RunFolder.create(output, resolve(spec, device))
+            emit(Event("accepted", ""))
             with attempting(folder, emit):
                 _run(folder, data, emit, crew)
     return folder
@@ -108,6 +109,7 @@ def resume_search(
         joining(address, terms) as device,
         _crew(workers, address, device, terms) as crew,
     ):
+        emit(Event("accepted", ""))
         _run(folder, data, emit, crew)
     return folder
 

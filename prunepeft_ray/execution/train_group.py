@@ -97,6 +97,7 @@ def run_in_group(
         if request.signal is not None:
             request.end()
         room, resizing = room_for_workers(use_gpu), Resizing(share, workers)
+        emit(Event("share", "", resources={"GPU" if use_gpu else "CPU": workers}))
         try:
             if not _run_once(folder, config, emit, workers, use_gpu, request, look, resizing.due) or folder.finished:
                 return

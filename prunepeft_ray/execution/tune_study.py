@@ -18,6 +18,7 @@ from prunepeft_ray.backbones import read_backbone
 from prunepeft_ray.errors import PrunePEFTError, RunError
 from prunepeft_ray.execution.claiming import Share
 from prunepeft_ray.execution.events import Emit, Event
+from prunepeft_ray.execution.fairness import total
 from prunepeft_ray.execution.following import STOP_SECONDS, Fitting, follow, nowhere, start_board
 from prunepeft_ray.execution.sharing import share
 from prunepeft_ray.execution.signals import StopRequest
@@ -71,11 +72,16 @@ class JobSearcher(Searcher):  # type: ignore[misc]
         self._at_once = at_once
         self._trials: dict[str, tuple[Work, RunContext, datetime]] = {}
 
+    @property
+    def running(self) -> int:
+        """How many trials run, or are about to."""
+        return len(self._trials)
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next job as a trial's configuration, None to wait, or that there will be no more."""
         if self.error is not None or self._stop_wanted() or self.run.over:
             return str(Searcher.FINISHED)
-        if len(self._trials) >= self._at_once():
+        if self.running >= self._at_once():
             return None
         found = self.run.next()
         if found is None:
@@ -158,6 +164,7 @@ def run_study(
 
     def look() -> None:
         share.wants(run.wanted)
+        emit(Event("share", "", resources={kind: need * searcher.running for kind, need in total(unit).items()}))
         watch(run.progress())
 
     fitting = Fitting(lambda: build_tuner(searcher, place, spec.execution, unit).fit())
