@@ -114,14 +114,13 @@ class JobServer:
 
     def follow(self, job: str) -> Iterator[str]:
         """Yield what a job prints, piece by piece, until it ends."""
-        loop = asyncio.new_event_loop()
-        try:
-            with self._reaching():
-                pieces: AsyncIterator[str] = self._client.tail_job_logs(job)
-                while (piece := loop.run_until_complete(_next(pieces))) is not None:
+        with asyncio.Runner() as runner, self._reaching():
+            pieces = self._client.tail_job_logs(job)
+            try:
+                while (piece := runner.run(_next(pieces))) is not None:
                     yield piece
-        finally:
-            loop.close()
+            finally:
+                runner.run(pieces.aclose())
 
     def log_end(self, job: Any, lines: int) -> str:
         """The last lines of what a job has printed, or nothing if its node is gone.
