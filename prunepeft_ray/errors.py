@@ -29,6 +29,12 @@ class JobError(RunError):
     """A single job cannot be done here, for want of memory; others may."""
 
 
+class LeftRunningError(PrunePEFTError):
+    """Ctrl-C in a command that merely watches: what it watches goes on; exit code 130."""
+
+    exit_code = 130
+
+
 class Terminated(SystemExit):
     """The process was asked to end (SIGTERM), and has left everything so that a resume goes on: exit code 143."""
 

@@ -11,7 +11,18 @@ from rich.console import Console
 from prunepeft_ray.cli.compare import Address, resume_compare
 from prunepeft_ray.cli.progress import show_progress
 from prunepeft_ray.cli.report import print_summary
-from prunepeft_ray.cli.service import Cpus, Gpus, Priority, ShipCode, Wait, connect, is_service, say, tell_started
+from prunepeft_ray.cli.service import (
+    Cpus,
+    Gpus,
+    Priority,
+    ShipCode,
+    Wait,
+    connect,
+    is_service,
+    leaving,
+    say,
+    tell_started,
+)
 from prunepeft_ray.cli.track import Track
 from prunepeft_ray.config import load_spec
 from prunepeft_ray.errors import InputError
@@ -115,7 +126,8 @@ def _resume_on_cluster(
 
     client = connect(address)
     terms = None if asked == (None, None, None) else Terms("", asked[0] or 0, *asked[1:])
-    job = client.resume(which, workers=workers, terms=terms, ship_code=ship_code, tell=say)
+    with leaving("what was submitted"):
+        job = client.resume(which, workers=workers, terms=terms, ship_code=ship_code, tell=say)
     tell_started(client, job, wait, as_json)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from prunepeft_ray.cli.track import Track
+from prunepeft_ray.errors import LeftRunningError
 
 if TYPE_CHECKING:
     from prunepeft_ray.service import Client, SearchJob
@@ -75,18 +78,19 @@ def submit(
 
     terms = Terms("", priority or 0, cpus, gpus)
     client = connect(address)
-    job = client.submit(
-        file,
-        output=output,
-        name=name,
-        owner=owner,
-        settings=tuple(set_ or ()),
-        workers=workers,
-        terms=terms,
-        track=tuple(track or ()),
-        ship_code=ship_code,
-        tell=say,
-    )
+    with leaving("what was submitted"):
+        job = client.submit(
+            file,
+            output=output,
+            name=name,
+            owner=owner,
+            settings=tuple(set_ or ()),
+            workers=workers,
+            terms=terms,
+            track=tuple(track or ()),
+            ship_code=ship_code,
+            tell=say,
+        )
     tell_started(client, job, wait, as_json)
 
 
@@ -127,8 +131,9 @@ def logs(
     if not follow:
         print(client.logs(job), end="")
         return
-    for line in client.follow(job):
-        print(line, flush=True)
+    with leaving(job):
+        for line in client.follow(job):
+            print(line, flush=True)
 
 
 def stop(job: Job, address: Address = None) -> None:
@@ -187,9 +192,10 @@ def tell_started(client: Client, job: SearchJob, wait: bool, as_json: bool) -> N
     """Say what became of a submission, and follow it to its end if that is wished."""
     if wait:
         say(f"{job.id} is on {client.address}; Ctrl-C leaves it running there")
-        for line in client.follow(job.id):
-            print(line, flush=True)
-        job = client.wait(job.id)
+        with leaving(job.id):
+            for line in client.follow(job.id):
+                print(line, flush=True)
+            job = client.wait(job.id)
     if as_json:
         print(json.dumps(job.to_dict(), indent=2))
     else:
@@ -199,6 +205,21 @@ def tell_started(client: Client, job: SearchJob, wait: bool, as_json: bool) -> N
     if wait and job.state != "finished":
         say(f"error: {job.id} is {job.state}{': ' if job.error else ''}{job.error}")
         raise typer.Exit(job.exit_code or 1)
+
+
+@contextmanager
+def leaving(what: str) -> Iterator[None]:
+    """Say at Ctrl-C that a job goes on without whoever watches it.
+
+    Raises:
+        LeftRunningError: Instead of KeyboardInterrupt.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise LeftRunningError(
+            f"interrupted; {what} stays on the cluster: 'prunepeft jobs' shows it, 'prunepeft stop ID' ends it"
+        ) from error
 
 
 def say(line: str) -> None:
