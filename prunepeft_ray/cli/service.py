@@ -238,7 +238,7 @@ def _next_steps(job: SearchJob) -> list[str]:
         "finished": f"finished: 'prunepeft report {job.id}' shows what was found, 'prunepeft fetch {job.id}' brings it",
         "failed": f"failed: {job.error}; 'prunepeft logs {job.id}' has more, 'prunepeft resume {job.id}' goes on",
         "stopped": f"stopped: 'prunepeft resume {job.id}' goes on",
-        "waiting": f"waiting: {job.status.waits_for}; 'prunepeft status {job.id}' tells when it runs",
+        "waiting": f"{job.status.waits_for}; 'prunepeft status {job.id}' tells when it runs",
     }
     default = (
         f"{job.state}: 'prunepeft logs {job.id} -f' shows it, 'prunepeft stop {job.id}' ends it, 'prunepeft jobs' all"
@@ -267,7 +267,7 @@ def _status_table(job: SearchJob) -> Table:
         "owner": asked.owner,
         "kind": asked.kind,
         "state": job.state,
-        "waits for": job.status.waits_for if job.state == "waiting" else "",
+        "waits for": job.status.waits_for.removeprefix("waiting for ") if job.state == "waiting" else "",
         "why": job.error,
         "progress": job.status.progress,
         "best so far": job.status.best,

@@ -6,7 +6,8 @@ import getpass
 import json
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -43,9 +44,12 @@ STOP_SECONDS = 60
 CHECK_SECONDS = 300.0
 POLL_SECONDS = 0.5
 STATUS_LINES = 400
+READERS = 8
 _STATES: dict[str, State] = {"PENDING": "starting", "SUCCEEDED": "finished", "FAILED": "failed", "STOPPED": "stopped"}
 
 Tell = Callable[[str], None]
+Attempts = list[tuple[Submission, Any]]
+"""The attempts at a search job, with what Ray says of each."""
 
 
 def _ignore(_line: str) -> None:
@@ -160,12 +164,11 @@ class Client:
             InputError: If there is none, it runs, or it is finished.
             RunError: If the cluster fails.
         """
-        jobs = self.jobs()
-        before = self._before(jobs, str(which))
+        attempts = self._attempts()
+        before = self._before(attempts, str(which))
         asked = terms or Terms("", before.priority, before.cpus, before.gpus)
-        tries = [job.submission.attempt for job in jobs if job.id == before.job]
         submission = before.again(
-            max(tries, default=0) + 1,
+            max((submission.attempt for submission, _ in attempts.get(before.job, ())), default=0) + 1,
             workers=workers or before.workers,
             priority=asked.priority,
             cpus=asked.cpus,
@@ -177,11 +180,8 @@ class Client:
 
     def jobs(self) -> list[SearchJob]:
         """All search jobs since the head node started, the newest first, each with its last attempt."""
-        found: dict[str, list[tuple[Submission, Any]]] = {}
-        for details in self._server.jobs():
-            if (submission := submission_of(details)) is not None:
-                found.setdefault(submission.job, []).append((submission, details))
-        jobs = [self._search_job(sorted(tries, key=lambda one: one[0].attempt)) for tries in found.values()]
+        with ThreadPoolExecutor(READERS) as pool:
+            jobs = list(pool.map(self._search_job, self._attempts().values()))
         return sorted(jobs, key=lambda job: job.started, reverse=True)
 
     def status(self, job: str) -> SearchJob:
@@ -193,7 +193,8 @@ class Client:
         Raises:
             InputError: If there is none.
         """
-        return pick(self.jobs(), job)
+        attempts = self._attempts()
+        return self._search_job(attempts[pick(attempts, job)])
 
     def logs(self, job: str) -> str:
         """What the last attempt at a search job has printed so far.
@@ -315,13 +316,13 @@ class Client:
         local = find_local_cluster()
         return local is not None and local.address == self.address
 
-    def _before(self, jobs: list[SearchJob], which: str) -> Submission:
+    def _before(self, attempts: Mapping[str, Attempts], which: str) -> Submission:
         """What a resume goes on with."""
         folder = open_path(which)
-        asked = [job for job in jobs if job.submission.output == str(folder)]
-        if not asked and ("/" in which or (is_local(folder) and folder.is_dir())):
+        there = [job for job, tries in attempts.items() if tries[-1][0].output == str(folder)]
+        if not there and ("/" in which or (is_local(folder) and folder.is_dir())):
             return self._lost(which, folder)
-        found = asked[0] if asked else pick(jobs, which)
+        found = self._search_job(attempts[there[0] if there else pick(attempts, which)])
         if not found.over:
             raise InputError(f"{found.id} is {found.state}: there is nothing to resume; 'prunepeft logs {found.id} -f'")
         if found.state == "finished":
@@ -382,7 +383,15 @@ class Client:
             raise _refusal(job)
         return job
 
-    def _search_job(self, attempts: list[tuple[Submission, Any]]) -> SearchJob:
+    def _attempts(self) -> dict[str, Attempts]:
+        """All attempts at search jobs, by the job, in order."""
+        found: dict[str, Attempts] = {}
+        for details in self._server.jobs():
+            if (submission := submission_of(details)) is not None:
+                found.setdefault(submission.job, []).append((submission, details))
+        return {job: sorted(tries, key=lambda one: one[0].attempt) for job, tries in found.items()}
+
+    def _search_job(self, attempts: Attempts) -> SearchJob:
         submission, details = attempts[-1]
         status = Status.last_in(self._server.log_end(details, STATUS_LINES)) or Status()
         return SearchJob(

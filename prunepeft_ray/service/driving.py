@@ -92,7 +92,7 @@ def _take_folder(submission: Submission, folder: Path, package: Path) -> SearchS
     spec = read_spec(package / SPEC_FILE)
     text = (package / SPEC_FILE).read_text(encoding="utf-8")
     wanted = RunOwner(submission.job, submission.name, submission.owner, submission.kind, submission.submitted_at, text)
-    if not is_file(folder / SPEC_FILE):
+    if isinstance(spec, SearchSpec) or not is_file(folder / SPEC_FILE):
         RunFolder.check_free(folder)
     owner = wanted.take(folder)
     if owner.job != submission.job and (isinstance(spec, SearchSpec) or owner.kind != "study"):

@@ -67,7 +67,7 @@ class Reporter:
     def _take(self, event: Event) -> None:
         if event.type == "accepted":
             self._count()
-            self._change(state="running", waits_for="")
+            self._change(state="waiting", waits_for="waiting for its share of the cluster")
         elif event.type == "waiting":
             self._change(state="waiting", waits_for=event.text)
         elif event.type == "share":

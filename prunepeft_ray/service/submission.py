@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -235,27 +235,26 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def pick(jobs: Iterable[SearchJob], wanted: str) -> SearchJob:
-    """Find a search job by its id, by a beginning of it that is no other's, or by the id of an attempt.
+def pick(ids: Collection[str], wanted: str) -> str:
+    """Find the id of a search job by a beginning of it that is no other's, or by the id of an attempt.
 
     Raises:
         InputError: If there is none, or several.
     """
-    by_id = {job.id: job for job in jobs}
     whole = re.sub(r"\.\d+$", "", wanted)
-    if whole in by_id:
-        return by_id[whole]
-    found = [job for job in by_id.values() if whole and job.id.startswith(whole)]
+    if whole in ids:
+        return whole
+    found = sorted(job for job in ids if whole and job.startswith(whole))
     if len(found) == 1:
         return found[0]
     if found:
-        raise InputError(f"'{wanted}' may be {' or '.join(sorted(job.id for job in found))}: give more of it")
-    if not by_id:
+        raise InputError(f"'{wanted}' may be {' or '.join(found)}: give more of it")
+    if not ids:
         raise InputError(
             f"there is no search job '{wanted}': the cluster knows of none since its head node started; "
             "'prunepeft resume DIR --address A' goes on with a run from its folder"
         )
-    raise unknown("search job", wanted, by_id)
+    raise unknown("search job", wanted, ids)
 
 
 def now() -> str:

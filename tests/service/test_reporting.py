@@ -39,7 +39,8 @@ def test_news_are_passed_on(driver):
 
 def test_it_waits_says_for_what_and_runs(driver):
     driver.hear("accepted", "")
-    assert driver.status().state == "running"
+    found = driver.status()
+    assert (found.state, found.waits_for) == ("waiting", "waiting for its share of the cluster")
     driver.hear("waiting", "waiting for 1 GPU")
     found = driver.status()
     assert (found.state, found.waits_for) == ("waiting", "waiting for 1 GPU")

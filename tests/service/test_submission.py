@@ -19,6 +19,7 @@ from prunepeft_ray.service.submission import (
     without_status,
 )
 
+IDS = ("demo-3f2a", "demo-9c01", "trec-11b0")
 LOG = (
     "2026-01-01 12:00:00,000\tINFO job_manager.py:581 -- Runtime env is setting up.\n"
     "Running entrypoint for job demo-3f2a.1: exec python -P -m prunepeft_ray drive x\n"
@@ -90,10 +91,9 @@ def test_what_is_no_id(text):
 
 
 def test_a_job_is_found_by_id_beginning_or_attempt():
-    jobs = [a_job("demo-3f2a"), a_job("demo-9c01"), a_job("trec-11b0")]
-    assert pick(jobs, "demo-9c01").id == "demo-9c01"
-    assert pick(jobs, "demo-9c01.3").id == "demo-9c01"
-    assert pick(jobs, "tr").id == "trec-11b0"
+    assert pick(IDS, "demo-9c01") == "demo-9c01"
+    assert pick(IDS, "demo-9c01.3") == "demo-9c01"
+    assert pick(IDS, "tr") == "trec-11b0"
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,8 @@ def test_a_job_is_found_by_id_beginning_or_attempt():
     ],
 )
 def test_a_job_that_is_not_found_is_told(wanted, says):
-    jobs = [a_job("demo-3f2a"), a_job("demo-9c01"), a_job("trec-11b0")]
     with pytest.raises(InputError, match=says):
-        pick(jobs, wanted)
+        pick(IDS, wanted)
 
 
 def test_a_cluster_that_forgot_its_jobs_points_to_the_folder():
