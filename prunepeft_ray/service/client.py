@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import json
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -420,8 +419,3 @@ def _refusal(job: SearchJob) -> PrunePEFTError:
 
 def _time(milliseconds: int | None) -> datetime | None:
     return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
-
-
-def to_json(jobs: list[SearchJob]) -> str:
-    """Write search jobs as JSON."""
-    return json.dumps([job.to_dict() for job in jobs], indent=2)
