@@ -125,7 +125,7 @@ def test_the_two_nodes_find_each_other_and_take_only_their_token():
 
         assert head.keeps_up(head_command, right, head_check), head.printed("head.log")
         assert worker.keeps_up(worker_command, right, worker_check), worker.printed("worker.log")
-        count = "import ray; ray.init('auto', log_to_driver=False); print(len(ray.nodes()), 'nodes')"
+        count = "import ray; ray.init('head:6379', log_to_driver=False); print(len(ray.nodes()), 'nodes')"
         assert "2 nodes" in head.run(["python", "-c", count], right).stdout
         jobs = ["ray", "job", "list", "--address", "http://head:8265"]
         assert worker.run(jobs, right).returncode == 0
@@ -133,7 +133,9 @@ def test_the_two_nodes_find_each_other_and_take_only_their_token():
         assert refused.returncode != 0
         assert "Invalid authentication token" in refused.stderr
         stranger = ["ray", "start", "--block", "--address=head:6379", "--num-cpus=1"]
-        joined = worker.run(stranger, wrong)
-        assert joined.returncode != 0
-        assert "InvalidAuthToken" in joined.stderr + joined.stdout
+        without = {name: value for name, value in right.items() if name != "RAY_AUTH_TOKEN_PATH"}
+        for environment, told in ((wrong, "InvalidAuthToken"), (without, "no authentication token was found")):
+            joined = worker.run(stranger, environment)
+            assert joined.returncode != 0
+            assert told in joined.stderr + joined.stdout
         assert "2 nodes" in head.run(["python", "-c", count], right).stdout
