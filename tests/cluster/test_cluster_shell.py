@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from cluster_hosts import comes_true, connected_hosts
 from cluster_release import CLUSTER, ROOT
 
@@ -28,17 +29,15 @@ case "$1 $2" in
   requeue*) echo "requeued $2" ;;
 esac
 """
-STUDY = """#!/usr/bin/env python
-import signal, sys, time
-import ray
-ray.init(sys.argv[-1], log_to_driver=False)
-def stop(number, frame):
-    print("state kept", flush=True)
-    sys.exit(143)
-signal.signal(signal.SIGTERM, stop)
-print("study", *sys.argv[1:5], "nodes", len(ray.nodes()), "cpus", ray.cluster_resources()["CPU"], flush=True)
-time.sleep(300)
-"""
+STUDY = {
+    "tasks": [{"name": "packaged:movie", "train_size": 400, "dev_size": 60, "test_size": 60}],
+    "methods": ["random-search"],
+    "budget": 1500,
+    "space": {"rank": 4, "bottleneck": 4},
+    "training": {"epochs": 10, "max_length": 32},
+    "limits": {"evaluations": 6},
+    "seeds": [0, 1],
+}
 
 
 def directives():
@@ -73,36 +72,55 @@ def test_the_slurm_script_says_how_it_is_called():
 
 
 @pytest.mark.slow
-def test_the_slurm_script_runs_a_study_on_all_nodes_and_queues_it_again_when_the_time_is_up():
+def test_a_study_under_slurm_is_queued_again_when_the_time_is_up_and_goes_on(tiny_bert):
     with connected_hosts() as (head, worker):
-        commands = head.folder / "bin"
-        commands.mkdir()
-        for name, text in {"srun": SRUN, "scontrol": SCONTROL, "prunepeft": STUDY}.items():
-            (commands / name).write_text(text)
-            (commands / name).chmod(0o755)
-        job = str(10_000_000 + os.getpid())
-        environment = {
-            "PATH": f"{commands}:{head.environment({})['PATH']}",
-            "LAB_PREFIX": head.namespace.removesuffix("head"),
-            "SLURM_JOB_ID": job,
-            "SLURM_JOB_NODELIST": "head,worker",
-            "SLURM_CPUS_PER_TASK": "3",
-        }
+        (head.folder / "study.yaml").write_text(yaml.safe_dump(STUDY | {"models": [tiny_bert]}))
+        environment = slurm(head)
+        job, finished = environment["SLURM_JOB_ID"], head.folder / "out" / "results" / "jobs"
+
+        def run(log):
+            return head.start(["bash", str(SCRIPT), "study.yaml", "out"], environment, log)
+
+        def nothing_is_left():
+            return not head.processes() + worker.processes() and not list(head.folder.glob(".prunepeft-*"))
+
         try:
-            batch = head.start(["bash", str(SCRIPT), "study.yaml", "out"], environment, "batch.log")
-            started = "study compare study.yaml --output out nodes 2 cpus 6.0"
-            assert comes_true(lambda: started in head.printed("batch.log") or batch.poll() is not None, seconds=120)
-            assert batch.poll() is None, head.printed("batch.log")
+            batch = run("first.log")
+            assert comes_true(lambda: any(finished.glob("*.parquet")) or batch.poll() is not None, seconds=300)
+            assert batch.poll() is None, head.printed("first.log")
             (private,) = head.folder.glob(f".prunepeft-{job}.*")
             assert private.stat().st_mode & 0o777 == 0o700
             assert (private / "auth_token").stat().st_mode & 0o777 == 0o600
             assert len((private / "auth_token").read_text()) == 64
-
             batch.send_signal(signal.SIGUSR1)
-            assert batch.wait(timeout=60) == 143
-            printed = head.printed("batch.log")
-            assert printed.index("state kept") < printed.index(f"requeued {job}")
-            assert not private.exists()
-            assert comes_true(lambda: not head.processes() + worker.processes(), seconds=20)
+            assert batch.wait(timeout=120) == 143
+            assert head.printed("first.log").rstrip().endswith(f"requeued {job}")
+            assert comes_true(nothing_is_left, seconds=20)
+
+            before = {path.name: path.read_bytes() for path in finished.glob("*.parquet")}
+            assert run("second.log").wait(timeout=600) == 0, head.printed("second.log")
+            after = {path.name: path.read_bytes() for path in finished.glob("*.parquet")}
+            assert before.items() < after.items(), "what was finished has been done again"
+            assert "requeued" not in head.printed("second.log")
+            assert comes_true(nothing_is_left, seconds=20)
         finally:
             shutil.rmtree(f"/tmp/ray-{job}", ignore_errors=True)
+
+
+def slurm(head):
+    """What SLURM gives to the script on the first node of two."""
+    commands = head.folder / "bin"
+    commands.mkdir()
+    for name, text in {"srun": SRUN, "scontrol": SCONTROL}.items():
+        (commands / name).write_text(text)
+        (commands / name).chmod(0o755)
+    return {
+        "PATH": f"{commands}:{head.environment({})['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "LAB_PREFIX": head.namespace.removesuffix("head"),
+        "SLURM_JOB_ID": str(10_000_000 + os.getpid()),
+        "SLURM_JOB_NODELIST": "head,worker",
+        "SLURM_CPUS_PER_TASK": "1",
+    }
