@@ -25,8 +25,8 @@ demo: $(STAMP)
 
 # what starts Ray uses all cores by itself
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/execution
-	$(BIN)/python -m pytest tests/execution
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/execution --ignore tests/cluster
+	$(BIN)/python -m pytest tests/execution tests/cluster
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow --timeout 3600
