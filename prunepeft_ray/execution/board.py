@@ -54,6 +54,13 @@ class Board:
         """Ask the workers to stop."""
         self._verdict = self._verdict or "stop"
 
+    def go_on(self) -> None:
+        """Let the next workers work, after others were asked to stop."""
+        if self._verdict == "stop":
+            self._verdict = None
+        self._running.clear()
+        self._workers.clear()
+
     def fail(self, error: PrunePEFTError) -> None:
         """Say that going on is of no use."""
         self._verdict = error

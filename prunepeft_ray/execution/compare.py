@@ -11,9 +11,11 @@ from pathlib import Path
 
 from prunepeft_ray.backbones import Backbone, load_outline
 from prunepeft_ray.errors import InputError, PrunePEFTError
+from prunepeft_ray.execution.claiming import wait_for_share
 from prunepeft_ray.execution.events import Emit, Event
-from prunepeft_ray.execution.launch import attempting, resolve
-from prunepeft_ray.execution.local_ray import check_job_fits, ray_cluster
+from prunepeft_ray.execution.launch import attempting, joining, named, resolve, share_of_cluster
+from prunepeft_ray.execution.local_ray import is_joined, ray_cluster
+from prunepeft_ray.execution.room import check_job_fits, check_limits, has_gpu, job_unit, room_for_jobs
 from prunepeft_ray.execution.search import plan_search
 from prunepeft_ray.execution.signals import catching_signals
 from prunepeft_ray.execution.study_run import StudyRun, Watch
@@ -37,7 +39,7 @@ def start_study(
     emit: Emit,
     watch: Watch,
     address: str | None = None,
-    terms: Terms = EQUAL_TERMS,  # noqa: ARG001
+    terms: Terms = EQUAL_TERMS,
 ) -> RunFolder:
     """Run a study; one that is there already goes on, with what has been added to it.
 
@@ -56,18 +58,20 @@ def start_study(
         RunError: If the study cannot go on; failing jobs and searches do not end it.
     """
     load_plugins(spec.plugins)
+    check_limits(job_unit(spec.execution, use_gpu=False), terms)
     if not is_file(output / SPEC_FILE):
         RunFolder.check_free(output)
-        spec = resolve(spec)
-        settings, data = plan_study(spec, emit)
-        folder = RunFolder.create(output, spec)
-        return _run(folder, spec, settings, data, emit, watch, address)
+        with joining(address, terms) as device:
+            spec = resolve(spec, device)
+            settings, data = plan_study(spec, emit)
+            folder = RunFolder.create(output, spec)
+            return _run(folder, spec, settings, data, emit, watch, address, terms)
     folder = RunFolder.open(output)
     before = folder.study
     spec = _resolved_as(before, spec)
     spec.check_extends(before, str(output))
     settings, data = plan_study(spec, emit)
-    return _run(folder, spec, settings, data, emit, watch, address)
+    return _run(folder, spec, settings, data, emit, watch, address, terms)
 
 
 def resume_study(
@@ -75,7 +79,7 @@ def resume_study(
     emit: Emit,
     watch: Watch,
     address: str | None = None,
-    terms: Terms = EQUAL_TERMS,  # noqa: ARG001
+    terms: Terms = EQUAL_TERMS,
 ) -> RunFolder:
     """Go on with a study where it stopped: finished jobs are told to the methods again, not run.
 
@@ -94,7 +98,7 @@ def resume_study(
     spec = folder.study
     load_plugins(spec.plugins)
     settings, data = plan_study(spec, emit)
-    return _run(folder, spec, settings, data, emit, watch, address)
+    return _run(folder, spec, settings, data, emit, watch, address, terms)
 
 
 def plan_study(spec: StudySpec, emit: Emit) -> tuple[list[Setting], dict[str, TaskData]]:
@@ -194,6 +198,7 @@ def _run(
     emit: Emit,
     watch: Watch,
     address: str | None,
+    terms: Terms,
 ) -> RunFolder:
     store = ResultsStore(folder.results)
     _check_unchanged(folder, store, settings)
@@ -212,7 +217,7 @@ def _run(
                 watch(run.progress())
                 emit(Event("message", f"{folder.path} is finished; there is nothing to run"))
                 return folder
-            _run_on_ray(folder, spec, run, data, emit, watch, address)
+            _run_on_ray(folder, spec, run, data, emit, watch, address, terms)
     return folder
 
 
@@ -233,16 +238,23 @@ def _run_on_ray(
     emit: Emit,
     watch: Watch,
     address: str | None,
+    terms: Terms,
 ) -> None:
     execution = spec.execution
     with ray_cluster(address, math.ceil(execution.cpus * execution.workers)), catching_signals() as request:
         # it imports Ray, which reads its settings then
-        from prunepeft_ray.execution.tune_study import bundle, run_study
+        from prunepeft_ray.execution.tune_study import run_study
 
-        check_job_fits(bundle(execution), execution.workers)
-        count = len(run.searches)
-        emit(Event("message", f"running {count} search{'' if count == 1 else 'es'} on Ray Tune"))
-        run_study(folder, spec, run, data, emit, watch, request)
+        unit = job_unit(execution, has_gpu(terms))
+        check_job_fits(unit)
+        # on an own cluster, a worker that falls idle finds its next job waiting
+        units = run.wanted if is_joined() else 2 * room_for_jobs(unit)
+        with share_of_cluster(named(terms, folder), unit, units) as share:
+            emit(Event("accepted", ""))
+            wait_for_share(share, emit, request)
+            count = len(run.searches)
+            emit(Event("message", f"running {count} search{'' if count == 1 else 'es'} on Ray Tune"))
+            run_study(folder, spec, run, data, emit, watch, request, share, unit)
 
 
 def _requests(store: ResultsStore) -> Mapping[str, list[Request]]:

@@ -56,14 +56,36 @@ class Fitting(threading.Thread):
             self.error = error
 
 
+def every(seconds: float, action: Callable[[], None]) -> Callable[[], None]:
+    """Return what does something when called, but not again within some seconds."""
+    due = 0.0
+
+    def tick() -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            due = time.monotonic() + seconds
+            action()
+
+    return tick
+
+
 def _nothing() -> None:
     pass
 
 
+def _never() -> bool:
+    return False
+
+
 def follow(
-    fitting: threading.Thread, board: Any, emit: Emit, request: StopRequest, tick: Callable[[], None] = _nothing
-) -> None:
-    """Pass the workers' news on until the end; on a signal, let running jobs keep their state first.
+    fitting: threading.Thread,
+    board: Any,
+    emit: Emit,
+    request: StopRequest,
+    tick: Callable[[], None] = _nothing,
+    must_leave: Callable[[], bool] = _never,
+) -> bool:
+    """Pass the workers' news on until the end; before an early end, let running jobs keep their state.
 
     Args:
         fitting: What is at work.
@@ -71,28 +93,39 @@ def follow(
         emit: Told the news.
         request: Whether a signal has asked for an end.
         tick: Called several times a second.
+        must_leave: Asked as often: whether the workers should end, for others to go on where they stop.
+
+    Returns:
+        Whether the workers were asked to end.
 
     Raises:
         KeyboardInterrupt: On SIGINT, once running jobs have kept their state.
         Terminated: On SIGTERM, likewise.
     """
-    reader, asked = Reader(board, emit), 0.0
+    reader, asked, told = Reader(board, emit), 0.0, False
     while fitting.is_alive():
         fitting.join(POLL_SECONDS)
         reader.read(TIMEOUT_SECONDS)
         tick()
-        if request.signal is None:
-            continue
-        if not asked:
-            asked, reader.stopping = time.monotonic(), True
+        if request.signal is not None and not told:
+            asked, reader.stopping, told = time.monotonic(), True, True
             emit(Event("message", "stopping: running jobs keep their state; once more to stop at once"))
             board.stop.remote()
-        if not reader.running or time.monotonic() - asked > STOP_SECONDS:
-            # those that wait for others would wait for ever
-            with suppress(RayError):
-                for worker in ray.get(board.workers.remote(), timeout=TIMEOUT_SECONDS):
-                    ray.kill(worker)
-            request.end()
+        if not asked and must_leave():
+            asked, reader.stopping = time.monotonic(), True
+            board.stop.remote()
+        if asked and (not reader.running or time.monotonic() - asked > STOP_SECONDS):
+            _end_workers(board)
+            if told:
+                request.end()
     # what was asked for before the end may lack the last news
     if reader.read(TIMEOUT_SECONDS):
         reader.read(TIMEOUT_SECONDS)
+    return asked > 0
+
+
+def _end_workers(board: Any) -> None:
+    """End those that wait for others, who have left: they would wait for ever."""
+    with suppress(RayError):
+        for worker in ray.get(board.workers.remote(), timeout=TIMEOUT_SECONDS):
+            ray.kill(worker)

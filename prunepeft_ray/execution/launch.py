@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,9 +16,12 @@ import torch
 from prunepeft_ray.backbones import load_outline
 from prunepeft_ray.config import RecipeConfig, SearchSpec
 from prunepeft_ray.errors import InputError
+from prunepeft_ray.execution.claiming import Share, ShareNews, Whole, claiming, wait_for_share
 from prunepeft_ray.execution.events import Emit, Event
-from prunepeft_ray.execution.local_ray import check_room, ray_cluster
+from prunepeft_ray.execution.fairness import Bundle
+from prunepeft_ray.execution.local_ray import is_joined, ray_cluster
 from prunepeft_ray.execution.merging import merging
+from prunepeft_ray.execution.room import check_limits, check_room, has_gpu, room_for_workers
 from prunepeft_ray.execution.search import plan_search
 from prunepeft_ray.execution.signals import StopRequest, catching_signals
 from prunepeft_ray.execution.terms import EQUAL_TERMS, Terms
@@ -29,6 +33,10 @@ from prunepeft_ray.training.optimiser import autocast
 
 R = TypeVar("R", bound=RecipeConfig)
 
+LOOK_SECONDS = 1.0
+CPU_WORKERS = 2
+"""Workers of a search on CPUs, unless it is told how many."""
+
 
 def start_search(
     spec: SearchSpec,
@@ -36,7 +44,7 @@ def start_search(
     emit: Emit,
     workers: int | None = None,
     address: str | None = None,
-    terms: Terms = EQUAL_TERMS,  # noqa: ARG001
+    terms: Terms = EQUAL_TERMS,
 ) -> RunFolder:
     """Run a search from its beginning, in a new folder.
 
@@ -55,15 +63,16 @@ def start_search(
         RunError: If the search failed.
     """
     load_plugins(spec.plugins)
-    emit(Event("message", f"reading task {spec.task.name} and model {spec.model}"))
-    data = load_task(spec.task)
-    plan_search(spec, load_outline(spec.model), data).method(spec)
-    autocast(spec.training.precision, _device())
-    RunFolder.check_free(output)
-    with _workers(workers, address, emit) as (count, request):
-        folder = RunFolder.create(output, resolve(spec))
-        with attempting(folder, emit):
-            _run(folder, data, emit, count, request)
+    with joining(address, terms) as device:
+        emit(Event("message", f"reading task {spec.task.name} and model {spec.model}"))
+        data = load_task(spec.task)
+        plan_search(spec, load_outline(spec.model), data).method(spec)
+        _check_precision(spec, device)
+        RunFolder.check_free(output)
+        with _crew(workers, address, device, terms) as crew:
+            folder = RunFolder.create(output, resolve(spec, device))
+            with attempting(folder, emit):
+                _run(folder, data, emit, crew)
     return folder
 
 
@@ -72,7 +81,7 @@ def resume_search(
     emit: Emit,
     workers: int | None = None,
     address: str | None = None,
-    terms: Terms = EQUAL_TERMS,  # noqa: ARG001
+    terms: Terms = EQUAL_TERMS,
 ) -> RunFolder:
     """Go on with a search where it stopped; a finished one is left as it is.
 
@@ -95,16 +104,25 @@ def resume_search(
     data = load_task(folder.spec.task)
     finished = _check_unchanged(folder, data)
     emit(Event("message", f"going on with {output}: {finished} job{'' if finished == 1 else 's'} finished so far"))
-    with attempting(folder, emit), _workers(workers, address, emit) as (count, request):
-        _run(folder, data, emit, count, request)
+    with (
+        attempting(folder, emit),
+        joining(address, terms) as device,
+        _crew(workers, address, device, terms) as crew,
+    ):
+        _run(folder, data, emit, crew)
     return folder
 
 
-def resolve(spec: R) -> R:
-    """Fill in the settings that depend on the machine, so that a resume elsewhere computes the same."""
+def resolve(spec: R, device: torch.device | None = None) -> R:
+    """Fill in the settings that depend on the machine, so that a resume elsewhere computes the same.
+
+    Args:
+        spec: The settings.
+        device: Where it will train; default: what this machine has.
+    """
     if spec.training.micro_batches is not None:
         return spec
-    found = default_micro_batches(_device())
+    found = default_micro_batches(device or _device())
     training = spec.training.model_copy(update={"micro_batches": found})
     return spec.model_copy(update={"training": training})
 
@@ -143,19 +161,113 @@ def _check_unchanged(folder: RunFolder, data: TaskData) -> int:
 
 
 @contextmanager
-def _workers(wanted: int | None, address: str | None, emit: Emit) -> Iterator[tuple[int, StopRequest]]:
-    """Join or start a cluster with room for the workers; gives their number, and notes signals meanwhile."""
-    use_gpu = _device().type == "cuda"
-    count = wanted or (torch.cuda.device_count() if use_gpu else min(2, os.cpu_count() or 1))
+def joining(address: str | None, terms: Terms) -> Iterator[torch.device]:
+    """Join the cluster that a run is to share, if any; yields what its workers train on.
+
+    Args:
+        address: Ray cluster to run on; None: one on this machine, which starts later, or the one joined already.
+        terms: On what terms the run shares it.
+
+    Raises:
+        RunError: If the cluster cannot be reached.
+    """
+    if address is None and not is_joined():
+        yield _device()
+        return
+    with ray_cluster(address, 1):
+        yield torch.device("cuda" if has_gpu(terms) else "cpu")
+
+
+def named(terms: Terms, folder: RunFolder) -> Terms:
+    """Call a run by its folder unless it has a name."""
+    return terms if terms.job else replace(terms, job=folder.path.name)
+
+
+@contextmanager
+def share_of_cluster(terms: Terms, unit: Sequence[Bundle], units: int) -> Iterator[Share]:
+    """Claim a share of the cluster that this process has joined: all, if it is its own.
+
+    Args:
+        terms: On what terms, with a name.
+        unit: What must be there together, a bundle per process.
+        units: How many units the run can use.
+
+    Raises:
+        InputError: If a unit is beyond the run's own limits.
+    """
+    if not is_joined():
+        yield Whole(units)
+        return
+    check_limits(unit, terms)
+    with claiming(terms, unit, units) as claimed:
+        yield claimed
+
+
+@dataclass(frozen=True)
+class _Crew:
+    """The workers of a search.
+
+    Args:
+        wanted: How many; None: as many as there are GPUs, or two on CPUs.
+        use_gpu: Whether they have GPUs.
+        terms: On what terms the search shares its cluster.
+        request: Whether a signal has asked for an end.
+    """
+
+    wanted: int | None
+    use_gpu: bool
+    terms: Terms
+    request: StopRequest
+
+    @property
+    def count(self) -> int:
+        """How many would be of use now."""
+        if self.wanted is not None:
+            return self.wanted
+        return max(1, room_for_workers(True), int(self.terms.gpus or 0)) if self.use_gpu else CPU_WORKERS
+
+
+@contextmanager
+def _crew(wanted: int | None, address: str | None, device: torch.device, terms: Terms) -> Iterator[_Crew]:
+    """Join or start a cluster with room for the workers; notes signals meanwhile."""
+    use_gpu = device.type == "cuda"
+    # an own cluster starts with that many CPUs; it finds the GPUs by itself
+    least = wanted or (1 if use_gpu or is_joined() else min(CPU_WORKERS, os.cpu_count() or 1))
     # Ray sets handlers of its own when it starts
-    with ray_cluster(address, count), catching_signals() as request:
-        check_room(count, use_gpu)
-        emit(Event("message", f"starting {count} {'GPU' if use_gpu else 'CPU'} worker{'s' if count > 1 else ''}"))
-        yield count, request
+    with ray_cluster(address, least), catching_signals() as request:
+        check_room(least, use_gpu)
+        check_limits([_unit(use_gpu)], terms)
+        yield _Crew(wanted if is_joined() or use_gpu else least, use_gpu, terms, request)
 
 
-def _run(folder: RunFolder, data: TaskData, emit: Emit, workers: int, request: StopRequest) -> None:
+def _check_precision(spec: SearchSpec, device: torch.device) -> None:
+    # a driver without a GPU cannot tell what the cluster's GPUs can do
+    if device.type == "cpu" or torch.cuda.is_available():
+        autocast(spec.training.precision, device)
+
+
+def _unit(use_gpu: bool) -> dict[str, float]:
+    """What Ray Train sets aside for a worker."""
+    return {"GPU" if use_gpu else "CPU": 1.0}
+
+
+def _run(folder: RunFolder, data: TaskData, emit: Emit, crew: _Crew) -> None:
     # it imports Ray, which reads its settings then
+    from prunepeft_ray.execution.following import every
     from prunepeft_ray.execution.train_group import run_in_group
 
-    run_in_group(folder, data, emit, workers, _device().type == "cuda", request)
+    unit = _unit(crew.use_gpu)
+    (kind,) = unit
+    with share_of_cluster(named(crew.terms, folder), [unit], crew.count) as share:
+        emit(Event("accepted", ""))
+        wait_for_share(share, emit, crew.request)
+        count = share.units
+        rest = f", of {crew.count}: others use the rest" if count < crew.count else ""
+        emit(Event("message", f"starting {count} {kind} worker{'s' if count > 1 else ''}{rest}"))
+        news = ShareNews(share, emit)
+
+        def look() -> None:
+            share.wants(crew.count)
+            news.tell()
+
+        run_in_group(folder, data, emit, share, crew.use_gpu, crew.request, every(LOOK_SECONDS, look))

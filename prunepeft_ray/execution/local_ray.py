@@ -19,6 +19,9 @@ from prunepeft_ray.execution.tokens import use_token
 CONNECT_SECONDS = 10
 START_ATTEMPTS = 3
 
+_own = False
+"""Whether the cluster that this process has joined was started here, for it alone."""
+
 
 @contextmanager
 def ray_cluster(address: str | None, workers: int, packages: Mapping[str, Any] | None = None) -> Iterator[None]:
@@ -66,10 +69,18 @@ def ray_cluster(address: str | None, workers: int, packages: Mapping[str, Any] |
         what = f"the Ray cluster at '{address}' cannot be reached" if address else "Ray cannot be started"
         raise RunError(f"{what}: {' '.join(str(error).split())[:200]}") from error
     logging.getLogger("ray").setLevel(logging.ERROR)
+    global _own
+    _own = address is None
     try:
         yield
     finally:
+        _own = False
         ray.shutdown()
+
+
+def is_joined() -> bool:
+    """Whether this process has joined a cluster that others may use too."""
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized()) and not _own
 
 
 def _start(options: dict[str, Any], attempts: int) -> None:
@@ -122,45 +133,3 @@ def _knock(address: str) -> None:
     match = re.fullmatch(r"(?:ray://)?\[?([^/\]]+?)\]?:(\d{1,5})", address)
     if match:
         socket.create_connection((match[1], int(match[2])), timeout=CONNECT_SECONDS).close()
-
-
-def room_for_workers(use_gpu: bool) -> int:
-    """Number of workers that the cluster as it is now can hold."""
-    import ray
-
-    return int(ray.cluster_resources().get("GPU" if use_gpu else "CPU", 0))
-
-
-def check_room(workers: int, use_gpu: bool) -> None:
-    """Make sure that the cluster can hold the workers, since Ray would wait for ever.
-
-    Raises:
-        RunError: If it cannot; the message says what is missing.
-    """
-    room, kind = room_for_workers(use_gpu), "GPU" if use_gpu else "CPU"
-    if room < workers:
-        raise RunError(
-            f"{workers} workers need {workers} {kind}s, but the cluster has {room}: give a smaller --workers"
-        )
-
-
-def check_job_fits(bundle: Mapping[str, float], workers: int) -> None:
-    """Make sure that the cluster can hold at least one job, since Ray would wait for ever.
-
-    Args:
-        bundle: Resources of one worker.
-        workers: Workers of a job.
-
-    Raises:
-        RunError: If it cannot; the message says what is missing.
-    """
-    import ray
-
-    room = ray.cluster_resources()
-    for kind, amount in bundle.items():
-        needed, there = amount * workers, room.get(kind, 0)
-        if needed > there:
-            raise RunError(
-                f"a job needs {needed:g} {kind}s, but the cluster has {there:g}: give a smaller execution.workers, "
-                "execution.cpus or execution.gpus"
-            )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from ray.exceptions import OutOfMemoryError, RayActorError
+import ray
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 from ray.train import UserCallback
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 
+from prunepeft_ray.execution.board import TIMEOUT_SECONDS
 from prunepeft_ray.execution.events import Event
-from prunepeft_ray.execution.interruptions import BrokenGroupError
+from prunepeft_ray.execution.interruptions import BrokenGroupError, StoppedError
 
 
 class TellLosses(UserCallback):  # type: ignore[misc]
@@ -28,12 +31,23 @@ class TellLosses(UserCallback):  # type: ignore[misc]
         self._losses = 0
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:  # noqa: ARG002
-        """Tell what happened to the workers."""
+        """Tell what happened to the workers.
+
+        Raises:
+            StoppedError: If they were asked to stop: then Ray gives the group up instead of starting it again.
+        """
+        if self._must_stop():
+            raise StoppedError
         self._losses += 1
         self._board.lose.remote(any(is_memory_loss(error) for error in worker_exceptions.values()))
         what = describe_losses(worker_exceptions)
         then = f"starting again ({self._losses} of at most {self._most} times)" if self._losses <= self._most else ""
         self._board.post.remote(Event("lost", "; ".join(part for part in (what, then) if part)))
+
+    def _must_stop(self) -> bool:
+        with suppress(RayError):
+            return bool(ray.get(self._board.verdict.remote(), timeout=TIMEOUT_SECONDS) == "stop")
+        return False
 
 
 def describe_losses(errors: Mapping[int, Exception]) -> str:

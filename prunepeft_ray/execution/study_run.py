@@ -84,6 +84,19 @@ class StudyRun:
         with self._lock:
             return any(self._queues.values())
 
+    @property
+    def wanted(self) -> int:
+        """How many jobs could run at once now, those that run included."""
+        with self._lock:
+            running, waiting = self._running_by_method(), Counter[str]()
+            for number, queue in self._queues.items():
+                method = self.searches[number].cell.method
+                waiting[method.label] += len(queue)
+                if method.concurrency is not None:
+                    room = max(0, method.concurrency - running[method.label])
+                    waiting[method.label] = min(waiting[method.label], room)
+            return len(self._running) + waiting.total()
+
     def next(self) -> tuple[StudySearch, Work] | None:
         """Hand out a job to run now, with the first of the searches that want it; None if there is none yet."""
         with self._lock:

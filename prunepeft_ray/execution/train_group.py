@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import uuid
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -24,12 +26,14 @@ from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
 from prunepeft_ray.execution.board import TIMEOUT_SECONDS, Line
 from prunepeft_ray.execution.checkpoints import JobKeeper
+from prunepeft_ray.execution.claiming import Share
 from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.executor import Workbench
 from prunepeft_ray.execution.following import Fitting, follow, nowhere, start_board
 from prunepeft_ray.execution.interruptions import BrokenGroupError, StoppedError
-from prunepeft_ray.execution.local_ray import room_for_workers
 from prunepeft_ray.execution.losses import TellLosses, describe_losses, last_line
+from prunepeft_ray.execution.resizing import Resizing
+from prunepeft_ray.execution.room import may_grow, room_for_workers
 from prunepeft_ray.execution.search import run_search
 from prunepeft_ray.execution.sharing import Shared, open_shared, share
 from prunepeft_ray.execution.signals import StopRequest
@@ -58,17 +62,26 @@ class GroupCannotStartError(Exception):
 
 
 def run_in_group(
-    folder: RunFolder, data: TaskData, emit: Emit, workers: int, use_gpu: bool, request: StopRequest
+    folder: RunFolder,
+    data: TaskData,
+    emit: Emit,
+    part: Share,
+    use_gpu: bool,
+    request: StopRequest,
+    look: Callable[[], None],
 ) -> None:
     """Run a search in a group of workers that is started again when one is lost, with fewer if a node is gone.
+
+    It starts again, too, when its share of the cluster has become larger or smaller.
 
     Args:
         folder: The run's folder, which all workers can see.
         data: The task.
         emit: Told the news.
-        workers: Workers, one CPU or GPU each.
+        part: What the search may use of the cluster, a unit for each worker.
         use_gpu: Whether workers have GPUs.
         request: Whether a signal has asked the search to stop.
+        look: Called several times a second.
 
     Raises:
         PrunePEFTError: What ended the search.
@@ -79,23 +92,36 @@ def run_in_group(
     config = {"folder": str(folder.path.absolute()), "bench": share_bench(folder.spec, data), "board": board}
     # Ray hands its settings to the workers' controller when a group starts
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(folder.spec.execution.hang_seconds)
-    failures = 0
+    failures, workers = 0, max(1, part.units)
     while True:
         if request.signal is not None:
             request.end()
+        room, resizing = room_for_workers(use_gpu), Resizing(part, workers)
         try:
-            return _run_once(folder, config, emit, workers, use_gpu, request)
+            if not _run_once(folder, config, emit, workers, use_gpu, request, look, resizing.due) or folder.finished:
+                return
         except GroupCannotStartError as error:
             failures += not error.is_full
             room = room_for_workers(use_gpu) if failures <= folder.spec.execution.max_failures else 0
-            if room < 1:
+            if room < 1 and not may_grow():
                 raise RunError(f"no worker can start: {error}; {_safe(folder)}") from error
-            workers = _workers_left(workers, room, use_gpu, emit)
+            workers = _workers_left(max(1, min(workers, part.units)), max(1, room), use_gpu, emit)
+            continue
+        ray.get(board.go_on.remote())
+        workers = _workers_now(workers, max(1, part.units), room_for_workers(use_gpu) - room, emit)
 
 
 def _run_once(
-    folder: RunFolder, config: dict[str, Any], emit: Emit, workers: int, use_gpu: bool, request: StopRequest
-) -> None:
+    folder: RunFolder,
+    config: dict[str, Any],
+    emit: Emit,
+    workers: int,
+    use_gpu: bool,
+    request: StopRequest,
+    look: Callable[[], None],
+    must_leave: Callable[[], bool],
+) -> bool:
+    """Run a group; returns whether it was asked to make way for one of another size."""
     board, settings = config["board"], folder.spec.execution
     trainer = TorchTrainer(
         _worker,
@@ -111,13 +137,16 @@ def _run_once(
         torch_config=TorchConfig(timeout_s=GROUP_TIMEOUT_SECONDS),
     )
     fitting = Fitting(lambda: trainer.fit().return_value)
-    follow(fitting, board, emit, request)
+    left = follow(fitting, board, emit, request, look, must_leave)
     if isinstance(fitting.error, TrainingFailedError | RayError):
-        raise _explain(fitting.error, board, folder) from fitting.error
-    if fitting.error is not None:
+        # workers that were told to leave are ended, which Ray calls a failure
+        if not left or _verdict(board) is not None:
+            raise _explain(fitting.error, board, folder) from fitting.error
+    elif fitting.error is not None:
         raise fitting.error
     if isinstance(fitting.result, PrunePEFTError):
         raise fitting.result
+    return left
 
 
 def share_bench(spec: SearchSpec, data: TaskData) -> Shared | list[Any]:
@@ -152,11 +181,7 @@ def _explain(error: Exception, board: Any, folder: RunFolder) -> Exception:
         cause = error.controller_failure
         if isinstance(cause, WorkerGroupStartupFailedError | WorkerGroupStartupTimeoutError):
             return GroupCannotStartError(last_line(cause), isinstance(cause, WorkerGroupStartupTimeoutError))
-    try:
-        verdict = ray.get(board.verdict.remote(), timeout=TIMEOUT_SECONDS)
-    except RayError:
-        verdict = None
-    if isinstance(verdict, PrunePEFTError):
+    if (verdict := _verdict(board)) is not None:
         return verdict
     what = describe_losses(getattr(error, "worker_failures", {})) or (
         f"the group of workers failed: {type(error).__name__}: {last_line(error)}"
@@ -164,15 +189,40 @@ def _explain(error: Exception, board: Any, folder: RunFolder) -> Exception:
     return RunError(f"{what}; {_safe(folder)}")
 
 
+def _verdict(board: Any) -> PrunePEFTError | None:
+    """The error of ours that workers have left, if any."""
+    with suppress(RayError):
+        verdict = ray.get(board.verdict.remote(), timeout=TIMEOUT_SECONDS)
+        return verdict if isinstance(verdict, PrunePEFTError) else None
+    return None
+
+
 def _safe(folder: RunFolder) -> str:
     return f"finished jobs and checkpoints are safe: 'prunepeft resume {folder.path}' goes on"
+
+
+def _workers_now(before: int, workers: int, joined: int, emit: Emit) -> int:
+    """Say with how many workers a search goes on whose share has changed, and why.
+
+    Args:
+        before: Workers that it had.
+        workers: Workers that it may have now.
+        joined: How many more workers the cluster has room for since.
+        emit: Told the news.
+    """
+    if workers < before:
+        why = "others need their share" if joined >= 0 else "the cluster has become smaller"
+    else:
+        why = "a node has joined" if joined > 0 else "others need less"
+    emit(Event("message", f"going on with {workers} worker{'s' if workers > 1 else ''}: {why}"))
+    return workers
 
 
 def _workers_left(workers: int, room: int, use_gpu: bool, emit: Emit) -> int:
     """Say with how many workers the search goes on: as many as before if the cluster is only busy, else fewer."""
     kind = "GPU" if use_gpu else "CPU"
     if room >= workers:
-        emit(Event("message", f"still waiting for {workers} free {kind}s of the cluster"))
+        emit(Event("waiting", f"still waiting for {workers} free {kind}{'s' if workers > 1 else ''} of the cluster"))
         return workers
     emit(Event("message", f"the cluster has only {room} {kind}{'s' if room > 1 else ''} left: going on with {room}"))
     return room

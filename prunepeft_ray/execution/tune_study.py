@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,8 +14,9 @@ from ray.tune.search import Searcher
 
 from prunepeft_ray.backbones import read_backbone
 from prunepeft_ray.errors import PrunePEFTError, RunError
+from prunepeft_ray.execution.claiming import Share, ShareNews
 from prunepeft_ray.execution.events import Emit, Event
-from prunepeft_ray.execution.following import STOP_SECONDS, Fitting, follow, nowhere, start_board
+from prunepeft_ray.execution.following import STOP_SECONDS, Fitting, every, follow, nowhere, start_board
 from prunepeft_ray.execution.sharing import share
 from prunepeft_ray.execution.signals import StopRequest
 from prunepeft_ray.execution.study_run import StudyRun, Watch
@@ -40,13 +40,21 @@ class JobSearcher(Searcher):  # type: ignore[misc]
         store: Where results are.
         stop_wanted: Whether no new job should begin.
         attempts: How often a job is tried.
+        at_once: How many jobs may run now.
 
     Attributes:
         error: Why the study cannot go on.
         said: What workers said last of jobs that ended with an error.
     """
 
-    def __init__(self, run: StudyRun, store: ResultsStore, stop_wanted: Callable[[], bool], attempts: int) -> None:
+    def __init__(
+        self,
+        run: StudyRun,
+        store: ResultsStore,
+        stop_wanted: Callable[[], bool],
+        attempts: int,
+        at_once: Callable[[], int],
+    ) -> None:
         super().__init__(metric="done", mode="max")
         self.run = run
         self.error: str | None = None
@@ -54,12 +62,15 @@ class JobSearcher(Searcher):  # type: ignore[misc]
         self._store = store
         self._stop_wanted = stop_wanted
         self._attempts = attempts
+        self._at_once = at_once
         self._trials: dict[str, tuple[Work, RunContext, datetime]] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next job as a trial's configuration, None to wait, or that there will be no more."""
         if self.error is not None or self._stop_wanted() or self.run.over:
             return str(Searcher.FINISHED)
+        if len(self._trials) >= self._at_once():
+            return None
         found = self.run.next()
         if found is None:
             return None
@@ -105,6 +116,8 @@ def run_study(
     emit: Emit,
     watch: Watch,
     request: StopRequest,
+    part: Share,
+    unit: list[dict[str, float]],
 ) -> None:
     """Run all that is left of a study on the cluster that this process has joined.
 
@@ -116,26 +129,37 @@ def run_study(
         emit: Told the news.
         watch: Shown the progress.
         request: Whether a signal has asked for an end.
+        part: What the study may use of the cluster, a unit for each job.
+        unit: Resources of each worker of a job.
 
     Raises:
         PrunePEFTError: What ended the study.
         KeyboardInterrupt: On SIGINT, once running jobs have kept their state.
         Terminated: On SIGTERM, likewise.
     """
-    configure_tune(jobs_at_once(spec.execution))
+    # the searcher says how many; the cluster may grow
+    configure_tune(pending=10**6)
     board = start_board()
     place = share_study(folder, spec, data, board)
     attempts = spec.execution.max_failures + 1
-    searcher = JobSearcher(run, ResultsStore(folder.results), lambda: request.signal is not None, attempts)
+    store = ResultsStore(folder.results)
+    searcher = JobSearcher(run, store, lambda: request.signal is not None, attempts, lambda: part.units)
 
     def hear(event: Event) -> None:
         if event.type == "message" and event.job_id:
             searcher.said[event.job_id] = event.text
         emit(event)
 
-    fitting = Fitting(lambda: build_tuner(searcher, place, spec.execution).fit())
+    news = ShareNews(part, emit)
+
+    def look() -> None:
+        part.wants(run.wanted)
+        news.tell()
+        watch(run.progress())
+
+    fitting = Fitting(lambda: build_tuner(searcher, place, spec.execution, unit).fit())
     try:
-        follow(fitting, board, hear, request, _every(WATCH_SECONDS, lambda: watch(run.progress())))
+        follow(fitting, board, hear, request, every(WATCH_SECONDS, look))
     finally:
         # Tune notices that nothing more comes; left alone, it would start a cluster of its own once this one is gone
         fitting.join(STOP_SECONDS)
@@ -145,11 +169,13 @@ def run_study(
     _raise_what_ended(run, searcher, fitting, folder)
 
 
-def build_tuner(searcher: JobSearcher, place: Workplace, execution: StudyExecutionConfig) -> Any:
+def build_tuner(
+    searcher: JobSearcher, place: Workplace, execution: StudyExecutionConfig, unit: list[dict[str, float]]
+) -> Any:
     """Build the Tune run: as many trials as the searcher wants, one after another in actors that stay."""
     trainable = tune.with_parameters(JobTrial, place=place, workers=execution.workers)
     return tune.Tuner(
-        tune.with_resources(trainable, tune.PlacementGroupFactory([bundle(execution)] * execution.workers)),
+        tune.with_resources(trainable, tune.PlacementGroupFactory(unit)),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             num_samples=-1,
@@ -166,13 +192,6 @@ def build_tuner(searcher: JobSearcher, place: Workplace, execution: StudyExecuti
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
         ),
     )
-
-
-def bundle(execution: StudyExecutionConfig) -> dict[str, float]:
-    """Resources of one worker of a job."""
-    # of the cluster, not of this machine: a head node may have none
-    gpus = execution.gpus if execution.gpus is not None else float("GPU" in ray.cluster_resources())
-    return {"CPU": execution.cpus, **({"GPU": gpus} if gpus else {})}
 
 
 def share_study(folder: RunFolder, spec: StudySpec, data: dict[str, TaskData], board: Any) -> Workplace:
@@ -200,17 +219,11 @@ def share_study(folder: RunFolder, spec: StudySpec, data: dict[str, TaskData], b
     return place
 
 
-def jobs_at_once(execution: StudyExecutionConfig) -> int:
-    """How many jobs the cluster as it is now can run at once, at least 1."""
-    room, needs = ray.cluster_resources(), bundle(execution)
-    return max(1, min(int(room.get(kind, 0) / (amount * execution.workers)) for kind, amount in needs.items()))
-
-
 def configure_tune(pending: int) -> None:
     """Switch off what Tune keeps and prints of its own: our store is the truth, and we show the progress.
 
     Args:
-        pending: Trials that it has ready; by default a single one, and then idle nodes fill slowly.
+        pending: Most trials that it has ready; by default a single one, and then idle nodes fill slowly.
     """
     settings = {
         "TUNE_MAX_PENDING_TRIALS_PG": str(pending),
@@ -226,18 +239,6 @@ def configure_tune(pending: int) -> None:
 
 def _trial_name(trial: Any) -> str:
     return f"job-{trial.trial_id}"
-
-
-def _every(seconds: float, action: Callable[[], None]) -> Callable[[], None]:
-    due = 0.0
-
-    def tick() -> None:
-        nonlocal due
-        if time.monotonic() >= due:
-            due = time.monotonic() + seconds
-            action()
-
-    return tick
 
 
 def _raise_what_ended(run: StudyRun, searcher: JobSearcher, fitting: Fitting, folder: RunFolder) -> None:

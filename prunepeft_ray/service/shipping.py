@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 from pathlib import Path
 
-
 from prunepeft_ray.errors import InputError
 
 

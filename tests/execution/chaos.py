@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +68,21 @@ class SearchProcess:
         arguments: The command line.
         log: File for its output.
         env: Its environment.
+        start: What Python runs.
     """
 
-    def __init__(self, folder: Path, arguments: list[str], log: Path, env: dict[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        arguments: list[str],
+        log: Path,
+        env: dict[str, str],
+        start: Sequence[str] = ("-c", "from prunepeft_ray.cli.main import main; main()"),
+    ) -> None:
         self.folder, self.log, self.mark = folder, log, env["PRUNEPEFT_TEST"]
-        start = "from prunepeft_ray.cli.main import main; main()"
         with log.open("ab") as stream:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", start, *arguments], env=env, stdout=stream, stderr=stream, start_new_session=True
+                [sys.executable, *start, *arguments], env=env, stdout=stream, stderr=stream, start_new_session=True
             )
 
     @property
@@ -161,15 +168,48 @@ def every_file_is_readable(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def two_nodes() -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
-    """Start a cluster of two nodes; yields its address and pids, and the environment to use it in."""
+    """Start a cluster of two nodes; yields its address, pids and process, and the environment to use it in."""
     env = environment(RAY_AUTH_MODE="disabled", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", RAY_USAGE_STATS_ENABLED="0")
     command = [sys.executable, str(Path(__file__).parent / "two_nodes.py")]
     cluster = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         for line in cluster.stdout:
             if line.startswith("{"):
-                yield json.loads(line), env
+                yield json.loads(line) | {"process": cluster}, env
                 break
     finally:
         kill_all(env["PRUNEPEFT_TEST"])
         cluster.wait(10)
+
+
+def let_join(cluster: dict[str, Any], **resources: float) -> None:
+    """Let a further node join a cluster of :func:`two_nodes`; returns when it has."""
+    process = cluster["process"]
+    process.stdin.write(json.dumps(resources) + "\n")
+    process.stdin.flush()
+    while "joined" not in process.stdout.readline():
+        assert process.poll() is None
+
+
+@contextlib.contextmanager
+def running(
+    nodes: tuple[dict[str, Any], dict[str, str]], kind: str, config: Path, path: Path, **terms: Any
+) -> Iterator[SearchProcess]:
+    """Start a search or a study on a cluster, on given terms, and leave nothing of it running.
+
+    Args:
+        nodes: The cluster and the environment to use it in.
+        kind: ``search`` or ``study``.
+        config: Its YAML.
+        path: Its folder, whose name is the job's.
+        terms: Its terms, and ``workers`` of a search.
+    """
+    cluster, env = nodes
+    env = env | {"PRUNEPEFT_TEST": uuid.uuid4().hex}
+    arguments = [kind, str(config), str(path), cluster["address"], json.dumps({"job": path.name} | terms)]
+    script = str(Path(__file__).parent / "on_terms.py")
+    run = SearchProcess(path, arguments, path.with_suffix(".log"), env, (script,))
+    try:
+        yield run
+    finally:
+        run.kill_all()

@@ -37,7 +37,7 @@ def store(tmp_path):
 
 
 def searcher_of(run, store, stopping=()):
-    return JobSearcher(run, store, lambda: bool(stopping), attempts=4)
+    return JobSearcher(run, store, lambda: bool(stopping), 4, lambda: 9)
 
 
 def test_a_job_becomes_a_trial_with_the_search_in_its_label(run, store):
@@ -49,6 +49,19 @@ def test_a_job_becomes_a_trial_with_the_search_in_its_label(run, store):
     assert searcher.suggest("b") is None
     run.over = True
     assert searcher.suggest("b") == Searcher.FINISHED
+
+
+def test_no_more_jobs_begin_than_may_run_at_once(run, store):
+    room = [0]
+    searcher = JobSearcher(run, store, lambda: False, 4, lambda: room[0])
+    assert searcher.suggest("a") is None
+    room[0] = 1
+    assert isinstance(searcher.suggest("a"), dict)
+    run._found.append((SimpleNamespace(cell=None, setting=None), None))
+    assert searcher.suggest("b") is None
+    searcher.on_trial_complete("a", {"outcome": "stopped"})
+    run._found.clear()
+    assert searcher.suggest("b") is None
 
 
 def test_a_trial_that_fails_for_good_leaves_a_failed_job_with_the_reason(run, store):

@@ -138,7 +138,8 @@ def test_an_address_where_no_cluster_is_is_said_to_be_so(tmp_path, spec, marked)
 def test_a_cluster_of_our_own_holds_as_many_workers_as_asked(marked):
     # Ray reads its settings when it is imported, which a user may have done before
     code = (
-        "import os, ray; from prunepeft_ray.execution.local_ray import ray_cluster, check_room\n"
+        "import os, ray; from prunepeft_ray.execution.local_ray import ray_cluster\n"
+        "from prunepeft_ray.execution.room import check_room\n"
         "workers = (os.cpu_count() or 1) + 3\n"
         "with ray_cluster(None, workers):\n"
         "    check_room(workers, False)\n"
@@ -204,11 +205,11 @@ def test_a_search_that_another_process_has_taken_over_stops(no_ray, tmp_path, sp
     monkeypatch.setattr("prunepeft_ray.results.attempts.RENEW_SECONDS", 0.05)
     folder = RunFolder.create(tmp_path / "run", spec)
 
-    def long_work(_folder, _data, _emit, _workers, request):
+    def long_work(_folder, _data, _emit, crew):
         (folder.attempts / "000002.json").write_text("{}")
-        while request.signal is None:
+        while crew.request.signal is None:
             time.sleep(0.01)
-        request.end()
+        crew.request.end()
 
     monkeypatch.setattr(launch, "ray_cluster", lambda *_args: contextlib.nullcontext())
     monkeypatch.setattr(launch, "check_room", lambda *_args: None)

@@ -17,7 +17,8 @@ from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 from prunepeft_ray.errors import InputError, RunError, Terminated
 from prunepeft_ray.execution import Event, train_group
 from prunepeft_ray.execution.board import Board, Line, Reader
-from prunepeft_ray.execution.interruptions import BrokenGroupError
+from prunepeft_ray.execution.claiming import Whole
+from prunepeft_ray.execution.interruptions import BrokenGroupError, StoppedError
 from prunepeft_ray.execution.losses import TellLosses, describe_loss, is_memory_loss
 from prunepeft_ray.execution.signals import StopRequest, catching_signals
 from prunepeft_ray.execution.train_group import GroupCannotStartError
@@ -115,6 +116,25 @@ def test_a_worker_learns_from_the_answer_to_its_news_that_it_should_stop(board):
     assert line.stop_wanted()
 
 
+def test_a_group_that_was_asked_to_stop_is_given_up_by_ray(board):
+    board.stop.remote()
+    with pytest.raises(StoppedError):
+        TellLosses(board, 3).after_exception(None, {0: ActorDiedError()})
+    assert board.take.remote() == []
+
+
+def test_others_go_on_after_a_stop_but_not_after_an_error(board):
+    board.join.remote("a worker")
+    board.stop.remote()
+    board.go_on.remote()
+    assert board.workers.remote() == []
+    assert board.join.remote("the next") is None
+    error = RunError("no memory")
+    board.fail.remote(error)
+    board.go_on.remote()
+    assert board.join.remote("one more") is error
+
+
 def test_an_error_of_ours_is_kept_when_a_stop_comes_later(board):
     error = RunError("no memory")
     board.fail.remote(error)
@@ -136,30 +156,36 @@ def test_the_reader_knows_which_jobs_run(board):
 
 
 class OneRun:
-    """Stands for a run of the group that may fail to start, and counts."""
+    """Stands for a run of the group, which may fail to start or make way for another size; knows the room then."""
 
-    def __init__(self, *outcomes):
-        self.outcomes, self.workers = list(outcomes), []
+    def __init__(self, outcomes, room):
+        self.outcomes, self.room, self.workers = list(outcomes), [99, *room], []
 
-    def __call__(self, folder, config, emit, workers, use_gpu, request):
+    def __call__(self, folder, config, emit, workers, use_gpu, request, look, must_leave):
         self.workers.append(workers)
         outcome = self.outcomes.pop(0)
-        if outcome is not None:
+        if isinstance(outcome, Exception):
             raise outcome
+        return outcome
+
+    def room_for_workers(self, use_gpu):
+        return self.room[len(self.workers)]
 
 
 @pytest.fixture
 def run_group(monkeypatch, tmp_path, spec, cluster):
     """Run a group whose runs come out as given, in a cluster with that room; gives workers of each run and the news."""
 
-    def run(outcomes, room, request=None):
-        runs, told, rooms = OneRun(*outcomes), [], iter(room)
+    def run(outcomes, room, request=None, share=None):
+        runs, told = OneRun(outcomes, room), []
         monkeypatch.setattr(train_group, "_run_once", runs)
         monkeypatch.setattr(train_group, "share_bench", lambda spec, data: None)
-        monkeypatch.setattr(train_group, "room_for_workers", lambda use_gpu: next(rooms))
+        monkeypatch.setattr(train_group, "room_for_workers", runs.room_for_workers)
         folder = RunFolder.create(tmp_path / "run", spec)
         try:
-            train_group.run_in_group(folder, None, told.append, 4, False, request or StopRequest())
+            train_group.run_in_group(
+                folder, None, told.append, share or Whole(4), False, request or StopRequest(), lambda: None
+            )
         finally:
             run.workers, run.told = runs.workers, [event.text for event in told]
 
@@ -208,6 +234,48 @@ def test_a_signal_before_the_workers_start_ends_at_once(run_group):
     with pytest.raises(Terminated):
         run_group([], room=[], request=request)
     assert run_group.workers == []
+
+
+class Changing:
+    """A share that is another one whenever a group has run."""
+
+    def __init__(self, *units):
+        self._units = list(units)
+
+    @property
+    def units(self):
+        return self._units.pop(0)
+
+
+def test_a_group_that_makes_way_starts_again_in_its_new_size_until_the_search_is_finished(run_group):
+    run_group([True, True, True, False], room=[99, 100, 100], share=Changing(2, 1, 3, 4))
+    assert run_group.workers == [2, 1, 3, 4]
+    assert run_group.told == [
+        "going on with 1 worker: others need their share",
+        "going on with 3 workers: a node has joined",
+        "going on with 4 workers: others need less",
+    ]
+
+
+def test_a_search_that_was_finished_when_it_was_to_make_way_does_not_start_again(run_group, monkeypatch):
+    monkeypatch.setattr(RunFolder, "finished", True)
+    run_group([True], room=[], share=Changing(2))
+    assert run_group.workers == [2]
+
+
+def test_a_signal_while_a_group_makes_way_ends_the_search(run_group):
+    request = StopRequest()
+
+    class Asking(Changing):
+        @property
+        def units(self):
+            if len(self._units) == 1:
+                request.signal = signal.SIGTERM
+            return super().units
+
+    with pytest.raises(Terminated):
+        run_group([True], room=[99], request=request, share=Asking(2, 1))
+    assert run_group.workers == [2]
 
 
 def test_errors_of_ray_are_explained_in_one_line(board, tmp_path):

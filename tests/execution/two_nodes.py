@@ -1,5 +1,7 @@
 """A cluster of a head and one further node, as a process of its own: prints its address and pids, ends with its input.
 
+Each line of its input is a node that joins: its resources, as JSON.
+
 Run with ``RAY_AUTH_MODE=disabled`` and ``RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0``, so that it keeps to this machine.
 """
 
@@ -19,7 +21,10 @@ def main() -> None:
     cluster.wait_for_nodes()
     raylets = [node.all_processes[PROCESS_TYPE_RAYLET][0].process.pid for node in (cluster.head_node, other)]
     print(json.dumps({"address": cluster.address, "raylets": raylets}), flush=True)
-    sys.stdin.read()
+    for line in sys.stdin:
+        cluster.add_node(**json.loads(line))
+        cluster.wait_for_nodes()
+        print("joined", flush=True)
     cluster.shutdown()
 
 
