@@ -17,6 +17,7 @@ from rich.table import Table
 from prunepeft_ray.execution.claiming import Whole
 from prunepeft_ray.execution.compare import plan_study
 from prunepeft_ray.execution.local_ray import ray_cluster
+from prunepeft_ray.execution.room import job_unit
 from prunepeft_ray.execution.signals import StopRequest
 from prunepeft_ray.execution.study_run import StudyRun
 from prunepeft_ray.execution.study_search import StudySearch
@@ -56,7 +57,7 @@ def study(jobs: int, root: Path) -> int:
     store = ResultsStore(folder.results)
     run = StudyRun([StudySearch(setting, store) for setting in settings], lambda search: None)
     tune_study.JobTrial = trivial_trial()
-    share, unit = Whole(4), tune_study.job_unit(spec.execution, use_gpu=False)
+    share, unit = Whole(4), job_unit(spec.execution, use_gpu=False)
     tune_study.run_study(folder, spec, run, data, lambda event: None, lambda progress: None, StopRequest(), share, unit)
     run.close()
     return len(store.read("jobs"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -22,6 +23,7 @@ NAME = "prunepeft-arbiter"
 NAMESPACE = "prunepeft"
 IDLE_SECONDS = 60.0
 LOOK_SECONDS = 1.0
+ASK_SECONDS = 5.0
 LISTEN_SECONDS = 3.0
 """How long a new one hears claims before it lets anybody begin."""
 
@@ -37,7 +39,8 @@ class Arbiter:
         self._idle_seconds = idle_seconds
         self._ledger = Ledger(opens=time.monotonic() + LISTEN_SECONDS)
         self._lock = threading.Lock()
-        self._asked: list[dict[str, float]] = []
+        self._asked: list[dict[str, float]] | None = None
+        self._asked_at = 0.0
         self._busy = time.monotonic()
         self._me = ray.get_runtime_context().current_actor
         self._look()
@@ -54,7 +57,7 @@ class Arbiter:
         now = time.monotonic()
         with self._lock:
             self._busy = now
-            return self._ledger.renew(token, Claim(**vars(claim) | {"since": now - waited}), now, *self._cluster)
+            return self._ledger.renew(token, replace(claim, since=now - waited), now, *self._cluster)
 
     def leave(self, token: str) -> None:
         """Forget a run that has ended."""
@@ -78,10 +81,12 @@ class Arbiter:
 
     def _ask_for(self, wanted: list[dict[str, float]]) -> None:
         """Tell the autoscaler, if there is one, what could be used: it brings nodes, and keeps them meanwhile."""
-        if wanted != self._asked:
-            with suppress(Exception):
-                request_resources(bundles=wanted)
-                self._asked = wanted
+        # Ray Train asks too, and whoever asks last is heard
+        if wanted == self._asked and (not wanted or time.monotonic() - self._asked_at < ASK_SECONDS):
+            return
+        with suppress(Exception):
+            request_resources(bundles=wanted)
+            self._asked, self._asked_at = wanted, time.monotonic()
 
 
 def find_arbiter() -> Any:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from prunepeft_ray.errors import RunError
 from prunepeft_ray.execution.events import Emit, Event
-from prunepeft_ray.execution.fairness import Bundle, Claim
+from prunepeft_ray.execution.fairness import Bundle, Claim, total
 from prunepeft_ray.execution.ledger import Answer
 from prunepeft_ray.execution.signals import StopRequest
 from prunepeft_ray.execution.terms import Terms
@@ -34,6 +35,10 @@ class Share(Protocol):
         """How many units it may use now; 0 while it must wait."""
 
     @property
+    def held(self) -> Mapping[str, float]:
+        """The resources that these are; nothing is said of a cluster that no other run knows of."""
+
+    @property
     def reason(self) -> str:
         """What it waits for.
 
@@ -52,6 +57,7 @@ class Whole:
         units: How many units that is.
     """
 
+    held: Mapping[str, float] = MappingProxyType({})
     reason = ""
 
     def __init__(self, units: int) -> None:
@@ -86,6 +92,11 @@ class Claimed:
     def units(self) -> int:
         """How many units it may use now; 0 while it must wait."""
         return self._answer.units
+
+    @property
+    def held(self) -> Mapping[str, float]:
+        """The resources that these are."""
+        return total(self._unit * self.units)
 
     @property
     def reason(self) -> str:
@@ -165,8 +176,38 @@ def claiming(terms: Terms, unit: Sequence[Bundle], units: int) -> Iterator[Claim
         claimed.leave()
 
 
+class ShareNews:
+    """Tells what a run has of its cluster when that changes; or what it waits for, again every minute.
+
+    Args:
+        share: What the run may use.
+        emit: Told the news.
+    """
+
+    def __init__(self, share: Share, emit: Emit) -> None:
+        self._share = share
+        self._emit = emit
+        self._held: Mapping[str, float] = {}
+        self._reason, self._due = "", 0.0
+
+    def tell(self) -> None:
+        """Tell it, if there is anything to tell.
+
+        Raises:
+            RunError: If nobody shares out the cluster.
+        """
+        held, reason, now = self._share.held, self._share.reason, time.monotonic()
+        if held != self._held:
+            self._emit(Event("share", "", resources=held))
+            self._held = held
+        if reason and (reason != self._reason or now >= self._due):
+            self._emit(Event("waiting", reason))
+            self._due = now + REPEAT_SECONDS
+        self._reason = reason
+
+
 def wait_for_share(share: Share, emit: Emit, request: StopRequest) -> None:
-    """Wait until a run may begin; says for what it waits.
+    """Wait until a run may begin; tells for what it waits.
 
     Args:
         share: What it may use.
@@ -178,12 +219,10 @@ def wait_for_share(share: Share, emit: Emit, request: StopRequest) -> None:
         KeyboardInterrupt: On SIGINT.
         Terminated: On SIGTERM.
     """
-    told, due = "", 0.0
+    news = ShareNews(share, emit)
     while share.units < 1:
         if request.signal is not None:
             request.end()
-        reason = share.reason
-        if reason and (reason != told or time.monotonic() >= due):
-            emit(Event("waiting", reason))
-            told, due = reason, time.monotonic() + REPEAT_SECONDS
+        news.tell()
         time.sleep(POLL_SECONDS)
+    news.tell()

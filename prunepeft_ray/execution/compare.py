@@ -15,7 +15,7 @@ from prunepeft_ray.execution.claiming import wait_for_share
 from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.launch import attempting, joining, named, resolve, share_of_cluster
 from prunepeft_ray.execution.local_ray import is_joined, ray_cluster
-from prunepeft_ray.execution.room import check_job_fits, has_gpu, room_for_jobs
+from prunepeft_ray.execution.room import check_job_fits, check_limits, has_gpu, job_unit, room_for_jobs
 from prunepeft_ray.execution.search import plan_search
 from prunepeft_ray.execution.signals import catching_signals
 from prunepeft_ray.execution.study_run import StudyRun, Watch
@@ -58,6 +58,7 @@ def start_study(
         RunError: If the study cannot go on; failing jobs and searches do not end it.
     """
     load_plugins(spec.plugins)
+    check_limits(job_unit(spec.execution, use_gpu=False), terms)
     if not is_file(output / SPEC_FILE):
         RunFolder.check_free(output)
         with joining(address, terms) as device:
@@ -243,13 +244,14 @@ def _run_on_ray(
     execution = spec.execution
     with ray_cluster(address, math.ceil(execution.cpus * execution.workers)), catching_signals() as request:
         # it imports Ray, which reads its settings then
-        from prunepeft_ray.execution.tune_study import job_unit, run_study
+        from prunepeft_ray.execution.tune_study import run_study
 
         unit = job_unit(execution, has_gpu(terms))
         check_job_fits(unit)
         # on an own cluster, a worker that falls idle finds its next job waiting
         units = run.wanted if is_joined() else 2 * room_for_jobs(unit)
         with share_of_cluster(named(terms, folder), unit, units) as share:
+            emit(Event("accepted", ""))
             wait_for_share(share, emit, request)
             count = len(run.searches)
             emit(Event("message", f"running {count} search{'' if count == 1 else 'es'} on Ray Tune"))

@@ -56,6 +56,19 @@ class Fitting(threading.Thread):
             self.error = error
 
 
+def every(seconds: float, action: Callable[[], None]) -> Callable[[], None]:
+    """Return what does something when called, but not again within some seconds."""
+    due = 0.0
+
+    def tick() -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            due = time.monotonic() + seconds
+            action()
+
+    return tick
+
+
 def _nothing() -> None:
     pass
 

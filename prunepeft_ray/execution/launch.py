@@ -16,7 +16,7 @@ import torch
 from prunepeft_ray.backbones import load_outline
 from prunepeft_ray.config import RecipeConfig, SearchSpec
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.execution.claiming import Share, Whole, claiming, wait_for_share
+from prunepeft_ray.execution.claiming import Share, ShareNews, Whole, claiming, wait_for_share
 from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.fairness import Bundle
 from prunepeft_ray.execution.local_ray import is_joined, ray_cluster
@@ -33,6 +33,7 @@ from prunepeft_ray.training.optimiser import autocast
 
 R = TypeVar("R", bound=RecipeConfig)
 
+LOOK_SECONDS = 1.0
 CPU_WORKERS = 2
 """Workers of a search on CPUs, unless it is told how many."""
 
@@ -70,7 +71,6 @@ def start_search(
         RunFolder.check_free(output)
         with _crew(workers, address, device, terms) as crew:
             folder = RunFolder.create(output, resolve(spec, device))
-            emit(Event("accepted", ""))
             with attempting(folder, emit):
                 _run(folder, data, emit, crew)
     return folder
@@ -109,7 +109,6 @@ def resume_search(
         joining(address, terms) as device,
         _crew(workers, address, device, terms) as crew,
     ):
-        emit(Event("accepted", ""))
         _run(folder, data, emit, crew)
     return folder
 
@@ -237,6 +236,7 @@ def _crew(wanted: int | None, address: str | None, device: torch.device, terms: 
     # Ray sets handlers of its own when it starts
     with ray_cluster(address, least), catching_signals() as request:
         check_room(least, use_gpu)
+        check_limits([_unit(use_gpu)], terms)
         yield _Crew(wanted if is_joined() or use_gpu else least, use_gpu, terms, request)
 
 
@@ -246,14 +246,28 @@ def _check_precision(spec: SearchSpec, device: torch.device) -> None:
         autocast(spec.training.precision, device)
 
 
+def _unit(use_gpu: bool) -> dict[str, float]:
+    """What Ray Train sets aside for a worker."""
+    return {"GPU" if use_gpu else "CPU": 1.0}
+
+
 def _run(folder: RunFolder, data: TaskData, emit: Emit, crew: _Crew) -> None:
     # it imports Ray, which reads its settings then
+    from prunepeft_ray.execution.following import every
     from prunepeft_ray.execution.train_group import run_in_group
 
-    kind, unit = ("GPU", {"GPU": 1.0}) if crew.use_gpu else ("CPU", {"CPU": 1.0})
+    unit = _unit(crew.use_gpu)
+    (kind,) = unit
     with share_of_cluster(named(crew.terms, folder), [unit], crew.count) as share:
+        emit(Event("accepted", ""))
         wait_for_share(share, emit, crew.request)
         count = share.units
         rest = f", of {crew.count}: others use the rest" if count < crew.count else ""
         emit(Event("message", f"starting {count} {kind} worker{'s' if count > 1 else ''}{rest}"))
-        run_in_group(folder, data, emit, share, crew.use_gpu, crew.request, lambda: share.wants(crew.count))
+        news = ShareNews(share, emit)
+
+        def look() -> None:
+            share.wants(crew.count)
+            news.tell()
+
+        run_in_group(folder, data, emit, share, crew.use_gpu, crew.request, every(LOOK_SECONDS, look))

@@ -11,6 +11,7 @@ from prunepeft_ray.errors import InputError, RunError
 from prunepeft_ray.execution.fairness import Bundle, fits, total
 from prunepeft_ray.execution.ledger import amount
 from prunepeft_ray.execution.terms import Terms
+from prunepeft_ray.study import StudyExecutionConfig
 
 BY_HAND = re.compile(r"node_[0-9a-f]{20,}")
 """What Ray calls the type of a node that no autoscaler has started."""
@@ -57,13 +58,26 @@ def _reported_types() -> set[str]:
     found: set[str] = set()
     # its absence is no error, and Ray promises nothing about these
     with suppress(Exception):
-        status = json.loads(_internal_kv_get("__autoscaling_status") or b"{}")
-        found |= set(status.get("autoscaler_report", {}).get("active_nodes", {}))
+        report = json.loads(_internal_kv_get("__autoscaling_status") or b"{}").get("autoscaler_report", {})
+        for part in ("active_nodes", "idle_nodes", "pending_launches"):
+            found |= set(report.get(part) or {})
+        found |= set((report.get("node_type_mapping") or {}).values())
     with suppress(Exception):
-        report = get_cluster_status(ray.get_runtime_context().gcs_address)
-        if report.stats.autoscaler_version not in (None, "0"):
-            found |= {node.ray_node_type_name for node in (*report.active_nodes, *report.idle_nodes)}
+        status = get_cluster_status(ray.get_runtime_context().gcs_address)
+        if status.stats.autoscaler_version not in (None, "0"):
+            found |= {node.ray_node_type_name for node in (*status.active_nodes, *status.idle_nodes)}
     return found
+
+
+def job_unit(execution: StudyExecutionConfig, use_gpu: bool) -> list[dict[str, float]]:
+    """Resources of each worker of a job.
+
+    Args:
+        execution: How jobs run.
+        use_gpu: Whether a worker has a GPU unless the study says.
+    """
+    gpus = execution.gpus if execution.gpus is not None else float(use_gpu)
+    return [{"CPU": execution.cpus, **({"GPU": gpus} if gpus else {})}] * execution.workers
 
 
 def check_room(workers: int, use_gpu: bool) -> None:

@@ -65,7 +65,7 @@ def run_in_group(
     folder: RunFolder,
     data: TaskData,
     emit: Emit,
-    share: Share,
+    part: Share,
     use_gpu: bool,
     request: StopRequest,
     look: Callable[[], None],
@@ -78,7 +78,7 @@ def run_in_group(
         folder: The run's folder, which all workers can see.
         data: The task.
         emit: Told the news.
-        share: How many workers it may have, one CPU or GPU each.
+        part: What the search may use of the cluster, a unit for each worker.
         use_gpu: Whether workers have GPUs.
         request: Whether a signal has asked the search to stop.
         look: Called several times a second.
@@ -92,12 +92,11 @@ def run_in_group(
     config = {"folder": str(folder.path.absolute()), "bench": share_bench(folder.spec, data), "board": board}
     # Ray hands its settings to the workers' controller when a group starts
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(folder.spec.execution.hang_seconds)
-    failures, workers = 0, max(1, share.units)
+    failures, workers = 0, max(1, part.units)
     while True:
         if request.signal is not None:
             request.end()
-        room, resizing = room_for_workers(use_gpu), Resizing(share, workers)
-        emit(Event("share", "", resources={"GPU" if use_gpu else "CPU": workers}))
+        room, resizing = room_for_workers(use_gpu), Resizing(part, workers)
         try:
             if not _run_once(folder, config, emit, workers, use_gpu, request, look, resizing.due) or folder.finished:
                 return
@@ -106,10 +105,10 @@ def run_in_group(
             room = room_for_workers(use_gpu) if failures <= folder.spec.execution.max_failures else 0
             if room < 1 and not may_grow():
                 raise RunError(f"no worker can start: {error}; {_safe(folder)}") from error
-            workers = _workers_left(max(1, min(workers, share.units)), max(1, room), use_gpu, emit)
+            workers = _workers_left(max(1, min(workers, part.units)), max(1, room), use_gpu, emit)
             continue
         ray.get(board.go_on.remote())
-        workers = _workers_now(workers, max(1, share.units), room_for_workers(use_gpu) - room, emit)
+        workers = _workers_now(workers, max(1, part.units), room_for_workers(use_gpu) - room, emit)
 
 
 def _run_once(
@@ -223,7 +222,7 @@ def _workers_left(workers: int, room: int, use_gpu: bool, emit: Emit) -> int:
     """Say with how many workers the search goes on: as many as before if the cluster is only busy, else fewer."""
     kind = "GPU" if use_gpu else "CPU"
     if room >= workers:
-        emit(Event("message", f"still waiting for {workers} free {kind}{'s' if workers > 1 else ''} of the cluster"))
+        emit(Event("waiting", f"still waiting for {workers} free {kind}{'s' if workers > 1 else ''} of the cluster"))
         return workers
     emit(Event("message", f"the cluster has only {room} {kind}{'s' if room > 1 else ''} left: going on with {room}"))
     return room

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,10 +15,9 @@ from ray.tune.search import Searcher
 
 from prunepeft_ray.backbones import read_backbone
 from prunepeft_ray.errors import PrunePEFTError, RunError
-from prunepeft_ray.execution.claiming import Share
+from prunepeft_ray.execution.claiming import Share, ShareNews
 from prunepeft_ray.execution.events import Emit, Event
-from prunepeft_ray.execution.fairness import total
-from prunepeft_ray.execution.following import STOP_SECONDS, Fitting, follow, nowhere, start_board
+from prunepeft_ray.execution.following import STOP_SECONDS, Fitting, every, follow, nowhere, start_board
 from prunepeft_ray.execution.sharing import share
 from prunepeft_ray.execution.signals import StopRequest
 from prunepeft_ray.execution.study_run import StudyRun, Watch
@@ -60,7 +58,7 @@ class JobSearcher(Searcher):  # type: ignore[misc]
         store: ResultsStore,
         stop_wanted: Callable[[], bool],
         attempts: int,
-        at_once: Callable[[], float] = _no_limit,
+        at_once: Callable[[], int],
     ) -> None:
         super().__init__(metric="done", mode="max")
         self.run = run
@@ -81,7 +79,7 @@ class JobSearcher(Searcher):  # type: ignore[misc]
         """Return the next job as a trial's configuration, None to wait, or that there will be no more."""
         if self.error is not None or self._stop_wanted() or self.run.over:
             return str(Searcher.FINISHED)
-        if self.running >= self._at_once():
+        if len(self._trials) >= self._at_once():
             return None
         found = self.run.next()
         if found is None:
@@ -128,7 +126,7 @@ def run_study(
     emit: Emit,
     watch: Watch,
     request: StopRequest,
-    share: Share,
+    part: Share,
     unit: list[dict[str, float]],
 ) -> None:
     """Run all that is left of a study on the cluster that this process has joined.
@@ -141,7 +139,7 @@ def run_study(
         emit: Told the news.
         watch: Shown the progress.
         request: Whether a signal has asked for an end.
-        share: How many jobs may run at once.
+        part: What the study may use of the cluster, a unit for each job.
         unit: Resources of each worker of a job.
 
     Raises:
@@ -155,21 +153,23 @@ def run_study(
     place = share_study(folder, spec, data, board)
     attempts = spec.execution.max_failures + 1
     store = ResultsStore(folder.results)
-    searcher = JobSearcher(run, store, lambda: request.signal is not None, attempts, lambda: share.units)
+    searcher = JobSearcher(run, store, lambda: request.signal is not None, attempts, lambda: part.units)
 
     def hear(event: Event) -> None:
         if event.type == "message" and event.job_id:
             searcher.said[event.job_id] = event.text
         emit(event)
 
+    news = ShareNews(part, emit)
+
     def look() -> None:
-        share.wants(run.wanted)
-        emit(Event("share", "", resources={kind: need * searcher.running for kind, need in total(unit).items()}))
+        part.wants(run.wanted)
+        news.tell()
         watch(run.progress())
 
     fitting = Fitting(lambda: build_tuner(searcher, place, spec.execution, unit).fit())
     try:
-        follow(fitting, board, hear, request, _every(WATCH_SECONDS, look))
+        follow(fitting, board, hear, request, every(WATCH_SECONDS, look))
     finally:
         # Tune notices that nothing more comes; left alone, it would start a cluster of its own once this one is gone
         fitting.join(STOP_SECONDS)
@@ -202,17 +202,6 @@ def build_tuner(
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
         ),
     )
-
-
-def job_unit(execution: StudyExecutionConfig, use_gpu: bool) -> list[dict[str, float]]:
-    """Resources of each worker of a job.
-
-    Args:
-        execution: How jobs run.
-        use_gpu: Whether a worker has a GPU unless the study says.
-    """
-    gpus = execution.gpus if execution.gpus is not None else float(use_gpu)
-    return [{"CPU": execution.cpus, **({"GPU": gpus} if gpus else {})}] * execution.workers
 
 
 def share_study(folder: RunFolder, spec: StudySpec, data: dict[str, TaskData], board: Any) -> Workplace:
@@ -260,18 +249,6 @@ def configure_tune(pending: int) -> None:
 
 def _trial_name(trial: Any) -> str:
     return f"job-{trial.trial_id}"
-
-
-def _every(seconds: float, action: Callable[[], None]) -> Callable[[], None]:
-    due = 0.0
-
-    def tick() -> None:
-        nonlocal due
-        if time.monotonic() >= due:
-            due = time.monotonic() + seconds
-            action()
-
-    return tick
 
 
 def _raise_what_ended(run: StudyRun, searcher: JobSearcher, fitting: Fitting, folder: RunFolder) -> None:

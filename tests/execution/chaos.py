@@ -189,3 +189,27 @@ def let_join(cluster: dict[str, Any], **resources: float) -> None:
     process.stdin.flush()
     while "joined" not in process.stdout.readline():
         assert process.poll() is None
+
+
+@contextlib.contextmanager
+def running(
+    nodes: tuple[dict[str, Any], dict[str, str]], kind: str, config: Path, path: Path, **terms: Any
+) -> Iterator[SearchProcess]:
+    """Start a search or a study on a cluster, on given terms, and leave nothing of it running.
+
+    Args:
+        nodes: The cluster and the environment to use it in.
+        kind: ``search`` or ``study``.
+        config: Its YAML.
+        path: Its folder, whose name is the job's.
+        terms: Its terms, and ``workers`` of a search.
+    """
+    cluster, env = nodes
+    env = env | {"PRUNEPEFT_TEST": uuid.uuid4().hex}
+    arguments = [kind, str(config), str(path), cluster["address"], json.dumps({"job": path.name} | terms)]
+    script = str(Path(__file__).parent / "on_terms.py")
+    run = SearchProcess(path, arguments, path.with_suffix(".log"), env, (script,))
+    try:
+        yield run
+    finally:
+        run.kill_all()

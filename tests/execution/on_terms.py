@@ -11,6 +11,7 @@ from pathlib import Path
 from prunepeft_ray.config import load_spec
 from prunepeft_ray.errors import PrunePEFTError
 from prunepeft_ray.execution import Event, Terms, resizing, start_search, start_study
+from prunepeft_ray.execution.events import MESSAGES
 from prunepeft_ray.study import load_study
 
 # a test does not wait for a minute
@@ -18,7 +19,7 @@ resizing.GROW_SECONDS = resizing.LIFE_SECONDS = resizing.SHRINK_SECONDS = 1.0
 
 
 def tell(event: Event) -> None:
-    if event.type in ("message", "lost"):
+    if event.type in MESSAGES:
         print(f"{time.time():.2f} {event.text}", flush=True)
 
 

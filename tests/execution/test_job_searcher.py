@@ -37,7 +37,7 @@ def store(tmp_path):
 
 
 def searcher_of(run, store, stopping=()):
-    return JobSearcher(run, store, lambda: bool(stopping), attempts=4)
+    return JobSearcher(run, store, lambda: bool(stopping), 4, lambda: 9)
 
 
 def test_a_job_becomes_a_trial_with_the_search_in_its_label(run, store):

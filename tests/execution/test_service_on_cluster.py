@@ -165,7 +165,10 @@ def test_a_wrong_token_is_refused(bench, home, monkeypatch, tmp_path, capsys):
 def test_a_worker_node_dies_during_a_round(client, bench, longer, tmp_path):
     output = tmp_path / "run"
     job = client.submit(longer[0], output=output, workers=2)
-    wait_until(lambda: ", round " in client.status(job.id).status.progress, lambda: client.logs(job.id))
+    rounds = [f"round {number}" for number in (1, 2)]
+    wait_until(
+        lambda: any(word in client.status(job.id).status.progress for word in rounds), lambda: client.logs(job.id)
+    )
     bench.kill_node(2)
     bench.kill_node(1)
     finish(client, job.id)
