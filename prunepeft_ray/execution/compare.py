@@ -205,7 +205,6 @@ def _run(
     told = _requests(store)
     searches = [StudySearch(setting, store, told.get(setting.context.run_id, ())) for setting in settings]
     with attempting(folder, emit):
-        emit(Event("accepted", ""))
         if spec != folder.study:
             folder.extend(spec)
         if told:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import uuid
 from collections.abc import Callable
@@ -31,10 +30,6 @@ from prunepeft_ray.tasks import TaskData
 from prunepeft_ray.training import encode_task
 
 WATCH_SECONDS = 1.0
-
-
-def _no_limit() -> float:
-    return math.inf
 
 
 class JobSearcher(Searcher):  # type: ignore[misc]
@@ -69,11 +64,6 @@ class JobSearcher(Searcher):  # type: ignore[misc]
         self._attempts = attempts
         self._at_once = at_once
         self._trials: dict[str, tuple[Work, RunContext, datetime]] = {}
-
-    @property
-    def running(self) -> int:
-        """How many trials run, or are about to."""
-        return len(self._trials)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next job as a trial's configuration, None to wait, or that there will be no more."""
