@@ -258,10 +258,10 @@ def _jobs_table(found: list[SearchJob]) -> Table:
 
 
 def _status_table(job: SearchJob) -> Table:
-    from prunepeft_ray.service.checking import amount
+    from prunepeft_ray.execution.ledger import amount
 
     asked = job.submission
-    limits = [f"at most {amount(kind, most)}" for kind, most in (("CPU", asked.cpus), ("GPU", asked.gpus)) if most]
+    limits = [f"at most {amount(most, kind)}" for kind, most in (("CPU", asked.cpus), ("GPU", asked.gpus)) if most]
     rows = {
         "name": asked.name,
         "owner": asked.owner,
@@ -286,12 +286,12 @@ def _status_table(job: SearchJob) -> Table:
 
 
 def _resources(job: SearchJob) -> str:
-    from prunepeft_ray.service.checking import amount
+    from prunepeft_ray.execution.ledger import amount
 
     if job.over:
         return ""
     held = (("CPU", job.status.cpus), ("GPU", job.status.gpus))
-    return ", ".join(amount(kind, number) for kind, number in held if number) or "none yet"
+    return ", ".join(amount(number, kind) for kind, number in held if number) or "none yet"
 
 
 def _time(moment: datetime) -> str:

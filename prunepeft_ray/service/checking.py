@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.execution.fairness import Bundle, fits, total
 from prunepeft_ray.execution.job_server import JobServer, NodeInfo
+from prunepeft_ray.execution.ledger import amount
+from prunepeft_ray.execution.room import job_unit
 from prunepeft_ray.execution.terms import Terms
 from prunepeft_ray.study import StudySpec
 
@@ -32,7 +34,7 @@ def check_fits(
     needs = total(unit)
     for kind, limit in (("CPU", terms.cpus), ("GPU", terms.gpus)):
         if limit is not None and needs.get(kind, 0) > limit:
-            raise InputError(f"the limit is {amount(kind, limit)}, but {why}: raise the limit or ask for less")
+            raise InputError(f"the limit is {amount(limit, kind)}, but {why}: raise the limit or ask for less")
     if fits(unit, [node.resources for node in nodes]):
         return
     there = describe(nodes)
@@ -42,7 +44,7 @@ def check_fits(
     raise InputError(f"{why}, but the cluster at {server.address} has {there}: ask for less, or add nodes")
 
 
-def needed(spec: SearchSpec | StudySpec, workers: int | None, has_gpus: bool) -> tuple[list[Bundle], str]:
+def needed(spec: SearchSpec | StudySpec, workers: int | None, has_gpus: bool) -> tuple[Sequence[Bundle], str]:
     """The least that a run needs at once, and that in words.
 
     Args:
@@ -53,24 +55,17 @@ def needed(spec: SearchSpec | StudySpec, workers: int | None, has_gpus: bool) ->
     if isinstance(spec, SearchSpec):
         kind, count = "GPU" if has_gpus else "CPU", workers or 1
         needs = "a worker needs" if count == 1 else f"{count} workers need"
-        return [{kind: 1.0}] * count, f"{needs} {amount(kind, count)}"
-    execution = spec.execution
-    gpus = execution.gpus if execution.gpus is not None else float(has_gpus)
-    bundle = {"CPU": execution.cpus, **({"GPU": gpus} if gpus else {})}
-    amounts = " and ".join(amount(*item) for item in bundle.items())
-    each = f"{execution.workers} workers of {amounts} each" if execution.workers > 1 else amounts
-    return [bundle] * execution.workers, f"a training job needs {each} (execution.cpus, gpus and workers)"
+        return [{kind: 1.0}] * count, f"{needs} {amount(count, kind)}"
+    unit = job_unit(spec.execution, has_gpus)
+    amounts = " and ".join(amount(number, kind) for kind, number in unit[0].items())
+    each = f"{len(unit)} workers of {amounts} each" if len(unit) > 1 else amounts
+    return unit, f"a training job needs {each} (execution.cpus, gpus and workers)"
 
 
 def describe(nodes: list[NodeInfo]) -> str:
     """Say what nodes have, such as ``3 CPUs and 1 GPU on 2 nodes, at most 2 CPUs on one``."""
     there = total(node.resources for node in nodes)
-    amounts = [amount(kind, there.get(kind, 0)) for kind in ("CPU", "GPU") if kind == "CPU" or there.get(kind)]
+    amounts = [amount(there.get(kind, 0), kind) for kind in ("CPU", "GPU") if kind == "CPU" or there.get(kind)]
     most = max((node.resources.get("CPU", 0) for node in nodes), default=0)
-    where = f" on {len(nodes)} nodes, at most {amount('CPU', most)} on one" if len(nodes) > 1 else ""
+    where = f" on {len(nodes)} nodes, at most {amount(most, 'CPU')} on one" if len(nodes) > 1 else ""
     return " and ".join(amounts) + where
-
-
-def amount(kind: str, number: float) -> str:
-    """Say how much of a resource, such as ``2 CPUs``."""
-    return f"{number:g} {kind}{'' if number == 1 else 's'}"
