@@ -288,6 +288,8 @@ def start_on_host(host: Host, cluster: LocalCluster, cpus: int, hidden: Path | N
                 "RAY_AUTH_MODE": "token",
                 "RAY_AUTH_TOKEN_PATH": str(cluster.token_file),
                 "RAY_USAGE_STATS_ENABLED": "0",
+                # drivers of jobs are started as 'python'
+                "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
                 # the host's name says nothing of its address
                 "GLOO_SOCKET_IFNAME": CARD,
             },
