@@ -40,6 +40,8 @@ FAST = {
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_failure_threshold": "3",
     "RAY_health_check_timeout_ms": "2000",
+    # and a search soon does with fewer workers
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
     "OMP_NUM_THREADS": "1",
     "PYTHONPATH": str(ROOT),
 }
