@@ -262,7 +262,7 @@ def _run(folder: RunFolder, data: TaskData, emit: Emit, crew: _Crew) -> None:
         emit(Event("accepted", ""))
         wait_for_share(share, emit, crew.request)
         count = share.units
-        rest = f", of {crew.count}: others use the rest" if count < crew.count else ""
+        rest = f" of {crew.count}: there is no room for more now" if count < crew.count else ""
         emit(Event("message", f"starting {count} {kind} worker{'s' if count > 1 else ''}{rest}"))
         news = ShareNews(share, emit)
 

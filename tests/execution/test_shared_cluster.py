@@ -75,13 +75,13 @@ def test_studies_share_a_cluster_and_one_that_finds_no_room_says_what_it_waits_f
                 assert third.process.wait(120) == 0, third.told
         # who is left has all again
         alone = len(job_ids(one))
-        first.wait_until(lambda: len(job_ids(one)) >= alone + 6)
+        first.wait_until(lambda: len(job_ids(one)) > alone and at_once(spans(one)[alone:]) == 2)
         assert first.end(signal.SIGTERM) == 143, first.told
     assert at_once(spans(two)) == at_once(spans(three)) == 1
-    assert at_once(spans(one)[alone:]) == 2
     assert study_answer(three) == study_answer(study_here(short, tmp_path / "here"))
 
 
+@pytest.mark.slow
 def test_a_study_keeps_to_its_limits_and_outlives_the_arbiter(nodes, tmp_path, tiny_bert, small_task):
     path, short = tmp_path / "run", candidates(tmp_path, tiny_bert, small_task, 8)
     with running(nodes, "study", short, path, cpus=1) as study:
@@ -113,7 +113,7 @@ def test_a_search_uses_a_node_that_joins_and_makes_way_for_others(
         first.wait_until(lambda: len(job_ids(one)) >= 1)
         with running(nodes, "search", config, path, workers=2, priority=1) as search:
             search.wait_until(search.has_checkpoint)
-            assert "starting 1 CPU worker, of 2: others use the rest\n" in search.told
+            assert "starting 1 CPU worker of 2: there is no room for more now\n" in search.told
             let_join(nodes[0], num_cpus=1)
             search.wait_until(lambda: "going on with 2 workers: a node has joined\n" in search.told)
             search.wait_until(lambda: len(workers_on(nodes, "RayTrainWorker")) == 2)

@@ -106,6 +106,19 @@ def test_a_job_that_another_search_finished_while_it_waited_in_line_does_not_run
     assert len(shared) >= 1
 
 
+def test_a_study_wants_as_many_jobs_at_once_as_its_methods_allow(methods, store, trainer):
+    methods(wide=toys([filled(4), filled(5), filled(0)]))
+    study = start(make_study("ones", {"name": "wide", "concurrency": 1}, seeds=[0]), store)
+    quiet(study)
+    # both first jobs of the one, and one of the three of the other
+    assert study.wanted == 3
+    found = take(study)
+    assert len(found) == study.wanted == 3
+    finish(study, trainer, found)
+    run_here(study, trainer)
+    assert study.wanted == 0
+
+
 def test_a_job_that_is_in_the_store_is_not_run(methods, store, trainer):
     run(make_study("ones", seeds=[0]), trainer)
     count = len(trainer.ran)
