@@ -92,11 +92,14 @@ def _start(options: dict[str, Any], attempts: int) -> None:
                 warnings.simplefilter("ignore")
                 ray.init(**options)
             return
-        except RuntimeError:
+        except Exception as error:
+            # Ray tells by a bare one that a node started too slowly
+            if not isinstance(error, RuntimeError) and type(error) is not Exception:
+                raise
             # two clusters that start at once may pick the same free port
             ray.shutdown()
             if attempt == attempts:
-                raise
+                raise RuntimeError(str(error)) from error
 
 
 def _keep_to_this_machine() -> None:

@@ -237,13 +237,14 @@ def test_a_run_whose_task_has_changed_is_not_resumed(no_ray, tmp_path, tiny_bert
         resume_search(path, lambda event: None)
 
 
-def test_a_cluster_that_does_not_start_at_once_is_tried_again(monkeypatch):
+@pytest.mark.parametrize("kind", [RuntimeError, Exception])
+def test_a_cluster_that_does_not_start_at_once_is_tried_again(monkeypatch, kind):
     tries = []
 
     def start(**_options):
         tries.append(1)
         if len(tries) < local_ray.START_ATTEMPTS:
-            raise RuntimeError("Failed to start GCS")
+            raise kind("Failed to start GCS")
 
     monkeypatch.setattr("ray.init", start)
     monkeypatch.setattr("ray.shutdown", lambda: None)
