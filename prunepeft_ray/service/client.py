@@ -25,6 +25,7 @@ from prunepeft_ray.service.packing import packed
 from prunepeft_ray.service.shipping import code_modules
 from prunepeft_ray.service.submission import (
     METADATA_KEY,
+    UNDECIDED,
     SearchJob,
     State,
     Status,
@@ -41,6 +42,8 @@ from prunepeft_ray.tracking import TRACKERS
 STOP_SECONDS = 60
 """How long a job that is asked to end may take to keep its state."""
 CHECK_SECONDS = 300.0
+DECISION_SECONDS = 10.0
+"""How long to wait for the word whether a job that is accepted runs or must wait."""
 POLL_SECONDS = 0.5
 STATUS_LINES = 400
 READERS = 8
@@ -376,6 +379,10 @@ class Client:
                     "what becomes of it"
                 )
             time.sleep(POLL_SECONDS)
+        until = time.monotonic() + DECISION_SECONDS
+        while job.status.waits_for == UNDECIDED and not job.over and time.monotonic() < until:
+            time.sleep(POLL_SECONDS)
+            job = self.status(job.id)
         if job.state == "failed" and job.status.state == "checking":
             with suppress(PrunePEFTError):
                 self._server.delete(submission.ray_id)

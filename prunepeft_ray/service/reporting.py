@@ -13,7 +13,7 @@ from prunepeft_ray.errors import PrunePEFTError
 from prunepeft_ray.execution.events import MESSAGES, Emit, Event
 from prunepeft_ray.execution.study_run import MethodProgress, Watch
 from prunepeft_ray.results import ResultsStore
-from prunepeft_ray.service.submission import Status
+from prunepeft_ray.service.submission import UNDECIDED, Status
 
 PAUSE_SECONDS = 2.0
 """Least time between two lines, but for a change of state."""
@@ -67,7 +67,7 @@ class Reporter:
     def _take(self, event: Event) -> None:
         if event.type == "accepted":
             self._count()
-            self._change(state="waiting", waits_for="waiting for its share of the cluster")
+            self._change(state="waiting", waits_for=UNDECIDED)
         elif event.type == "waiting":
             self._change(state="waiting", waits_for=event.text)
         elif event.type == "share":

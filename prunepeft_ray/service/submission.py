@@ -16,6 +16,8 @@ Kind = Literal["search", "study"]
 State = Literal["starting", "checking", "waiting", "running", "finished", "failed", "stopped"]
 OVER: tuple[State, ...] = ("finished", "failed", "stopped")
 
+UNDECIDED = "waiting for its share of the cluster"
+"""What a job waits for between being accepted and being told what it gets."""
 METADATA_KEY = "prunepeft"
 """Under this key of a Ray job's metadata lies the submission, as JSON."""
 _ID = re.compile(r"[a-z0-9][a-z0-9-]*-[0-9a-f]{4}")
