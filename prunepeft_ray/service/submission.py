@@ -21,6 +21,9 @@ UNDECIDED = "waiting for its share of the cluster"
 METADATA_KEY = "prunepeft"
 """Under this key of a Ray job's metadata lies the submission, as JSON."""
 _ID = re.compile(r"[a-z0-9][a-z0-9-]*-[0-9a-f]{4}")
+_RAY_SAYS = re.compile(
+    r"(\x1b\[\d+m)?\((raylet|gcs_server|autoscaler)|\S+ \S+\s+INFO job_manager|Running entrypoint for "
+)
 _SUFFIX_DIGITS = 4
 _LONGEST_NAME = 40
 
@@ -136,13 +139,13 @@ class Status:
 
 
 def without_status(log: str) -> str:
-    """Leave out of a log what is meant for programs, and what Ray says before a job's first words."""
+    """Leave out of a log what is meant for programs, and what Ray says of itself."""
     lines = [line for line in log.splitlines() if not line.startswith(Status.MARK) and not _of_ray(line)]
     return "\n".join(lines) + "\n" if lines else ""
 
 
 def _of_ray(line: str) -> bool:
-    return "job_manager.py" in line or line.startswith("Running entrypoint for job ")
+    return _RAY_SAYS.match(line) is not None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ LOG = (
     "reading task packaged:movie\n"
     f"{Status(state='waiting', waits_for='1 CPU').line()}\n"
     "waiting for 1 CPU\n"
+    "\x1b[33m(raylet)\x1b[0m WARNING: 6 PYTHON worker processes have been started\n"
 )
 
 
