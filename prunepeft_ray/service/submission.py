@@ -24,8 +24,6 @@ _ID = re.compile(r"[a-z0-9][a-z0-9-]*-[0-9a-f]{4}")
 _RAY_SAYS = re.compile(
     r"(\x1b\[\d+m)?\((raylet|gcs_server|autoscaler)|\S+ \S+\s+INFO job_manager|Running entrypoint for "
 )
-    r"(\x1b\[\d+m)?\((raylet|gcs_server|autoscaler)|\S+ \S+\s+INFO job_manager|Running entrypoint for "
-)
 _SUFFIX_DIGITS = 4
 _LONGEST_NAME = 40
 
