@@ -10,11 +10,12 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from prunepeft_ray.backbones import read_backbone
 from prunepeft_ray.errors import PrunePEFTError, RunError
-from prunepeft_ray.execution.claiming import Share, ShareNews
+from prunepeft_ray.execution.claiming import Share, ShareNews, Whole
 from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.following import STOP_SECONDS, Fitting, every, follow, nowhere, start_board
 from prunepeft_ray.execution.sharing import share
@@ -108,6 +109,18 @@ class JobSearcher(Searcher):  # type: ignore[misc]
         """Restore nothing."""
 
 
+class NewestFirst(FIFOScheduler):  # type: ignore[misc]
+    """Gives an actor that falls idle to the trial that was added last, where there is room for every trial.
+
+    Given to the oldest, as Tune does it, it would go to one whose own actor is just starting, and that one be given up:
+    with jobs that are shorter than the start of an actor, a study would never grow.
+    """
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Return the trial that is to run next, or None."""
+        return next((trial for trial in reversed(tune_controller.get_trials()) if trial.status == "PENDING"), None)
+
+
 def run_study(
     folder: RunFolder,
     spec: StudySpec,
@@ -157,7 +170,9 @@ def run_study(
         news.tell()
         watch(run.progress())
 
-    fitting = Fitting(lambda: build_tuner(searcher, place, spec.execution, unit).fit())
+    # on a cluster of its own a study has more trials than room, and the oldest must not wait for ever
+    scheduler = FIFOScheduler() if isinstance(part, Whole) else NewestFirst()
+    fitting = Fitting(lambda: build_tuner(searcher, scheduler, place, spec.execution, unit).fit())
     try:
         follow(fitting, board, hear, request, every(WATCH_SECONDS, look))
     finally:
@@ -170,7 +185,11 @@ def run_study(
 
 
 def build_tuner(
-    searcher: JobSearcher, place: Workplace, execution: StudyExecutionConfig, unit: list[dict[str, float]]
+    searcher: JobSearcher,
+    scheduler: FIFOScheduler,
+    place: Workplace,
+    execution: StudyExecutionConfig,
+    unit: list[dict[str, float]],
 ) -> Any:
     """Build the Tune run: as many trials as the searcher wants, one after another in actors that stay."""
     trainable = tune.with_parameters(JobTrial, place=place, workers=execution.workers)
@@ -178,6 +197,7 @@ def build_tuner(
         tune.with_resources(trainable, tune.PlacementGroupFactory(unit)),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
+            scheduler=scheduler,
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=_trial_name,
