@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import service_bench
-from chaos import LONGER
+from chaos import LONGER, jobs_before
 from execution_toys import answer, job_ids, make_spec, search_here
 from study_toys import study_answer, study_here, write_study
 
@@ -162,13 +162,12 @@ def test_a_wrong_token_is_refused(bench, home, monkeypatch, tmp_path, capsys):
     assert "refuses the token from RAY_AUTH_TOKEN_PATH" in printed(capsys, "jobs", code=2).err
 
 
-def test_a_worker_node_dies_during_a_round(client, bench, longer, tmp_path):
+@pytest.mark.slow
+def test_a_worker_node_dies_during_a_round(client, bench, home, longer, tmp_path):
     output = tmp_path / "run"
     job = client.submit(longer[0], output=output, workers=2)
-    rounds = [f"round {number}" for number in (1, 2)]
-    wait_until(
-        lambda: any(word in client.status(job.id).status.progress for word in rounds), lambda: client.logs(job.id)
-    )
+    warmed_up = jobs_before(home / "longer")["round"]
+    wait_until(lambda: len(job_ids(output)) >= warmed_up, lambda: client.logs(job.id))
     bench.kill_node(2)
     bench.kill_node(1)
     finish(client, job.id)
@@ -194,6 +193,7 @@ def test_the_head_restarts_during_a_study(client, bench, home, study, tmp_path, 
     assert study_answer(output) == study[1]
 
 
+@pytest.mark.slow
 def test_separate_hosts_and_a_folder_that_they_do_not_share(home, longer, tmp_path, monkeypatch, capsys):
     hidden, state = tmp_path / "hidden", tmp_path / "state"
     hidden.mkdir()
