@@ -240,9 +240,7 @@ def _next_steps(job: SearchJob) -> list[str]:
         "stopped": f"stopped: 'prunepeft resume {job.id}' goes on",
         "waiting": f"{job.status.waits_for}; 'prunepeft status {job.id}' tells when it runs",
     }
-    default = (
-        f"{job.state}: 'prunepeft logs {job.id} -f' shows it, 'prunepeft stop {job.id}' ends it, 'prunepeft jobs' all"
-    )
+    default = f"{job.state}: 'prunepeft logs {job.id} -f' shows what it does, 'prunepeft stop {job.id}' ends it"
     return [steps.get(job.state, default)]
 
 
