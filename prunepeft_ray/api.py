@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from prunepeft_ray.config import load_spec, validate
-from prunepeft_ray.execution import Emit, Watch, resume_search, resume_study, start_search, start_study
+from prunepeft_ray.execution import Emit, Terms, Watch, resume_search, resume_study, start_search, start_study
+from prunepeft_ray.execution.terms import EQUAL_TERMS
 from prunepeft_ray.paths import open_path
 from prunepeft_ray.results import RunFolder
 from prunepeft_ray.study import StudySpec, load_study, read_files
@@ -26,6 +27,7 @@ def search(
     seed: int | None = None,
     workers: int | None = None,
     address: str | None = None,
+    terms: Terms = EQUAL_TERMS,
     emit: Emit | None = None,
     track: Sequence[str] = (),
 ) -> RunFolder:
@@ -41,6 +43,7 @@ def search(
         seed: Seed of everything random in the search.
         workers: Workers; default: every GPU, or 2 on a CPU.
         address: Ray cluster to run on; default: one on this machine.
+        terms: On what terms it shares that cluster with other runs.
         emit: Told the news.
         track: Trackers to log to meanwhile: ``tensorboard``, ``mlflow`` or ``wandb``.
 
@@ -55,7 +58,7 @@ def search(
     spec = load_spec(Path(config) if config else None, values, settings)
     path = open_path(output)
     with tracking(path, track, emit or _ignore) as tell:
-        return start_search(spec, path, tell, workers, address)
+        return start_search(spec, path, tell, workers, address, terms)
 
 
 def compare(
@@ -63,6 +66,7 @@ def compare(
     *,
     output: str | Path,
     address: str | None = None,
+    terms: Terms = EQUAL_TERMS,
     emit: Emit | None = None,
     watch: Watch | None = None,
     track: Sequence[str] = (),
@@ -73,6 +77,7 @@ def compare(
         study: YAML file of the study, or its settings as plain data; paths in these are relative to the working folder.
         output: The study's folder, a path or a URL such as ``s3://bucket/study``.
         address: Ray cluster to run on; default: one on this machine.
+        terms: On what terms it shares that cluster with other runs.
         emit: Told the news.
         watch: Shown the progress of all methods, every second or so.
         track: Trackers to log to meanwhile: ``tensorboard``, ``mlflow`` or ``wandb``.
@@ -90,7 +95,7 @@ def compare(
         spec = load_study(Path(study))
     path = open_path(output)
     with tracking(path, track, emit or _ignore) as tell:
-        return start_study(spec, path, tell, watch or _ignore, address)
+        return start_study(spec, path, tell, watch or _ignore, address, terms)
 
 
 def resume(
@@ -98,6 +103,7 @@ def resume(
     *,
     workers: int | None = None,
     address: str | None = None,
+    terms: Terms = EQUAL_TERMS,
     emit: Emit | None = None,
     track: Sequence[str] = (),
 ) -> RunFolder:
@@ -107,6 +113,7 @@ def resume(
         output: The run's folder.
         workers: Workers of a search; may differ from before.
         address: Ray cluster to run on; default: one on this machine.
+        terms: On what terms it shares that cluster with other runs.
         emit: Told the news.
         track: Trackers to log to meanwhile: ``tensorboard``, ``mlflow`` or ``wandb``.
 
@@ -118,8 +125,8 @@ def resume(
     is_study = RunFolder.open(folder).is_study
     with tracking(folder, track, emit or _ignore) as tell:
         if is_study:
-            return resume_study(folder, tell, _ignore, address)
-        return resume_search(folder, tell, workers, address)
+            return resume_study(folder, tell, _ignore, address, terms)
+        return resume_search(folder, tell, workers, address, terms)
 
 
 def track(output: str | Path, *, to: Sequence[str]) -> None:

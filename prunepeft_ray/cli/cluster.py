@@ -37,14 +37,14 @@ def up(
     if local is None:
         raise InputError(
             "--local N is missing: 'prunepeft cluster up --local 2' starts two nodes on this machine; for a cluster of "
-            "several machines see docs/cluster.md"
+            "several machines see docs/deployment.md"
         )
     started = start_local_cluster(local, cpus, gpus, _say)
     print(f"""\
 a cluster of {counted(local, "node")} runs at {started.address}
 it listens on this machine alone and asks for a token, which is in {started.token_file}
 next:
-  prunepeft submit FILE.yaml --output /absolute/folder
+  prunepeft submit FILE.yaml
   prunepeft jobs
   prunepeft cluster down""")
 

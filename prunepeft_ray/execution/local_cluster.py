@@ -297,7 +297,7 @@ def counted(number: int, noun: str) -> str:
 
 def _check(nodes: int, cpus: int | None, gpus: int | None) -> None:
     if not Path("/proc/self/environ").exists():
-        raise InputError("a local cluster needs Linux; elsewhere start Ray's nodes by hand, see docs/cluster.md")
+        raise InputError("a local cluster needs Linux; elsewhere start Ray's nodes by hand, see docs/deployment.md")
     if not 1 <= nodes <= MOST_NODES:
         raise InputError(f"--local {nodes}: a local cluster has 1 to {MOST_NODES} nodes")
     if cpus is not None and cpus < 1:
