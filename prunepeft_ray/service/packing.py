@@ -48,17 +48,14 @@ def packed(file: Path, settings: tuple[str, ...] = ()) -> Iterator[Package]:
     Raises:
         InputError: If the spec is wrong, a file that it names is nowhere, or files are too large to travel.
     """
-    spec: SearchSpec | StudySpec
-    if "methods" in read_yaml(file):
-        if settings:
-            raise InputError(f"--set {settings[0]}: {file} is a study; write its settings into the file")
-        kind, spec = "study", load_study(file)
-    else:
-        kind, spec = "search", load_spec(file, None, settings)
+    is_study = "methods" in read_yaml(file)
+    if is_study and settings:
+        raise InputError(f"--set {settings[0]}: {file} is a study; write its settings into the file")
+    spec = load_study(file) if is_study else load_spec(file, None, settings)
     with TemporaryDirectory(prefix="prunepeft-") as folder:
         spec = _Packer(Path(folder) / INPUTS).pack(spec)
         (Path(folder) / SPEC_FILE).write_text(dump_yaml(spec), encoding="utf-8")
-        yield Package(Path(folder), kind, spec)  # type: ignore[arg-type]
+        yield Package(Path(folder), "study" if is_study else "search", spec)
 
 
 def read_spec(file: Path) -> SearchSpec | StudySpec:
