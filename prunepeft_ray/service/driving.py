@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.local_ray import ray_cluster
 from prunepeft_ray.execution.study_run import Watch
 from prunepeft_ray.execution.terms import Terms
-from prunepeft_ray.paths import files_under, is_file, is_local, open_path, read_bytes
+from prunepeft_ray.paths import files_under, is_file, is_folder, is_local, open_path, read_bytes, remove_file
 from prunepeft_ray.results import RunFolder, copy_files
-from prunepeft_ray.results.run import INPUTS, SPEC_FILE
+from prunepeft_ray.results.run import INPUTS, SPEC_FILE, SUBMISSION_FILE
 from prunepeft_ray.service.owner import RunOwner
 from prunepeft_ray.service.packing import read_spec
 from prunepeft_ray.service.reporting import Reporter
@@ -71,7 +72,7 @@ def _joined(submission: Submission, folder: Path) -> Iterator[Path]:
         with ray_cluster("auto", 1, packages):
             check_reach(folder)
             # names of files that were packed are relative; a folder of the cluster's outlives this job's own
-            os.chdir(folder if submission.resumes and is_local(folder) else here)
+            os.chdir(folder if submission.resumes and is_local(folder) and is_folder(folder) else here)
             yield here
 
 
@@ -82,9 +83,14 @@ def _run(submission: Submission, folder: Path, here: Path, emit: Emit, watch: Wa
             return resume_study(folder, emit, watch, terms=terms)
         return resume_search(folder, emit, submission.workers, terms=terms)
     spec = _left_spec(folder, here) if submission.resumes else _take_folder(submission, folder, here)
-    if isinstance(spec, StudySpec):
-        return start_study(spec, folder, emit, watch, terms=terms)
-    return start_search(spec, folder, emit, submission.workers, terms=terms)
+    try:
+        if isinstance(spec, StudySpec):
+            return start_study(spec, folder, emit, watch, terms=terms)
+        return start_search(spec, folder, emit, submission.workers, terms=terms)
+    except PrunePEFTError:
+        if not is_file(folder / SPEC_FILE):
+            _give_back(folder)
+        raise
 
 
 def _take_folder(submission: Submission, folder: Path, package: Path) -> SearchSpec | StudySpec:
@@ -115,6 +121,17 @@ def _keep_inputs(package: Path, folder: Path) -> None:
                 f"{folder / INPUTS / name} is there already and holds something else than the file that was submitted: "
                 "rename the new file, or choose another folder with --output"
             )
+
+
+def _give_back(folder: Path) -> None:
+    """Take out of a folder what was put there for a run that has not begun."""
+    for name in (SUBMISSION_FILE, *(f"{INPUTS}/{file}" for file in files_under(folder / INPUTS))):
+        remove_file(folder / name)
+    if is_local(folder):
+        shutil.rmtree(folder / INPUTS, ignore_errors=True)
+        # it may have been there before, with something in it
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _left_spec(folder: Path, here: Path) -> SearchSpec | StudySpec:

@@ -15,7 +15,9 @@ from study_toys import study_answer, study_here, write_study
 
 from prunepeft_ray.cli.main import run
 from prunepeft_ray.config import dump_yaml
+from prunepeft_ray.methods import METHODS
 from prunepeft_ray.service import Client
+from prunepeft_ray.service.shipping import code_modules
 
 TASK = "inputs/small.csv"
 
@@ -153,6 +155,17 @@ def test_what_the_cluster_refuses_leaves_nothing_there(client, search, tmp_path,
     assert "/nowhere/model" in told.err.splitlines()[-1]
     assert {job.id for job in client.jobs()} == before
     assert list(taken.iterdir()) == [taken / "something"]
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_code_may_travel_with_its_methods(client):
+    asks = "import baselines, prunepeft_ray; print(prunepeft_ray.__file__, baselines.__file__, *prunepeft_ray.METHODS)"
+    client._server.submit("code", f"exec python -P -c '{asks}'", {}, {"py_modules": code_modules()})
+    wait_until(lambda: client._server.job("code").status.is_terminal(), lambda: client._server.log("code"))
+    package, rivals, *methods = client._server.log("code").splitlines()[-1].split()
+    assert "py_modules" in package
+    assert "py_modules" in rivals
+    assert set(methods) == set(METHODS)
 
 
 def test_a_wrong_token_is_refused(bench, home, monkeypatch, tmp_path, capsys):

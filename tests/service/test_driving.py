@@ -5,9 +5,9 @@ import yaml
 from service_fakes import a_submission
 
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.paths import open_path, read_bytes
+from prunepeft_ray.paths import names, open_path, read_bytes
 from prunepeft_ray.results import RunFolder
-from prunepeft_ray.service.driving import _left_spec, _take_folder
+from prunepeft_ray.service.driving import _left_spec, _run, _take_folder
 from prunepeft_ray.service.owner import RunOwner
 from prunepeft_ray.service.packing import packed
 
@@ -80,6 +80,17 @@ def test_a_study_may_be_submitted_again_to_its_folder_with_the_same_files(tmp_pa
     assert RunOwner.read(folder).job == "demo-3f2a"
     with pytest.raises(InputError, match=r"task.csv is there already and holds something else"):
         _take_folder(a_submission(job="demo-9c01", kind="study"), folder, package(STUDY, "text,label\ny,2\n"))
+
+
+@pytest.mark.parametrize("where", ["disk", "bucket"])
+def test_a_run_that_is_refused_leaves_the_folder_as_it_was(tmp_path, package, bucket, where):
+    folder = tmp_path / "run" if where == "disk" else open_path(f"{bucket}/run")
+    here = package(SEARCH | {"plugins": []})
+    with pytest.raises(InputError, match=r"task\.csv"):  # a file of one row has no two classes
+        _run(a_submission(output=str(folder)), folder, here, lambda event: None, lambda progress: None)
+    assert names(folder) == []
+    if where == "disk":
+        assert not folder.exists()
 
 
 def test_a_folder_without_run_or_owner_is_told(tmp_path):
