@@ -306,7 +306,7 @@ class Client:
         path = open_path(output)
         if is_local(path) and not path.is_absolute():
             if not self._is_local:
-                raise InputError(f"--output {output}: expected a whole path that all nodes share, or a bucket's URL")
+                raise InputError(f"{output}: expected a whole path that all nodes share, or a bucket's URL")
             path = path.absolute()
         return str(path)
 
