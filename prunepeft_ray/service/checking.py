@@ -30,7 +30,9 @@ def check_fits(
         InputError: If it cannot; the message says what is needed, why and what there is.
     """
     nodes = server.nodes()
-    unit, why = needed(spec, workers, any(node.resources.get("GPU") for node in nodes))
+    # as the driver will see it
+    has_gpus = any(node.resources.get("GPU") for node in nodes) or (terms.gpus is not None and server.scales())
+    unit, why = needed(spec, workers, has_gpus)
     needs = total(unit)
     for kind, limit in (("CPU", terms.cpus), ("GPU", terms.gpus)):
         if limit is not None and needs.get(kind, 0) > limit:
@@ -50,7 +52,7 @@ def needed(spec: SearchSpec | StudySpec, workers: int | None, has_gpus: bool) ->
     Args:
         spec: The search or study.
         workers: Workers of a search that the user asked for.
-        has_gpus: Whether the cluster has GPUs.
+        has_gpus: Whether its workers have GPUs unless the spec says.
     """
     if isinstance(spec, SearchSpec):
         kind, count = "GPU" if has_gpus else "CPU", workers or 1
