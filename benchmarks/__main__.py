@@ -1,6 +1,6 @@
 """`make bench`: run every benchmark and print its table."""
 
-from benchmarks import checkpointing, collecting, driving, proposals, reading, recovery, sharing, warmup
+from benchmarks import checkpointing, collecting, driving, proposals, reading, recovery, sharing, submitting, warmup
 
-for benchmark in (collecting, sharing, checkpointing, warmup, recovery, driving, proposals, reading):
+for benchmark in (collecting, sharing, checkpointing, warmup, recovery, driving, proposals, reading, submitting):
     benchmark.main()
