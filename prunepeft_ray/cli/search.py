@@ -106,29 +106,16 @@ def resume(
     if is_service(folder, address):
         if track:
             raise InputError("--track: a search job logs to the trackers that it was submitted with")
-        _resume_on_cluster(folder, workers, address, (priority, cpus, gpus), ship_code, wait, as_json)
+        client = connect(address)
+        with leaving("what was submitted"):
+            job = client.resume(
+                folder, workers=workers, priority=priority, cpus=cpus, gpus=gpus, ship_code=ship_code, tell=say
+            )
+        tell_started(client, job, wait, as_json)
         return
     if ship_code or wait or (priority, cpus, gpus) != (None, None, None):
         raise InputError("--priority, --cpus, --gpus, --ship-code and --wait are for search jobs of a cluster")
     _resume_here(folder, workers, address, track, as_json)
-
-
-def _resume_on_cluster(
-    which: str,
-    workers: int | None,
-    address: str | None,
-    asked: tuple[int | None, float | None, float | None],
-    ship_code: bool,
-    wait: bool,
-    as_json: bool,
-) -> None:
-    from prunepeft_ray.execution import Terms
-
-    client = connect(address)
-    terms = None if asked == (None, None, None) else Terms("", asked[0] or 0, *asked[1:])
-    with leaving("what was submitted"):
-        job = client.resume(which, workers=workers, terms=terms, ship_code=ship_code, tell=say)
-    tell_started(client, job, wait, as_json)
 
 
 def _resume_here(folder: str, workers: int | None, address: str | None, track: list[str] | None, as_json: bool) -> None:

@@ -73,7 +73,9 @@ class Arbiter:
             # the cluster's head may be about to restart
             with suppress(Exception):
                 self._look()
-            with self._lock:
+            # whatever one run claims, the others are looked after
+            wanted: list[dict[str, float]] = []
+            with suppress(Exception), self._lock:
                 self._ledger.expire(time.monotonic())
                 wanted = self._ledger.wanted
             self._ask_for(wanted)

@@ -22,7 +22,7 @@ HOLD_SECONDS = 10.0
 """How long a run still wants what it wanted: between two jobs it wants nothing for a moment."""
 ANSWER_SECONDS = 10.0
 SILENCE_SECONDS = 60.0
-"""How long a run waits for the first answer of an arbiter."""
+"""How long a run that waits does without any answer of an arbiter."""
 REPEAT_SECONDS = 60.0
 POLL_SECONDS = 0.2
 
@@ -81,7 +81,7 @@ class Claimed:
         self._token = secrets.token_hex(8)
         self._came = time.monotonic()
         self._wanted = [(self._came, units)]
-        self._answer, self._begun = Answer(0), False
+        self._answer, self._begun, self._heard = Answer(0), False, self._came
         self._arbiter: Any = None
         self._error = "it does not answer"
         self._over = threading.Event()
@@ -105,7 +105,7 @@ class Claimed:
         Raises:
             RunError: If the arbiter does not start.
         """
-        if not self._answer.reason and not self._begun and time.monotonic() - self._came > SILENCE_SECONDS:
+        if not self._answer.reason and not self._begun and time.monotonic() - self._heard > SILENCE_SECONDS:
             raise RunError(
                 f"the arbiter that shares out the cluster does not start on its head node: {self._error}; is "
                 "prunepeft-ray installed there?"
@@ -153,6 +153,7 @@ class Claimed:
         waited = time.monotonic() - self._came
         asked = self._arbiter.renew.remote(self._token, self._claim(), waited)
         self._answer = ray.get(asked, timeout=ANSWER_SECONDS)
+        self._heard = time.monotonic()
         self._begun = self._begun or self._answer.units > 0
 
     def _claim(self) -> Claim:

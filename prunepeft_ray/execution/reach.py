@@ -13,6 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.paths import is_file, is_local, one_line, open_path, remove_file, write_bytes
+from prunepeft_ray.results.run import SEEN
 
 WAIT_SECONDS = 120.0
 SHOWN = 3
@@ -27,7 +28,7 @@ def check_reach(folder: Path) -> None:
     Raises:
         InputError: If it cannot be written, or some nodes do not see it; the message names them.
     """
-    mark = folder / f".seen-{uuid.uuid4().hex}"
+    mark = folder / f"{SEEN}{uuid.uuid4().hex}"
     with _marked(folder, mark):
         blind = [why for why in _look_everywhere(str(mark)) if why]
     if blind:
@@ -40,8 +41,8 @@ def check_reach(folder: Path) -> None:
 
 @contextmanager
 def _marked(folder: Path, mark: Path):  # type: ignore[no-untyped-def]
-    made = [path for path in (folder, *folder.parents) if not path.exists()] if is_local(folder) else []
     try:
+        made = [path for path in (folder, *folder.parents) if not path.exists()] if is_local(folder) else []
         write_bytes(mark, b"")
     except OSError as error:
         raise InputError(

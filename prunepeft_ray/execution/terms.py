@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from prunepeft_ray.errors import InputError
@@ -32,9 +33,9 @@ class Terms:
         if not -MOST_PRIORITY <= self.priority <= MOST_PRIORITY:
             raise InputError(f"priority {self.priority}: expected -{MOST_PRIORITY} to {MOST_PRIORITY}")
         for kind, limit in (("CPUs", self.cpus), ("GPUs", self.gpus)):
-            # not `limit <= 0`: that would let NaN pass
-            if limit is not None and not limit > 0:
-                raise InputError(f"at most {limit:g} {kind}: expected more than 0")
+            # NaN is in no range
+            if limit is not None and not 0 < limit < math.inf:
+                raise InputError(f"at most {limit:g} {kind}: expected a number of more than 0")
 
 
 EQUAL_TERMS = Terms()

@@ -20,6 +20,8 @@ from prunepeft_ray.results.files import write_whole
 from prunepeft_ray.study import StudySpec, load_study
 
 SPEC_FILE = "spec.yaml"
+SEEN = ".seen-"
+"""Beginning of the name of an empty file by which nodes show that they see the folder."""
 SUBMISSION_FILE = "submission.json"
 """Says which search job of a cluster a folder belongs to."""
 INPUTS = "inputs"
@@ -188,5 +190,5 @@ def _keeping(path: Path) -> Iterator[None]:
 
 
 def _is_unfinished(name: str) -> bool:
-    """Whether a file is what a killed writer left."""
-    return name.startswith(f".{SPEC_FILE}.") and name.endswith(".tmp")
+    """Whether a file is what a killed writer left, or one that looks whether all nodes see the folder."""
+    return name.startswith(SEEN) or (name.startswith(f".{SPEC_FILE}.") and name.endswith(".tmp"))

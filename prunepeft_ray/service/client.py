@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -124,13 +125,15 @@ class Client:
             if workers is not None and package.kind == "study":
                 raise InputError("--workers is for searches; a study says execution.workers")
             check_fits(self._server, package.spec, workers, terms, tell)
+            where = self._output(output, cleaned)
+            job, attempt = self._continued(where) if package.kind == "study" else (None, 1)
             submission = Submission(
-                job=new_id(cleaned),
-                attempt=1,
+                job=job or new_id(cleaned),
+                attempt=attempt,
                 name=cleaned,
-                owner=owner or getpass.getuser(),
+                owner=owner or _user(),
                 kind=package.kind,
-                output=self._output(output, cleaned),
+                output=where,
                 resumes=False,
                 priority=terms.priority,
                 cpus=terms.cpus,
@@ -149,7 +152,9 @@ class Client:
         which: str | Path,
         *,
         workers: int | None = None,
-        terms: Terms | None = None,
+        priority: int | None = None,
+        cpus: float | None = None,
+        gpus: float | None = None,
         ship_code: bool = False,
         tell: Tell = _ignore,
     ) -> SearchJob:
@@ -158,7 +163,9 @@ class Client:
         Args:
             which: The search job's id; or, where the cluster no longer knows it, the run's folder as it sees it.
             workers: Workers of a search; default: as before.
-            terms: Priority and limits; default: as before.
+            priority: Its priority; default: as before.
+            cpus: Most CPUs that its workers may have at once; default: as before.
+            gpus: Most GPUs likewise; default: as before.
             ship_code: Send the ``prunepeft_ray`` of this machine along.
             tell: Told what takes long.
 
@@ -168,7 +175,13 @@ class Client:
         """
         attempts = self._attempts()
         before = self._before(attempts, str(which))
-        asked = terms or Terms("", before.priority, before.cpus, before.gpus)
+        if workers is not None and before.kind == "study":
+            raise InputError("--workers is for searches; a study says execution.workers")
+        asked = Terms(
+            priority=before.priority if priority is None else priority,
+            cpus=cpus or before.cpus,
+            gpus=gpus or before.gpus,
+        )
         submission = before.again(
             max((submission.attempt for submission, _ in attempts.get(before.job, ())), default=0) + 1,
             workers=workers or before.workers,
@@ -318,23 +331,39 @@ class Client:
         local = find_local_cluster()
         return local is not None and local.address == self.address
 
+    def _continued(self, output: str) -> tuple[str | None, int]:
+        """The study that a folder belongs to, and the number of the next attempt at it; a study may be added to."""
+        attempts = self._attempts()
+        job = _last_there(attempts, output)
+        with suppress(PrunePEFTError, OSError):
+            owned = RunOwner.read(open_path(output))
+            job = owned.job if owned and owned.kind == "study" else job
+        if job is None or attempts.get(job, [(None, None)])[-1][0] is None:
+            return job, 1
+        last = self._search_job(attempts[job])
+        if not last.over and last.submission.kind == "study":
+            raise InputError(
+                f"{job} is {last.state} in {output}: 'prunepeft stop {job}' first, or choose another folder"
+            )
+        return job, last.submission.attempt + 1
+
     def _before(self, attempts: Mapping[str, Attempts], which: str) -> Submission:
         """What a resume goes on with."""
         folder = open_path(which)
-        there = [job for job, tries in attempts.items() if tries[-1][0].output == str(folder)]
-        if not there and ("/" in which or (is_local(folder) and folder.is_dir())):
-            return self._lost(which, folder)
-        found = self._search_job(attempts[there[0] if there else pick(attempts, which)])
+        if is_local(folder) and self._is_local:
+            folder = folder.absolute()
+        there = _last_there(attempts, str(folder))
+        if there is None and ("/" in which or (is_local(folder) and folder.is_dir())):
+            return self._lost(folder)
+        found = self._search_job(attempts[there or pick(attempts, which)])
         if not found.over:
             raise InputError(f"{found.id} is {found.state}: there is nothing to resume; 'prunepeft logs {found.id} -f'")
         if found.state == "finished":
             raise InputError(f"{found.id} is finished: there is nothing to resume; 'prunepeft report {found.id}'")
         return found.submission
 
-    def _lost(self, which: str, folder: Path) -> Submission:
+    def _lost(self, folder: Path) -> Submission:
         """A search job that the cluster does not know, by its folder."""
-        if is_local(folder) and not folder.is_absolute() and self._is_local:
-            folder = folder.absolute()
         owned = None
         # the cluster may see more than this machine
         with suppress(PrunePEFTError, OSError):
@@ -344,15 +373,15 @@ class Client:
             job=owned.job if owned else new_id(name),
             attempt=0,
             name=name,
-            owner=owned.owner if owned else getpass.getuser(),
+            owner=owned.owner if owned else _user(),
             kind=owned.kind if owned else "search",
-            output=self._output(folder, which),
+            output=self._output(folder, name),
             resumes=True,
-            priority=0,
-            cpus=None,
-            gpus=None,
-            workers=None,
-            track=(),
+            priority=owned.priority if owned else 0,
+            cpus=owned.cpus if owned else None,
+            gpus=owned.gpus if owned else None,
+            workers=owned.workers if owned else None,
+            track=owned.track if owned else (),
             version=version("prunepeft-ray"),
             submitted_at=now(),
         )
@@ -409,6 +438,20 @@ class Client:
             exit_code=details.driver_exit_code,
             message=details.message or "",
         )
+
+
+def _last_there(attempts: Mapping[str, Attempts], output: str) -> str | None:
+    """The search job that was last submitted to a folder."""
+    there = {job: tries[-1][0].submitted_at for job, tries in attempts.items() if tries[-1][0].output == output}
+    return max(there, key=lambda job: there[job], default=None)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # a container's user may have no name
+        return f"user-{os.getuid()}"
 
 
 def _refusal(job: SearchJob) -> PrunePEFTError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +16,7 @@ from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.local_ray import ray_cluster
 from prunepeft_ray.execution.study_run import Watch
 from prunepeft_ray.execution.terms import Terms
-from prunepeft_ray.paths import files_under, is_file, is_folder, is_local, open_path, read_bytes, remove_file
+from prunepeft_ray.paths import files_under, is_file, is_folder, is_local, names, open_path, read_bytes, remove_file
 from prunepeft_ray.results import RunFolder, copy_files
 from prunepeft_ray.results.run import INPUTS, SPEC_FILE, SUBMISSION_FILE
 from prunepeft_ray.service.owner import RunOwner
@@ -82,56 +81,78 @@ def _run(submission: Submission, folder: Path, here: Path, emit: Emit, watch: Wa
         if RunFolder.open(folder).is_study:
             return resume_study(folder, emit, watch, terms=terms)
         return resume_search(folder, emit, submission.workers, terms=terms)
-    spec = _left_spec(folder, here) if submission.resumes else _take_folder(submission, folder, here)
+    if submission.resumes:
+        return _start(_left_spec(folder, here), submission, folder, emit, watch, terms)
+    before = _spec_there(folder)
+    spec, taken = _take_folder(submission, folder, here)
     try:
-        if isinstance(spec, StudySpec):
-            return start_study(spec, folder, emit, watch, terms=terms)
-        return start_search(spec, folder, emit, submission.workers, terms=terms)
+        return _start(spec, submission, folder, emit, watch, terms)
     except PrunePEFTError:
-        if not is_file(folder / SPEC_FILE):
-            _give_back(folder)
+        # the run was refused
+        if _spec_there(folder) == before:
+            _give_back(folder, taken)
         raise
 
 
-def _take_folder(submission: Submission, folder: Path, package: Path) -> SearchSpec | StudySpec:
-    """Make a folder this job's, and keep what was packed in it."""
+def _start(
+    spec: SearchSpec | StudySpec, submission: Submission, folder: Path, emit: Emit, watch: Watch, terms: Terms
+) -> RunFolder:
+    if isinstance(spec, StudySpec):
+        return start_study(spec, folder, emit, watch, terms=terms)
+    return start_search(spec, folder, emit, submission.workers, terms=terms)
+
+
+def _spec_there(folder: Path) -> bytes | None:
+    return read_bytes(folder / SPEC_FILE) if is_file(folder / SPEC_FILE) else None
+
+
+def _take_folder(submission: Submission, folder: Path, package: Path) -> tuple[SearchSpec | StudySpec, list[str]]:
+    """Make a folder this job's, and keep what was packed in it; returns the spec and what was written."""
     spec = read_spec(package / SPEC_FILE)
     text = (package / SPEC_FILE).read_text(encoding="utf-8")
-    wanted = RunOwner(submission.job, submission.name, submission.owner, submission.kind, submission.submitted_at, text)
+    wanted = RunOwner.of(submission, text)
     if isinstance(spec, SearchSpec) or not is_file(folder / SPEC_FILE):
         RunFolder.check_free(folder)
+    if RunOwner.read(folder) is None and names(folder / INPUTS):
+        raise InputError(f"--output {folder} has a folder {INPUTS} that no search job has left there: choose another")
     owner = wanted.take(folder)
-    if owner.job != submission.job and (isinstance(spec, SearchSpec) or owner.kind != "study"):
+    extends = isinstance(spec, StudySpec) and owner.kind == "study" and is_file(folder / SPEC_FILE)
+    if owner.job != submission.job and not extends:
         raise InputError(
             f"--output {folder} belongs to {owner.job} of {owner.owner}: 'prunepeft resume {owner.job}' goes on with "
             "it, or choose another folder"
         )
-    _keep_inputs(package, folder)
-    return _at_home(spec, package, folder)
+    written = [SUBMISSION_FILE] if owner is wanted else []
+    _keep_inputs(package, folder, written)
+    return _at_home(spec, package, folder), written
 
 
-def _keep_inputs(package: Path, folder: Path) -> None:
-    """Copy what was packed into the run's folder, so that a resume needs nothing else."""
-    there = set(files_under(folder / INPUTS))
-    for name in files_under(package / INPUTS):
-        if name not in there:
-            copy_files(package / INPUTS, folder / INPUTS, [name])
-        elif read_bytes(folder / INPUTS / name) != (package / INPUTS / name).read_bytes():
+def _keep_inputs(package: Path, folder: Path, written: list[str]) -> None:
+    """Copy what was packed into the run's folder, so that a resume needs nothing else; adds what was written."""
+    there, sent = set(files_under(folder / INPUTS)), files_under(package / INPUTS)
+    for name in there.intersection(sent):
+        if read_bytes(folder / INPUTS / name) != (package / INPUTS / name).read_bytes():
+            _give_back(folder, written)
             raise InputError(
                 f"{folder / INPUTS / name} is there already and holds something else than the file that was submitted: "
                 "rename the new file, or choose another folder with --output"
             )
+    new = [name for name in sent if name not in there]
+    written += [f"{INPUTS}/{name}" for name in new]
+    copy_files(package / INPUTS, folder / INPUTS, new)
 
 
-def _give_back(folder: Path) -> None:
-    """Take out of a folder what was put there for a run that has not begun."""
-    for name in (SUBMISSION_FILE, *(f"{INPUTS}/{file}" for file in files_under(folder / INPUTS))):
+def _give_back(folder: Path, written: list[str]) -> None:
+    """Take out of a folder what was put there for a run that was refused, and nothing else."""
+    for name in written:
         remove_file(folder / name)
-    if is_local(folder):
-        shutil.rmtree(folder / INPUTS, ignore_errors=True)
-        # it may have been there before, with something in it
+    if not is_local(folder):
+        return
+    inside = {folder.joinpath(name).parent for name in written}
+    for path in sorted({folder, folder / INPUTS, *inside}, key=lambda path: -len(path.parts)):
+        # one that has something else in it stays
         with suppress(OSError):
-            folder.rmdir()
+            path.rmdir()
 
 
 def _left_spec(folder: Path, here: Path) -> SearchSpec | StudySpec:

@@ -7,6 +7,7 @@ import shlex
 import signal
 import tarfile
 import time
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ from types import FrameType
 
 from prunepeft_ray.errors import InputError, PrunePEFTError, RunError, Terminated
 from prunepeft_ray.execution.job_server import JobServer
-from prunepeft_ray.paths import files_under, is_file, names, one_line, open_path, read_bytes
+from prunepeft_ray.paths import files_under, is_file, is_local, names, one_line, open_path, read_bytes
 from prunepeft_ray.results import RunFolder, copy_files
 from prunepeft_ray.results.run import SPEC_FILE
 from prunepeft_ray.service.owner import RunOwner
@@ -24,6 +25,7 @@ LEFT_THERE = ("checkpoints", "attempts")
 """What is of use on the cluster only."""
 PACK_SECONDS = 600.0
 POLL_SECONDS = 0.5
+PACKED = "packed"
 ARCHIVES = "prunepeft"
 """Folder of archives in a node's folder of logs, from where the job server hands out files."""
 
@@ -32,9 +34,13 @@ def is_here(job: SearchJob) -> bool:
     """Whether the folder of a search job can be seen from this machine."""
     # another folder of that name may be here
     with suppress(PrunePEFTError, OSError):
-        owner = RunOwner.read(open_path(job.submission.output))
-        return owner is not None and owner.job == job.id
+        return _is_of(RunOwner.read(open_path(job.submission.output)), job)
     return False
+
+
+def _is_of(owner: RunOwner | None, job: SearchJob) -> bool:
+    """Whether a folder is a job's; a study's may have been begun under another id, and added to."""
+    return owner is not None and (owner.job == job.id or owner.kind == job.submission.kind == "study")
 
 
 def fetch(server: JobServer, job: SearchJob, target: Path, tell: Callable[[str], None]) -> None:
@@ -50,6 +56,8 @@ def fetch(server: JobServer, job: SearchJob, target: Path, tell: Callable[[str],
         InputError: If the job has nothing yet, or the folder holds something else.
         RunError: If it cannot be brought.
     """
+    if not is_local(target):
+        raise InputError(f"--output {target}: expected a folder of this machine")
     _check_target(job, target)
     if is_here(job):
         source = open_path(job.submission.output)
@@ -64,8 +72,7 @@ def fetch(server: JobServer, job: SearchJob, target: Path, tell: Callable[[str],
 
 def _check_target(job: SearchJob, target: Path) -> None:
     found = names(target)
-    owner = RunOwner.read(target) if found else None
-    if found and (owner is None or owner.job != job.id):
+    if found and not _is_of(RunOwner.read(target), job):
         raise InputError(f"--output {target} is not empty, and what is there is not {job.id}: choose another folder")
 
 
@@ -89,21 +96,31 @@ def _archive(server: JobServer, job: SearchJob) -> bytes:
     folder = shlex.quote(job.submission.output)
     server.submit(helper, f"exec python -P -m prunepeft_ray pack {folder} {helper}", {}, {})
     try:
-        until = time.monotonic() + PACK_SECONDS
-        while (details := server.job(helper)) and not (packed := "packed" in server.log_end(details, 5)):
-            if details.status.is_terminal():
-                _check_begun(job, details.driver_exit_code != InputError.exit_code)
-                raise RunError(f"{job.id} cannot be packed on the cluster: {details.message.splitlines()[-1]}")
-            if time.monotonic() > until:
-                raise RunError(f"{job.id} was not packed within {PACK_SECONDS:.0f} s: try again, or copy its folder")
-            time.sleep(POLL_SECONDS)
-        content = server.log_file(details.driver_node_id, f"{ARCHIVES}/{helper}.tar.gz") if packed else None
+        node = _wait_until_packed(server, job, helper)
+        content = server.log_file(node, f"{ARCHIVES}/{helper}.tar.gz")
     finally:
         with suppress(PrunePEFTError):
             server.stop(helper)
     if content is None:
         raise RunError(f"the archive of {job.id} did not arrive: try again")
     return content
+
+
+def _wait_until_packed(server: JobServer, job: SearchJob, helper: str) -> str:
+    """Wait until the cluster has packed a folder; returns the id of the node where the archive lies."""
+    until = time.monotonic() + PACK_SECONDS
+    while time.monotonic() < until:
+        details = server.job(helper)
+        if details is None:
+            break
+        if PACKED in server.log_end(details, 5).splitlines():
+            return str(details.driver_node_id)
+        if details.status.is_terminal():
+            _check_begun(job, details.driver_exit_code != InputError.exit_code)
+            why = (details.message or "").strip().splitlines() or ["no reason is given"]
+            raise RunError(f"{job.id} cannot be packed on the cluster: {why[-1]}")
+        time.sleep(POLL_SECONDS)
+    raise RunError(f"{job.id} was not packed within {PACK_SECONDS:.0f} s: try again, or copy its folder")
 
 
 def pack(folder: str, name: str, logs: Path) -> None:
@@ -126,7 +143,7 @@ def pack(folder: str, name: str, logs: Path) -> None:
         with tarfile.open(archive, "w:gz") as tar:
             for file in _wanted(source):
                 _add(tar, source / file, file)
-        print("packed", flush=True)
+        print(PACKED, flush=True)
         time.sleep(PACK_SECONDS)
     finally:
         archive.unlink(missing_ok=True)
@@ -149,5 +166,5 @@ def _unpack(archive: bytes, target: Path) -> None:
         target.mkdir(parents=True, exist_ok=True)
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
             tar.extractall(target, filter="data")
-    except (OSError, tarfile.TarError) as error:
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
         raise RunError(f"{target} cannot be written ({one_line(error)}); try again") from error

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.paths import is_file, one_line, read_bytes
 from prunepeft_ray.results import write_whole
 from prunepeft_ray.results.run import SUBMISSION_FILE
-from prunepeft_ray.service.submission import Kind
+from prunepeft_ray.service.submission import Kind, Submission
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,11 @@ class RunOwner:
         kind: ``search`` or ``study``.
         submitted_at: When.
         spec: The spec as YAML, with the names of packed files in it.
+        priority: Its priority on the cluster.
+        cpus: Most CPUs that its workers may have at once.
+        gpus: Most GPUs likewise.
+        workers: Workers of a search.
+        track: Trackers to log to.
     """
 
     job: str
@@ -32,6 +37,22 @@ class RunOwner:
     kind: Kind
     submitted_at: str
     spec: str
+    priority: int = 0
+    cpus: float | None = None
+    gpus: float | None = None
+    workers: int | None = None
+    track: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, submission: Submission, spec: str) -> RunOwner:
+        """What a submission would write.
+
+        Args:
+            submission: The submission.
+            spec: Its spec as YAML.
+        """
+        kept = {field.name: getattr(submission, field.name) for field in fields(cls) if field.name != "spec"}
+        return cls(spec=spec, **kept)
 
     @classmethod
     def read(cls, folder: Path) -> RunOwner | None:
@@ -45,7 +66,8 @@ class RunOwner:
         if not is_file(file):
             return None
         try:
-            return cls(**json.loads(read_bytes(file).decode()))
+            found = cls(**json.loads(read_bytes(file).decode()))
+            return replace(found, track=tuple(found.track))
         except (OSError, ValueError, TypeError) as error:
             raise InputError(f"{file} cannot be read: {one_line(error)}; delete it, then resume") from error
 

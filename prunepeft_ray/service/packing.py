@@ -12,12 +12,16 @@ from typing import Any
 
 from prunepeft_ray.config import SearchSpec, TaskConfig, dump_yaml, load_spec, read_yaml
 from prunepeft_ray.errors import InputError
+from prunepeft_ray.paths import one_line
 from prunepeft_ray.results.run import INPUTS, SPEC_FILE
 from prunepeft_ray.service.submission import Kind
 from prunepeft_ray.study import StudySpec, load_study
 
 MOST_BYTES = 200 * 2**20
 """Ray takes packages of 500 MiB, and keeps them in the head node's memory."""
+
+
+_NOT_SENT = shutil.ignore_patterns("__pycache__", ".git")
 
 
 @dataclass(frozen=True)
@@ -113,11 +117,14 @@ class _Packer:
     def _copy(self, path: Path) -> str:
         if path not in self._names:
             name = self._free_name(path)
-            self._weigh(path)
-            if path.is_dir():
-                shutil.copytree(path, self.folder / name, ignore=shutil.ignore_patterns("__pycache__", ".git"))
-            else:
-                shutil.copyfile(path, self.folder / name)
+            try:
+                self._weigh(path)
+                if path.is_dir():
+                    shutil.copytree(path, self.folder / name, ignore=_NOT_SENT, ignore_dangling_symlinks=True)
+                else:
+                    shutil.copyfile(path, self.folder / name)
+            except OSError as error:
+                raise InputError(f"{path} cannot be read, so it cannot be sent along: {one_line(error)}") from error
             self._names[path] = f"{INPUTS}/{name}"
         return self._names[path]
 

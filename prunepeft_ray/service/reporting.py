@@ -17,6 +17,8 @@ from prunepeft_ray.service.submission import UNDECIDED, Status
 
 PAUSE_SECONDS = 2.0
 """Least time between two lines, but for a change of state."""
+AGAIN_SECONDS = 50.0
+"""When a line is printed again at the next news: only the end of a log is read."""
 
 
 class Reporter:
@@ -36,6 +38,7 @@ class Reporter:
         self._printed = Status(state="starting")
         self._due = 0.0
         self._jobs = "0 training jobs"
+        self._is_study = False
         # news come from trackers' threads too
         self._lock = threading.Lock()
         self._tell()
@@ -56,6 +59,8 @@ class Reporter:
         if known and len(known) == len(left):
             text += f", {_duration(max(known))} left"
         with self._lock:
+            # single training jobs are not told any more
+            self._is_study = True
             self._change(progress=text, best=_best(progress))
 
     def fail(self, why: str) -> None:
@@ -72,6 +77,8 @@ class Reporter:
             self._change(state="waiting", waits_for=event.text)
         elif event.type == "share":
             self._hold(event)
+        elif self._is_study:
+            self._change()
         elif event.type == "progress" and event.total:
             part = f"{event.text} {100 * event.done // event.total} %"
             self._change(state="running", waits_for="", progress=f"{self._jobs}, {part}")
@@ -107,7 +114,7 @@ class Reporter:
 
     def _change(self, **changes: object) -> None:
         self._status = replace(self._status, **changes)  # type: ignore[arg-type]
-        if self._status == self._printed:
+        if self._status == self._printed and time.monotonic() < self._due + AGAIN_SECONDS:
             return
         if time.monotonic() >= self._due or (self._status.state, self._status.waits_for, self._status.best) != (
             self._printed.state,

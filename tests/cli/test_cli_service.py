@@ -66,7 +66,7 @@ def test_without_a_cluster_it_says_how_to_name_or_start_one(capsys, arguments):
         (["jobs", "--address", NOBODY], 1, "no Ray cluster answers at http://127.0.0.1:9"),
         (["jobs", "--address", "auto"], 2, "expected the address of a Ray cluster's dashboard"),
         (["submit", "search.yaml", "--priority", "11"], 2, "priority 11: expected -10 to 10"),
-        (["submit", "search.yaml", "--cpus", "0"], 2, "expected more than 0"),
+        (["submit", "search.yaml", "--cpus", "0"], 2, "expected a number of more than 0"),
         (["submit", "search.yaml", "--workers", "0"], 2, "--workers"),
         (["submit"], 2, "FILE.yaml"),
         (["resume", "search.yaml", "--priority", "1"], 2, "are for search jobs of a cluster"),

@@ -164,8 +164,8 @@ def test_a_resume_may_change_its_terms_and_keeps_the_others(client, server):
     asked = client.resume("demo-3f2a", workers=1).submission
     assert (asked.priority, asked.cpus, asked.workers) == (3, 4, 1)
     server.details[-1].status = SimpleNamespace(value="STOPPED")
-    asked = client.resume("demo-3f2a", terms=Terms(priority=-1)).submission
-    assert (asked.attempt, asked.priority, asked.cpus, asked.workers) == (3, -1, None, 1)
+    asked = client.resume("demo-3f2a", priority=-1, gpus=2).submission
+    assert (asked.attempt, asked.priority, asked.cpus, asked.gpus, asked.workers) == (3, -1, 4, 2, 1)
 
 
 @pytest.mark.parametrize(("status", "says"), [("RUNNING", "is running"), ("SUCCEEDED", "is finished")])
@@ -177,9 +177,10 @@ def test_what_runs_or_is_finished_is_not_resumed(client, server, status, says):
 
 def test_a_job_that_the_cluster_forgot_is_found_by_its_folder(client, server, tmp_path):
     folder = tmp_path / "run"
-    RunOwner("trec-11b0", "trec", "bob", "study", "2026-01-01", "").take(folder)
+    RunOwner("trec-11b0", "trec", "bob", "study", "2026-01-01", "", 2, cpus=3, track=("mlflow",)).take(folder)
     asked = client.resume(folder).submission
     assert (asked.job, asked.owner, asked.kind, asked.output) == ("trec-11b0", "bob", "study", str(folder))
+    assert (asked.priority, asked.cpus, asked.track) == (2, 3, ("mlflow",))
     assert (asked.attempt, asked.resumes) == (1, True)
 
 
@@ -191,6 +192,31 @@ def test_a_folder_that_only_the_cluster_sees_is_resumed_too(client, server):
 def test_the_folder_of_a_known_job_is_that_job(client, server):
     server.add(a_submission(), "STOPPED")
     assert client.resume("/shared/runs/demo").id == "demo-3f2a"
+
+
+def test_workers_are_not_for_studies(client, server):
+    server.add(a_submission(kind="study"), "STOPPED")
+    with pytest.raises(InputError, match=r"a study says execution\.workers"):
+        client.resume("demo-3f2a", workers=2)
+
+
+def test_a_study_that_is_submitted_again_to_its_folder_is_the_same_job(client, server, tmp_path):
+    study = {"models": ["packaged:minilm"], "tasks": ["packaged:movie"], "methods": ["prunepeft"], "budget": "1%"}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    server.add(a_submission(kind="study", output="/shared/s"), "SUCCEEDED")
+    again = client.submit(tmp_path / "study.yaml", output="/shared/s")
+    assert (again.id, again.submission.attempt, again.submission.resumes) == ("demo-3f2a", 2, False)
+    with pytest.raises(InputError, match="demo-3f2a is running in /shared/s"):
+        client.submit(tmp_path / "study.yaml", output="/shared/s")
+    # and where the cluster has forgotten it
+    RunOwner("trec-11b0", "trec", "bob", "study", "2026-01-01", "").take(tmp_path / "run")
+    assert client.submit(tmp_path / "study.yaml", output=tmp_path / "run").id == "trec-11b0"
+
+
+def test_of_several_jobs_in_a_folder_the_last_is_meant(client, server):
+    server.add(a_submission(job="demo-9c01", submitted_at="2026-01-02"), "STOPPED")
+    server.add(a_submission(), "SUCCEEDED")
+    assert client.resume("/shared/runs/demo").id == "demo-9c01"
 
 
 def test_stopping_waits_for_the_end_and_does_nothing_to_what_has_ended(client, server):

@@ -26,7 +26,9 @@ def package(tmp_path, monkeypatch):
         (home / "task.csv").write_text(text)
         (home / "mine.py").write_text("X = 1\n")
         task = str(home / "task.csv")
-        (home / "spec.yaml").write_text(yaml.safe_dump(kind | ({"tasks": [task]} if kind is STUDY else {"task": task})))
+        (home / "spec.yaml").write_text(
+            yaml.safe_dump(kind | ({"tasks": [task]} if "methods" in kind else {"task": task}))
+        )
         target = tmp_path / f"package-{len(list(tmp_path.iterdir()))}"
         with packed(home / "spec.yaml") as found:
             found.folder.rename(target)
@@ -39,7 +41,7 @@ def package(tmp_path, monkeypatch):
 
 def test_a_free_folder_is_taken_and_holds_all_that_a_resume_needs(tmp_path, package):
     folder = tmp_path / "run"
-    spec = _take_folder(a_submission(), folder, package())
+    spec, _ = _take_folder(a_submission(), folder, package())
     assert spec.task.name == "inputs/task.csv"
     assert spec.plugins == (str(folder / "inputs" / "mine.py"), "installed")
     assert (folder / "inputs" / "task.csv").read_text() == "text,label\nx,1\n"
@@ -49,7 +51,7 @@ def test_a_free_folder_is_taken_and_holds_all_that_a_resume_needs(tmp_path, pack
 
 def test_in_a_bucket_plugins_are_looked_for_in_the_working_folder(tmp_path, package, bucket):
     folder = open_path(f"{bucket}/run")
-    spec = _take_folder(a_submission(), folder, package())
+    spec, _ = _take_folder(a_submission(), folder, package())
     assert spec.plugins == ("inputs/mine.py", "installed")
     assert read_bytes(folder / "inputs" / "mine.py") == b"X = 1\n"
     assert _left_spec(folder, tmp_path) == spec
@@ -76,6 +78,10 @@ def test_a_run_that_nobody_submitted_stays_its_owners(tmp_path, package):
 def test_a_study_may_be_submitted_again_to_its_folder_with_the_same_files(tmp_path, package):
     folder = tmp_path / "run"
     _take_folder(a_submission(kind="study"), folder, package(STUDY))
+    # not before it has begun
+    with pytest.raises(InputError, match="belongs to demo-3f2a"):
+        _take_folder(a_submission(job="demo-9c01", kind="study"), folder, package(STUDY))
+    (folder / "spec.yaml").write_text("methods: [prunepeft]\n")
     _take_folder(a_submission(job="demo-9c01", kind="study"), folder, package(STUDY))
     assert RunOwner.read(folder).job == "demo-3f2a"
     with pytest.raises(InputError, match=r"task.csv is there already and holds something else"):
@@ -93,6 +99,29 @@ def test_a_run_that_is_refused_leaves_the_folder_as_it_was(tmp_path, package, bu
         assert not folder.exists()
 
 
+def test_files_of_somebody_else_are_neither_taken_nor_removed(tmp_path, package):
+    folder = tmp_path / "exp"
+    (folder / "inputs").mkdir(parents=True)
+    (folder / "inputs" / "train.csv").write_text("mine")
+    with pytest.raises(InputError, match="has a folder inputs that no search job has left there"):
+        _run(a_submission(output=str(folder)), folder, package(), lambda event: None, lambda progress: None)
+    assert (folder / "inputs" / "train.csv").read_text() == "mine"
+    assert names(folder) == ["inputs"]
+
+
+def test_a_study_whose_addition_is_refused_keeps_all_that_it_had(tmp_path, package):
+    folder = tmp_path / "run"
+    _take_folder(a_submission(kind="study"), folder, package(STUDY))
+    (folder / "spec.yaml").write_text(yaml.safe_dump(STUDY | {"plugins": [], "tasks": ["packaged:movie"]}))
+    (tmp_path / "home" / "new.csv").write_text("text,label\nz,1\n")
+    changed = package(STUDY | {"plugins": [], "budget": "2%"})
+    (changed / "inputs" / "new.csv").write_text("new")
+    with pytest.raises(InputError):
+        _run(a_submission(kind="study"), folder, changed, lambda event: None, lambda progress: None)
+    assert names(folder) == ["inputs", "spec.yaml", "submission.json"]
+    assert names(folder / "inputs") == ["mine.py", "task.csv"]
+
+
 def test_a_folder_without_run_or_owner_is_told(tmp_path):
     with pytest.raises(InputError, match=r"holds no run: spec.yaml is expected there"):
         _left_spec(tmp_path, tmp_path)
@@ -100,5 +129,5 @@ def test_a_folder_without_run_or_owner_is_told(tmp_path):
 
 def test_what_is_taken_is_free_for_the_run_itself(tmp_path, package):
     folder = tmp_path / "run"
-    spec = _take_folder(a_submission(), folder, package())
+    spec, _ = _take_folder(a_submission(), folder, package())
     assert RunFolder.create(folder, spec).spec == spec

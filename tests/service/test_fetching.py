@@ -2,6 +2,7 @@
 
 import signal
 import tarfile
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -31,9 +32,7 @@ def run(tmp_path):
 
 def job_at(folder, **changes):
     job = a_job(**changes)
-    return type(job)(
-        **vars(job) | {"submission": type(job.submission)(**vars(job.submission) | {"output": str(folder)})}
-    )
+    return replace(job, submission=replace(job.submission, output=str(folder)))
 
 
 def brought(folder):
@@ -118,6 +117,24 @@ def test_an_archive_that_reaches_outside_is_not_unpacked(run, tmp_path, monkeypa
     with pytest.raises(RunError, match="cannot be written"):
         fetch(server, job_at(run), tmp_path / "home", lambda line: None)
     assert not (tmp_path / "outside").exists()
+
+
+def test_a_damaged_archive_and_a_bucket_as_target_are_told(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching, "is_here", lambda job: False)
+    server = PackingServer(tmp_path / "logs", monkeypatch)
+    monkeypatch.setattr(server, "log_file", lambda node, name: server.taken[: len(server.taken) // 2])
+    with pytest.raises(RunError, match="cannot be written"):
+        fetch(server, job_at(run), tmp_path / "home", lambda line: None)
+    with pytest.raises(InputError, match="expected a folder of this machine"):
+        fetch(server, job_at(run), open_path("memory://home"), lambda line: None)
+
+
+def test_a_study_that_was_added_to_under_another_id_is_found(run):
+    (run / "submission.json").unlink()
+    RunOwner("demo-3f2a", "demo", "ann", "study", "", "").take(run)
+    added = job_at(run, job="demo-9c01")
+    assert not is_here(added)
+    assert is_here(replace(added, submission=replace(added.submission, kind="study")))
 
 
 def test_another_folder_of_the_same_name_is_not_taken_for_the_jobs(run):

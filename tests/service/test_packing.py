@@ -94,6 +94,14 @@ def test_settings_change_a_search(tmp_path):
         assert package.spec.training.epochs == 7
 
 
+def test_links_that_lead_nowhere_stay(tmp_path):
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "__init__.py").write_text("")
+    (tmp_path / "pack" / ".#x.py").symlink_to("/nowhere")
+    with packed(write(tmp_path, SEARCH | {"plugins": ["./pack"]})) as package:
+        assert inputs(package) == ["__init__.py"]
+
+
 def test_too_much_is_refused_before_it_is_copied(tmp_path, monkeypatch):
     monkeypatch.setattr(packing, "MOST_BYTES", 2**20)
     file = tmp_path / "big.csv"

@@ -77,6 +77,23 @@ def test_a_study_tells_its_searches_and_the_best_of_each_place(driver):
     assert found.best == "movie 0.8000 (prunepeft), trec 0.5000 (autopeft)"
 
 
+def test_single_training_jobs_do_not_hide_how_far_a_study_is(driver):
+    driver.reporter.watch([MethodProgress("prunepeft", 1, 0, 2, 20, 1, {}, 3.0, 600.0)])
+    driver.hear("progress", "round 1/3", "round", "x", 30, 120)
+    driver.hear("end", "done", "round", "x")
+    assert driver.status().progress == "1/2 searches, 20 training jobs, 10 min left"
+
+
+def test_what_has_not_changed_is_told_again_after_a_while(driver, monkeypatch):
+    driver.hear("waiting", "waiting for 1 GPU")
+    driver.status()
+    driver.hear("waiting", "waiting for 1 GPU")
+    assert driver.status() is None
+    monkeypatch.setattr(reporting, "AGAIN_SECONDS", 0.0)
+    driver.hear("waiting", "waiting for 1 GPU")
+    assert driver.status().waits_for == "waiting for 1 GPU"
+
+
 def test_it_does_not_tell_what_has_not_changed_nor_too_often(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(reporting, "PAUSE_SECONDS", 1000.0)
     driver = Driver(tmp_path, capsys)
