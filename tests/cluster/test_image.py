@@ -109,6 +109,7 @@ def test_docker_compose_takes_the_file(tmp_path):
     assert done.returncode == 0
 
 
+@pytest.mark.slow
 def test_the_two_nodes_find_each_other_and_take_only_their_token():
     nodes = services()
     head_command, worker_command = (nodes[name]["command"] for name in ("head", "worker"))

@@ -49,6 +49,7 @@ def at_once(spans):
     return max(sum(change for _, change in times[: n + 1]) for n in range(len(times)))
 
 
+@pytest.mark.slow
 def test_studies_share_a_cluster_and_one_that_finds_no_room_says_what_it_waits_for(
     nodes, tmp_path, tiny_bert, small_task
 ):
