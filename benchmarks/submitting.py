@@ -64,7 +64,7 @@ def bare(client: Client, number: int) -> float:
     """Submit a job that does nothing; seconds until its word comes."""
     begun, name = time.monotonic(), f"bare-{number}"
     client._server.submit(name, BARE, {}, {})
-    while "here" not in client._server.log(name):
+    while "here" not in client._server.log(name).splitlines():
         time.sleep(0.1)
     return time.monotonic() - begun
 
