@@ -81,7 +81,7 @@ def client_of(bench, home, monkeypatch):
     return Client()
 
 
-def wait_until(condition, what, seconds=180):
+def wait_until(condition, what, seconds=400):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, what()
