@@ -24,7 +24,7 @@ def arbiter(cluster):
     ray.kill(found)
 
 
-def wait_until(condition, seconds=60):
+def wait_until(condition, seconds=200):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until

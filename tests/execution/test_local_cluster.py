@@ -66,7 +66,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def prunepeft(env, *arguments):
-    return subprocess.run([*PROGRAM, *arguments], env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run([*PROGRAM, *arguments], env=env, capture_output=True, text=True, timeout=400)
 
 
 def listening_addresses(processes):
@@ -182,7 +182,7 @@ def test_nothing_is_left_of_a_start_that_was_cut_short(number, head_too, tmp_pat
     cluster = LocalCluster.read(file)
     wait_for(lambda: len(family(cluster.mark)) > 1)
     up.send_signal(number)
-    up.wait(60)
+    up.wait(200)
     if number == signal.SIGINT:
         assert family(cluster.mark) == set()
     if head_too:
@@ -258,13 +258,13 @@ def test_two_starts_at_once_are_told_apart(elsewhere, monkeypatch):
 
     def slow(cluster, *_arguments):
         inside.set()
-        go_on.wait(60)
+        go_on.wait(200)
         return cluster
 
     monkeypatch.setattr(local_cluster, "start_nodes", slow)
     first = threading.Thread(target=start_local_cluster, args=(1, None, None, lambda event: None))
     first.start()
-    inside.wait(60)
+    inside.wait(200)
     with pytest.raises(InputError, match="another 'prunepeft cluster' is at work"):
         start_local_cluster(1, None, None, lambda event: None)
     go_on.set()
