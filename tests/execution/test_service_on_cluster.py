@@ -20,6 +20,8 @@ from prunepeft_ray.service import Client
 from prunepeft_ray.service.shipping import code_modules
 
 TASK = "inputs/small.csv"
+LAST = ("training.epochs=90", "training.patience=90")
+"""Time enough at the end of a search to stop it."""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def search(home, tiny_bert):
 @pytest.fixture(scope="module")
 def longer(home, tiny_bert):
     """A search with time to disturb it."""
-    return undisturbed_search(home, "longer", make_spec(tiny_bert, Path(TASK), *LONGER))
+    return undisturbed_search(home, "longer", make_spec(tiny_bert, Path(TASK), *LONGER, *LAST))
 
 
 def undisturbed_search(home, name, spec):
@@ -99,7 +101,8 @@ def finish(client, job):
 
 
 def test_three_jobs_at_once_from_submission_to_report(client, search, longer, study, tmp_path, capsys):
-    names = {"quick": search[0], "long": longer[0], "many": study[0]}
+    # the one to be stopped comes last, or it may have ended by then
+    names = {"quick": search[0], "many": study[0], "long": longer[0]}
     outputs = {name: tmp_path / name for name in names}
     ids = {}
     for name, file in names.items():
@@ -116,10 +119,10 @@ def test_three_jobs_at_once_from_submission_to_report(client, search, longer, st
     assert all(job in table for job in ids.values())
 
     # one is stopped by hand in the middle, while the others go on
-    wait_until(lambda: len(job_ids(outputs["long"])) >= 2, lambda: client.logs(ids["long"]))
+    wait_until(lambda: len(job_ids(outputs["long"])) >= 1, lambda: client.logs(ids["long"]))
     assert "is stopped; 'prunepeft resume" in printed(capsys, "stop", ids["long"]).err
     there = job_ids(outputs["long"])
-    assert 2 <= len(there) < len(longer[1]["jobs"])
+    assert 1 <= len(there) < len(longer[1]["jobs"])
     assert "has ended already: stopped" in printed(capsys, "stop", ids["long"]).err
     assert client.status(ids["long"]).state == "stopped"
     told = printed(capsys, "resume", ids["long"], "--wait")
