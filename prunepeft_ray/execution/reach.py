@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import uuid
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def check_reach(folder: Path) -> None:
 
 
 @contextmanager
-def _marked(folder: Path, mark: Path):  # type: ignore[no-untyped-def]
+def _marked(folder: Path, mark: Path) -> Iterator[None]:
     try:
         made = [path for path in (folder, *folder.parents) if not path.exists()] if is_local(folder) else []
         write_bytes(mark, b"")

@@ -12,6 +12,7 @@ from pathlib import Path
 from prunepeft_ray.errors import PrunePEFTError
 from prunepeft_ray.execution.events import MESSAGES, Emit, Event
 from prunepeft_ray.execution.study_run import MethodProgress, Watch
+from prunepeft_ray.report.tables import duration_text
 from prunepeft_ray.results import ResultsStore
 from prunepeft_ray.service.submission import UNDECIDED, Status
 
@@ -57,7 +58,7 @@ class Reporter:
         known = [seconds for seconds in left if seconds is not None]
         text = f"{ended}/{searches} searches, {jobs} training jobs"
         if known and len(known) == len(left):
-            text += f", {_duration(max(known))} left"
+            text += f", {duration_text(max(known))} left"
         with self._lock:
             # single training jobs are not told any more
             self._is_study = True
@@ -136,8 +137,3 @@ def _best(progress: Sequence[MethodProgress]) -> str:
                 best[place] = value, row.method
     names = {place: place[1].split(":")[-1].rsplit("/", 1)[-1] for place in best}
     return ", ".join(f"{names[place]} {value:.4f} ({method})" for place, (value, method) in best.items())
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else "1 min"
