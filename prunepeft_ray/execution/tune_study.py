@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
+from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,8 +36,21 @@ from prunepeft_ray.training import encode_task
 WATCH_SECONDS = 1.0
 
 
+@dataclass(frozen=True)
+class _Try:
+    """A job that is a trial, or will be again."""
+
+    work: Work
+    title: str
+    context: RunContext
+    started: datetime
+
+
 class JobSearcher(Searcher):  # type: ignore[misc]
     """What Tune asks for the next trial: all methods of a study at once, behind its :class:`StudyRun`.
+
+    A job whose trial ends with an error is tried again here, as another trial. Tune's own way loses jobs: an idle actor
+    that has died is noticed when it is given a trial, which Tune then gives up for good.
 
     Args:
         run: The study.
@@ -42,6 +58,7 @@ class JobSearcher(Searcher):  # type: ignore[misc]
         stop_wanted: Whether no new job should begin.
         attempts: How often a job is tried.
         at_once: How many jobs may run now.
+        emit: Told of jobs that are tried again.
 
     Attributes:
         error: Why the study cannot go on.
@@ -55,6 +72,7 @@ class JobSearcher(Searcher):  # type: ignore[misc]
         stop_wanted: Callable[[], bool],
         attempts: int,
         at_once: Callable[[], int],
+        emit: Emit,
     ) -> None:
         super().__init__(metric="done", mode="max")
         self.run = run
@@ -64,7 +82,11 @@ class JobSearcher(Searcher):  # type: ignore[misc]
         self._stop_wanted = stop_wanted
         self._attempts = attempts
         self._at_once = at_once
-        self._trials: dict[str, tuple[Work, RunContext, datetime]] = {}
+        self._emit = emit
+        self._trials: dict[str, _Try] = {}
+        self._again: deque[_Try] = deque()
+        self._unbegun: set[str] = set()
+        self._errors: Counter[str] = Counter()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next job as a trial's configuration, None to wait, or that there will be no more."""
@@ -72,31 +94,57 @@ class JobSearcher(Searcher):  # type: ignore[misc]
             return str(Searcher.FINISHED)
         if len(self._trials) >= self._at_once():
             return None
-        found = self.run.next()
+        found = self._again.popleft() if self._again else self._next()
         if found is None:
             return None
-        search, work = found
+        self._trials[trial_id] = found
         # people see whose job it is
-        titled = Work(work.job, work.kind, f"{search.cell.title}: {work.label}")
-        context = search.setting.context
-        self._trials[trial_id] = work, context, datetime.now(UTC)
-        return {"assignment": Assignment(titled, context)}
+        titled = Work(found.work.job, found.work.kind, found.title)
+        return {"assignment": Assignment(titled, found.context)}
+
+    def _next(self) -> _Try | None:
+        if (found := self.run.next()) is None:
+            return None
+        search, work = found
+        return _Try(work, f"{search.cell.title}: {work.label}", search.setting.context, datetime.now(UTC))
+
+    def note_unbegun(self, trial_id: str) -> None:
+        """Note that a trial's actor was dead before the trial began: no attempt was made of its job."""
+        self._unbegun.add(trial_id)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell the methods what the store has of a trial's job; a trial that failed leaves a failed job."""
-        work, context, started = self._trials.pop(trial_id)
+        """Tell the methods what the store has of a trial's job; one that failed too often leaves a failed job."""
+        tried = self._trials.pop(trial_id)
         outcome = None if error or result is None else result["outcome"]
         if outcome == "stopped" or (outcome is None and self._stop_wanted()):
             return
         if outcome not in (None, "finished"):
             self.error = outcome
             return
-        found = self._store.find(work.job.id)
+        job_id = tried.work.job.id
+        found = self._store.find(job_id)
         if found is None:
-            lost = f"its worker was lost, or ended with an error, {self._attempts} times"
-            reason = f"{lost}; {self.said[work.job.id]}" if work.job.id in self.said else lost
-            found = record_failure(self._store, context, work, reason, started)
-        self.run.finish(work.job.id, found)
+            if self._is_tried_again(trial_id, tried):
+                return
+            found = record_failure(self._store, tried.context, tried.work, self._reason(job_id), tried.started)
+        self.run.finish(job_id, found)
+
+    def _is_tried_again(self, trial_id: str, tried: _Try) -> bool:
+        job_id = tried.work.job.id
+        self._errors[job_id] += trial_id not in self._unbegun
+        again = self._errors[job_id] < self._attempts
+        if again:
+            self._again.append(tried)
+            which = f"{self._errors[job_id]} of at most {self._attempts - 1} times"
+            if trial_id not in self._unbegun:
+                text = f"{tried.title}: its worker was lost, or ended with an error; trying again ({which})"
+                self._emit(Event("message", text, tried.work.kind, job_id))
+        self._unbegun.discard(trial_id)
+        return again
+
+    def _reason(self, job_id: str) -> str:
+        lost = f"its worker was lost, or ended with an error, {self._attempts} times"
+        return f"{lost}; {self.said[job_id]}" if job_id in self.said else lost
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave nothing for Tune's own snapshots, which are never read."""
@@ -109,7 +157,24 @@ class JobSearcher(Searcher):  # type: ignore[misc]
         """Restore nothing."""
 
 
-class NewestFirst(FIFOScheduler):  # type: ignore[misc]
+class OldestFirst(FIFOScheduler):  # type: ignore[misc]
+    """Gives an actor that falls idle to the trial that was added first.
+
+    Args:
+        searcher: Told which trials never began.
+    """
+
+    def __init__(self, searcher: JobSearcher) -> None:
+        super().__init__()
+        self._searcher = searcher
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:  # noqa: ARG002  Tune's signature
+        """Note whether a trial that ends with an error had begun."""
+        if trial.status == "PENDING":
+            self._searcher.note_unbegun(trial.trial_id)
+
+
+class NewestFirst(OldestFirst):
     """Gives an actor that falls idle to the trial that was added last, where there is room for every trial.
 
     Given to the oldest, as Tune does it, it would go to one whose own actor is just starting, and that one be given up:
@@ -156,7 +221,7 @@ def run_study(
     place = share_study(folder, spec, data, board)
     attempts = spec.execution.max_failures + 1
     store = ResultsStore(folder.results)
-    searcher = JobSearcher(run, store, lambda: request.signal is not None, attempts, lambda: part.units)
+    searcher = JobSearcher(run, store, lambda: request.signal is not None, attempts, lambda: part.units, emit)
 
     def hear(event: Event) -> None:
         if event.type == "message" and event.job_id:
@@ -171,7 +236,7 @@ def run_study(
         watch(run.progress())
 
     # on a cluster of its own a study has more trials than room, and the oldest must not wait for ever
-    scheduler = FIFOScheduler() if isinstance(part, Whole) else NewestFirst()
+    scheduler = OldestFirst(searcher) if isinstance(part, Whole) else NewestFirst(searcher)
     fitting = Fitting(lambda: build_tuner(searcher, scheduler, place, spec.execution, unit).fit())
     try:
         follow(fitting, board, hear, request, every(WATCH_SECONDS, look))
@@ -186,7 +251,7 @@ def run_study(
 
 def build_tuner(
     searcher: JobSearcher,
-    scheduler: FIFOScheduler,
+    scheduler: OldestFirst,
     place: Workplace,
     execution: StudyExecutionConfig,
     unit: list[dict[str, float]],
@@ -208,7 +273,6 @@ def build_tuner(
             storage_path="ray",
             storage_filesystem=nowhere(),
             verbose=0,
-            failure_config=tune.FailureConfig(max_failures=execution.max_failures),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
         ),
     )
@@ -250,11 +314,14 @@ def configure_tune(pending: int) -> None:
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
         "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
         "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
         "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": str(10**9),
         "RAY_AIR_NEW_OUTPUT": "0",
     }
     os.environ.update(settings)
+    # it ends with a list of the trials that failed, whose jobs were tried again in others
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
 
 
 def _trial_name(trial: Any) -> str:

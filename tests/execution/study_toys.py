@@ -48,3 +48,15 @@ def study_answer(path: Path) -> dict[str, Any]:
         ),
         "results": results,
     }
+
+
+def assert_same_study(one: Path, other: dict[str, Any]) -> None:
+    """Compare a study's folder with an answer part by part, for a readable failure."""
+    found = study_answer(one)
+    results, expected = found["results"], other["results"]
+    failed = {job: result for job, result in results.items() if result[-1] == "failed"}
+    differ = {job: (results[job], expected[job]) for job in results.keys() & expected if results[job] != expected[job]}
+    assert differ == {}
+    for part in ("proposals", "choices"):
+        assert sorted(set(found[part]) ^ set(other[part])) == [], f"{part}, {failed}"
+    assert results.keys() == expected.keys()

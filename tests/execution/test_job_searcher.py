@@ -6,7 +6,7 @@ import pytest
 from ray.tune.search import Searcher
 from study_fakes import make_setting, make_study
 
-from prunepeft_ray.execution.tune_study import JobSearcher
+from prunepeft_ray.execution.tune_study import JobSearcher, OldestFirst
 from prunepeft_ray.results import ResultsStore
 
 
@@ -15,7 +15,7 @@ class OneJob:
 
     def __init__(self, setting):
         work = setting.problem.candidate_work(setting.problem.space.supernet, "candidate 1/1")
-        self.work, self.over, self.finished = work, False, []
+        self.setting, self.work, self.over, self.finished = setting, work, False, []
         self._found = [(SimpleNamespace(cell=setting.cell, setting=setting), work)]
 
     def next(self):
@@ -36,8 +36,15 @@ def store(tmp_path):
     return ResultsStore(tmp_path / "results")
 
 
-def searcher_of(run, store, stopping=()):
-    return JobSearcher(run, store, lambda: bool(stopping), 4, lambda: 9)
+def searcher_of(run, store, stopping=(), emit=lambda event: None):
+    return JobSearcher(run, store, lambda: bool(stopping), 4, lambda: 9, emit)
+
+
+def fail(searcher, count):
+    """Let a job's trials fail, one after another."""
+    for trial_id in map(str, range(count)):
+        searcher.suggest(trial_id)
+        searcher.on_trial_complete(trial_id, error=True)
 
 
 def test_a_job_becomes_a_trial_with_the_search_in_its_label(run, store):
@@ -53,7 +60,7 @@ def test_a_job_becomes_a_trial_with_the_search_in_its_label(run, store):
 
 def test_no_more_jobs_begin_than_may_run_at_once(run, store):
     room = [0]
-    searcher = JobSearcher(run, store, lambda: False, 4, lambda: room[0])
+    searcher = JobSearcher(run, store, lambda: False, 4, lambda: room[0], lambda event: None)
     assert searcher.suggest("a") is None
     room[0] = 1
     assert isinstance(searcher.suggest("a"), dict)
@@ -64,11 +71,29 @@ def test_no_more_jobs_begin_than_may_run_at_once(run, store):
     assert searcher.suggest("b") is None
 
 
-def test_a_trial_that_fails_for_good_leaves_a_failed_job_with_the_reason(run, store):
-    searcher = searcher_of(run, store)
-    searcher.suggest("a")
-    searcher.said[run.work.job.id] = "KeyError: 'x'"
+def test_a_job_whose_trial_fails_is_tried_again_and_people_are_told(run, store):
+    told = []
+    searcher = searcher_of(run, store, emit=told.append)
+    first = searcher.suggest("a")
     searcher.on_trial_complete("a", error=True)
+    assert (run.finished, store.find(run.work.job.id)) == ([], None)
+    assert searcher.suggest("b") == first
+    assert [(event.type, event.job_id, event.text) for event in told] == [
+        (
+            "message",
+            run.work.job.id,
+            "random-search, t, seed 0: candidate 1/1: its worker was lost, or ended with an error; trying again "
+            "(1 of at most 3 times)",
+        )
+    ]
+
+
+def test_a_job_whose_trials_fail_too_often_leaves_a_failed_job_with_the_reason(run, store):
+    searcher = searcher_of(run, store)
+    searcher.said[run.work.job.id] = "KeyError: 'x'"
+    fail(searcher, 3)
+    assert run.finished == []
+    fail(searcher, 1)
     ((job_id, result),) = run.finished
     assert job_id == run.work.job.id
     assert result.status == "failed"
@@ -76,15 +101,28 @@ def test_a_trial_that_fails_for_good_leaves_a_failed_job_with_the_reason(run, st
     assert store.find(job_id) == result
 
 
+def test_a_trial_that_a_dead_actor_could_not_begin_is_no_attempt(run, store):
+    told = []
+    searcher = searcher_of(run, store, emit=told.append)
+    for trial_id, status in (("a", "PENDING"), ("b", "RUNNING")):
+        searcher.suggest(trial_id)
+        OldestFirst(searcher).on_trial_error(None, SimpleNamespace(trial_id=trial_id, status=status))
+        searcher.on_trial_complete(trial_id, error=True)
+    assert [event.text.partition("; ")[2] for event in told] == ["trying again (1 of at most 3 times)"]
+    fail(searcher, 2)
+    assert run.finished == []
+    fail(searcher, 1)
+    assert len(run.finished) == 1
+
+
 def test_a_trial_whose_job_was_stored_before_its_worker_died_counts(run, store):
     searcher = searcher_of(run, store)
-    searcher.suggest("a")
-    searcher.on_trial_complete("a", error=True)
+    fail(searcher, 4)
     stored = store.find(run.work.job.id)
     run.finished.clear()
-    searcher._trials["b"] = run.work, None, None
-    searcher.on_trial_complete("b", error=True)
-    assert run.finished == [(run.work.job.id, stored)]
+    again = searcher_of(OneJob(run.setting), store)
+    fail(again, 1)
+    assert again.run.finished == [(run.work.job.id, stored)]
 
 
 def test_a_stopped_trial_leaves_its_job_for_the_resume(run, store):

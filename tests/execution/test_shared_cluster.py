@@ -6,7 +6,7 @@ import signal
 import pytest
 from chaos import finished_twice, let_join, longer_spec, processes, running, two_nodes
 from execution_toys import answer, assert_same_answer, job_ids
-from study_toys import study_answer, study_here, write_study
+from study_toys import assert_same_study, study_answer, study_here, write_study
 
 from prunepeft_ray.config import dump_yaml
 from prunepeft_ray.results import ResultsStore
@@ -79,7 +79,7 @@ def test_studies_share_a_cluster_and_one_that_finds_no_room_says_what_it_waits_f
         first.wait_until(lambda: len(job_ids(one)) > alone and at_once(spans(one)[alone:]) == 2)
         assert first.end(signal.SIGTERM) == 143, first.told
     assert at_once(spans(two)) == at_once(spans(three)) == 1
-    assert study_answer(three) == study_answer(study_here(short, tmp_path / "here"))
+    assert_same_study(three, study_answer(study_here(short, tmp_path / "here")))
 
 
 @pytest.mark.slow

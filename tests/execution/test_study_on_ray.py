@@ -6,7 +6,7 @@ import signal
 import pytest
 from chaos import SearchProcess, environment, every_file_is_readable, kill_all, two_nodes
 from execution_toys import job_ids
-from study_toys import study_answer, study_here, write_study
+from study_toys import assert_same_study, study_answer, study_here, write_study
 
 from prunepeft_ray.execution import resume_study, start_study
 from prunepeft_ray.study import load_study
@@ -33,7 +33,7 @@ def test_a_killed_study_is_resumed_to_the_same_proposals_and_answer(cluster, tmp
     driver = SearchProcess(path, ["compare", str(study), "--output", str(path)], tmp_path / "log", env)
     try:
         # a worker first, which is replaced; then everything
-        driver.wait_until(lambda: len(job_ids(path)) >= 3)
+        driver.wait_until(lambda: len(job_ids(path)) >= 3 and driver.workers("ResourceTrainable"))
         os.kill(driver.workers("ResourceTrainable")[0], signal.SIGKILL)
         driver.wait_until(lambda: len(job_ids(path)) >= 8)
     finally:
@@ -45,7 +45,7 @@ def test_a_killed_study_is_resumed_to_the_same_proposals_and_answer(cluster, tmp
 
     events = []
     resume_study(path, events.append, lambda progress: None)
-    assert study_answer(path) == expected
+    assert_same_study(path, expected)
     assert {id: stamp for id, stamp in stamps(path).items() if id in there} == there
     started = [event.job_id for event in events if event.type == "start"]
     assert sorted(started) == sorted(expected["results"].keys() - there)
@@ -54,7 +54,7 @@ def test_a_killed_study_is_resumed_to_the_same_proposals_and_answer(cluster, tmp
     events.clear()
     resume_study(path, events.append, lambda progress: None)
     assert events[-1].text == f"{path} is finished; there is nothing to run"
-    assert study_answer(path) == expected
+    assert_same_study(path, expected)
 
 
 def test_what_is_added_to_a_study_runs_alone_and_several_workers_share_a_job(cluster, tmp_path, tiny_bert, small_task):
@@ -75,7 +75,25 @@ def test_what_is_added_to_a_study_runs_alone_and_several_workers_share_a_job(clu
     assert {id: stamp for id, stamp in stamps(path).items() if id in there} == there
     started = [event.job_id for event in events if event.type == "start"]
     assert sorted(started) == sorted(job_ids(path) - there.keys()) != []
-    assert study_answer(path) == study_answer(study_here(more, tmp_path / "here"))
+    assert_same_study(path, study_answer(study_here(more, tmp_path / "here")))
+
+
+def test_a_worker_lost_between_two_jobs_costs_no_job(cluster, tmp_path, study, expected, monkeypatch):
+    from prunepeft_ray.execution import tune_study
+
+    mark = tmp_path / "died"
+
+    class DiesWhenItIsGivenAnotherJob(tune_study.JobTrial):
+        def reset_config(self, new_config):
+            if not mark.exists():
+                mark.touch()
+                os._exit(1)
+            return super().reset_config(new_config)
+
+    monkeypatch.setattr(tune_study, "JobTrial", DiesWhenItIsGivenAnotherJob)
+    start_study(load_study(study), tmp_path / "run", lambda event: None, lambda progress: None)
+    assert mark.exists()
+    assert_same_study(tmp_path / "run", expected)
 
 
 @pytest.mark.slow
@@ -92,7 +110,7 @@ def test_a_study_that_is_stopped_twice_ends_with_the_same_answer(tmp_path, study
             driver.kill_all()
         assert every_file_is_readable(path)
     study_here(study, path)
-    assert study_answer(path) == expected
+    assert_same_study(path, expected)
 
 
 @pytest.mark.slow
@@ -118,4 +136,4 @@ def test_two_studies_on_one_cluster_do_not_disturb_each_other(tmp_path, study, e
             for driver in drivers:
                 driver.kill_all()
     for path in paths:
-        assert study_answer(path) == expected
+        assert_same_study(path, expected)
