@@ -41,6 +41,8 @@ def ray_cluster(address: str | None, workers: int, packages: Mapping[str, Any] |
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    # an actor whose warnings nobody reads: a node that goes is noticed when it is gone
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray prints a paragraph on standard output for every lost worker; we say it in a line
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")

@@ -123,7 +123,7 @@ def _run_once(
 ) -> bool:
     """Run a group; returns whether it was asked to make way for one of another size."""
     board, settings = config["board"], folder.spec.execution
-    trainer = TorchTrainer(
+    trainer = _Trainer(
         _worker,
         train_loop_config=config,
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
@@ -147,6 +147,16 @@ def _run_once(
     if isinstance(fitting.result, PrunePEFTError):
         raise fitting.result
     return left
+
+
+class _Trainer(TorchTrainer):  # type: ignore[misc]
+    """One that does not start an actor for datasets of Ray's, of which there are none: that takes seconds.
+
+    Ray has no setting for this. Should it rename what is overridden here, the actor is back and no more.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        return [one for one in super()._create_default_callbacks() if type(one).__name__ != "DatasetsCallback"]
 
 
 def share_bench(spec: SearchSpec, data: TaskData) -> Shared | list[Any]:

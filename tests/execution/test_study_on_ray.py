@@ -31,10 +31,16 @@ def stamps(path):
 def test_a_killed_study_is_resumed_to_the_same_proposals_and_answer(cluster, tmp_path, study, expected):
     path, env = tmp_path / "run", environment()
     driver = SearchProcess(path, ["compare", str(study), "--output", str(path)], tmp_path / "log", env)
+    working = []
+
+    def has_begun():
+        working[:] = driver.workers("ResourceTrainable")
+        return len(job_ids(path)) >= 3 and working
+
     try:
         # a worker first, which is replaced; then everything
-        driver.wait_until(lambda: len(job_ids(path)) >= 3 and driver.workers("ResourceTrainable"))
-        os.kill(driver.workers("ResourceTrainable")[0], signal.SIGKILL)
+        driver.wait_until(has_begun)
+        os.kill(working[0], signal.SIGKILL)
         driver.wait_until(lambda: len(job_ids(path)) >= 8)
     finally:
         kill_all(env["PRUNEPEFT_TEST"])

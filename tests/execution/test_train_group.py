@@ -6,6 +6,8 @@ import threading
 import pytest
 import ray
 from ray.exceptions import ActorDiedError, GetTimeoutError, OutOfMemoryError
+from ray.train import RunConfig
+from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.exceptions import (
     WorkerGroupStartupFailedError,
     WorkerGroupStartupTimeoutError,
@@ -18,6 +20,7 @@ from prunepeft_ray.errors import InputError, RunError, Terminated
 from prunepeft_ray.execution import Event, train_group
 from prunepeft_ray.execution.board import Board, Line, Reader
 from prunepeft_ray.execution.claiming import Whole
+from prunepeft_ray.execution.following import nowhere
 from prunepeft_ray.execution.interruptions import BrokenGroupError, StoppedError
 from prunepeft_ray.execution.losses import TellLosses, describe_loss, is_memory_loss
 from prunepeft_ray.execution.signals import StopRequest, catching_signals
@@ -339,3 +342,11 @@ def test_a_busy_board_is_asked_again_for_the_same_news(monkeypatch):
     assert not reader.read(0)
     assert reader.read(0)
     assert [event.text for event in told] == ["late"]
+
+
+def test_ray_starts_no_actor_for_datasets_that_a_search_has_not():
+    def callbacks(trainer):
+        made = trainer(lambda: None, run_config=RunConfig(storage_path="ray", storage_filesystem=nowhere()))
+        return {type(one).__name__ for one in made._create_default_callbacks()}
+
+    assert callbacks(TorchTrainer) - callbacks(train_group._Trainer) == {"DatasetsCallback"}
