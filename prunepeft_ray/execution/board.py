@@ -95,14 +95,18 @@ class Line:
 
     def emit(self, event: Event) -> None:
         """Leave an event; does not wait."""
+        # or slow steps, each with news, would never hear an answer
+        self.stop_wanted()
         self._answer = self._board.post.remote(event)
 
     def stop_wanted(self) -> bool:
         """Whether the board's last answer said that the search should stop; does not wait."""
         import ray
+        from ray.exceptions import RayError
 
         if self._answer is not None and ray.wait([self._answer], timeout=0)[0]:
-            self._stop = self._stop or bool(ray.get(self._answer))
+            with suppress(RayError):
+                self._stop = self._stop or bool(ray.get(self._answer))
             self._answer = None
         return self._stop
 

@@ -26,7 +26,7 @@ STOP_SECONDS = 20
 def start_board() -> Any:
     """Start the board, on this node; returns its actor handle."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Board).remote()
+    return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(Board).remote()
 
 
 def nowhere() -> Any:
@@ -110,9 +110,10 @@ def follow(
         if request.signal is not None and not told:
             asked, reader.stopping, told = time.monotonic(), True, True
             emit(Event("message", "stopping: running jobs keep their state; once more to stop at once"))
-            board.stop.remote()
         if not asked and must_leave():
             asked, reader.stopping = time.monotonic(), True
+        if asked:
+            # again and again: a board that was started anew has forgotten it
             board.stop.remote()
         if asked and (not reader.running or time.monotonic() - asked > STOP_SECONDS):
             _end_workers(board)

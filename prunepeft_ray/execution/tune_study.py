@@ -5,185 +5,30 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from collections import Counter, deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import ray
 from ray import tune
-from ray.tune.schedulers import FIFOScheduler
-from ray.tune.search import Searcher
+from ray.tune.execution import tune_controller as controllers
 
 from prunepeft_ray.backbones import read_backbone
 from prunepeft_ray.errors import PrunePEFTError, RunError
 from prunepeft_ray.execution.claiming import Share, ShareNews, Whole
 from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.following import STOP_SECONDS, Fitting, every, follow, nowhere, start_board
+from prunepeft_ray.execution.job_searcher import ActorManager, JobSearcher, NewestFirst, OldestFirst
 from prunepeft_ray.execution.sharing import share
 from prunepeft_ray.execution.signals import StopRequest
 from prunepeft_ray.execution.study_run import StudyRun, Watch
-from prunepeft_ray.execution.team import Assignment, Workplace, record_failure
+from prunepeft_ray.execution.team import Workplace
 from prunepeft_ray.execution.trial import JobTrial
-from prunepeft_ray.jobs import Work
 from prunepeft_ray.paths import one_line
-from prunepeft_ray.results import ResultsStore, RunContext, RunFolder
+from prunepeft_ray.results import ResultsStore, RunFolder
 from prunepeft_ray.study import StudyExecutionConfig, StudySpec
 from prunepeft_ray.tasks import TaskData
 from prunepeft_ray.training import encode_task
 
 WATCH_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class _Try:
-    """A job that is a trial, or will be again."""
-
-    work: Work
-    title: str
-    context: RunContext
-    started: datetime
-
-
-class JobSearcher(Searcher):  # type: ignore[misc]
-    """What Tune asks for the next trial: all methods of a study at once, behind its :class:`StudyRun`.
-
-    A job whose trial ends with an error is tried again here, as another trial. Tune's own way loses jobs: an idle actor
-    that has died is noticed when it is given a trial, which Tune then gives up for good.
-
-    Args:
-        run: The study.
-        store: Where results are.
-        stop_wanted: Whether no new job should begin.
-        attempts: How often a job is tried.
-        at_once: How many jobs may run now.
-        emit: Told of jobs that are tried again.
-
-    Attributes:
-        error: Why the study cannot go on.
-        said: What workers said last of jobs that ended with an error.
-    """
-
-    def __init__(
-        self,
-        run: StudyRun,
-        store: ResultsStore,
-        stop_wanted: Callable[[], bool],
-        attempts: int,
-        at_once: Callable[[], int],
-        emit: Emit,
-    ) -> None:
-        super().__init__(metric="done", mode="max")
-        self.run = run
-        self.error: str | None = None
-        self.said: dict[str, str] = {}
-        self._store = store
-        self._stop_wanted = stop_wanted
-        self._attempts = attempts
-        self._at_once = at_once
-        self._emit = emit
-        self._trials: dict[str, _Try] = {}
-        self._again: deque[_Try] = deque()
-        self._unbegun: set[str] = set()
-        self._errors: Counter[str] = Counter()
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Return the next job as a trial's configuration, None to wait, or that there will be no more."""
-        if self.error is not None or self._stop_wanted() or self.run.over:
-            return str(Searcher.FINISHED)
-        if len(self._trials) >= self._at_once():
-            return None
-        found = self._again.popleft() if self._again else self._next()
-        if found is None:
-            return None
-        self._trials[trial_id] = found
-        # people see whose job it is
-        titled = Work(found.work.job, found.work.kind, found.title)
-        return {"assignment": Assignment(titled, found.context)}
-
-    def _next(self) -> _Try | None:
-        if (found := self.run.next()) is None:
-            return None
-        search, work = found
-        return _Try(work, f"{search.cell.title}: {work.label}", search.setting.context, datetime.now(UTC))
-
-    def note_unbegun(self, trial_id: str) -> None:
-        """Note that a trial's actor was dead before the trial began: no attempt was made of its job."""
-        self._unbegun.add(trial_id)
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell the methods what the store has of a trial's job; one that failed too often leaves a failed job."""
-        tried = self._trials.pop(trial_id)
-        outcome = None if error or result is None else result["outcome"]
-        if outcome == "stopped" or (outcome is None and self._stop_wanted()):
-            return
-        if outcome not in (None, "finished"):
-            self.error = outcome
-            return
-        job_id = tried.work.job.id
-        found = self._store.find(job_id)
-        if found is None:
-            if self._is_tried_again(trial_id, tried):
-                return
-            found = record_failure(self._store, tried.context, tried.work, self._reason(job_id), tried.started)
-        self.run.finish(job_id, found)
-
-    def _is_tried_again(self, trial_id: str, tried: _Try) -> bool:
-        job_id = tried.work.job.id
-        self._errors[job_id] += trial_id not in self._unbegun
-        again = self._errors[job_id] < self._attempts
-        if again:
-            self._again.append(tried)
-            which = f"{self._errors[job_id]} of at most {self._attempts - 1} times"
-            if trial_id not in self._unbegun:
-                text = f"{tried.title}: its worker was lost, or ended with an error; trying again ({which})"
-                self._emit(Event("message", text, tried.work.kind, job_id))
-        self._unbegun.discard(trial_id)
-        return again
-
-    def _reason(self, job_id: str) -> str:
-        lost = f"its worker was lost, or ended with an error, {self._attempts} times"
-        return f"{lost}; {self.said[job_id]}" if job_id in self.said else lost
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave nothing for Tune's own snapshots, which are never read."""
-        return {}
-
-    def save(self, checkpoint_path: str) -> None:
-        """Keep nothing: the truth about a study is its results store."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Restore nothing."""
-
-
-class OldestFirst(FIFOScheduler):  # type: ignore[misc]
-    """Gives an actor that falls idle to the trial that was added first.
-
-    Args:
-        searcher: Told which trials never began.
-    """
-
-    def __init__(self, searcher: JobSearcher) -> None:
-        super().__init__()
-        self._searcher = searcher
-
-    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:  # noqa: ARG002  Tune's signature
-        """Note whether a trial that ends with an error had begun."""
-        if trial.status == "PENDING":
-            self._searcher.note_unbegun(trial.trial_id)
-
-
-class NewestFirst(OldestFirst):
-    """Gives an actor that falls idle to the trial that was added last, where there is room for every trial.
-
-    Given to the oldest, as Tune does it, it would go to one whose own actor is just starting, and that one be given up:
-    with jobs that are shorter than the start of an actor, a study would never grow.
-    """
-
-    def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """Return the trial that is to run next, or None."""
-        return next((trial for trial in reversed(tune_controller.get_trials()) if trial.status == "PENDING"), None)
 
 
 def run_study(
@@ -320,6 +165,7 @@ def configure_tune(pending: int) -> None:
         "RAY_AIR_NEW_OUTPUT": "0",
     }
     os.environ.update(settings)
+    controllers.RayActorManager = ActorManager
     # it ends with a list of the trials that failed, whose jobs were tried again in others
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
 

@@ -166,7 +166,7 @@ class Attempt:
     def _renew(self) -> None:
         while not self._stop.wait(RENEW_SECONDS):
             # a folder that does not answer may do so at the next beat
-            with suppress(PrunePEFTError):
+            with suppress(PrunePEFTError, OSError):
                 self._beat()
                 if self.lost:
                     self._on_lost()

@@ -109,13 +109,13 @@ class SearchProcess:
         self.wait_until(lambda: len(job_ids(self.folder)) > count or self.has_checkpoint())
 
     def has_checkpoint(self) -> bool:
-        """Whether a running job has kept a state."""
-        return any((self.folder / "checkpoints").glob("*.ckpt"))
+        """Whether a running job has kept a state; that of one that has just finished is there for a moment longer."""
+        return any(file.stem not in job_ids(self.folder) for file in (self.folder / "checkpoints").glob("*.ckpt"))
 
     def end(self, number: int) -> int:
         """Send a signal and wait for the end; returns the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.process.wait(120)
 
     def kill_all(self) -> None:
         """Kill it and everything that it has started."""

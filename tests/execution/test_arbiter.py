@@ -83,7 +83,6 @@ def test_an_arbiter_that_never_starts_is_told_in_one_line(cluster, monkeypatch):
 
 def test_an_arbiter_that_nobody_needs_ends_itself(cluster):
     idle = ray.remote(num_cpus=0)(Arbiter).remote(idle_seconds=0.5)
-    ray.get(idle.leave.remote("nobody"))
 
     def is_gone():
         try:

@@ -3,10 +3,13 @@
 from types import SimpleNamespace
 
 import pytest
+from ray.air.execution._internal import RayActorManager
+from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError
 from ray.tune.search import Searcher
 from study_fakes import make_setting, make_study
 
-from prunepeft_ray.execution.tune_study import JobSearcher, OldestFirst
+from prunepeft_ray.errors import RunError
+from prunepeft_ray.execution.job_searcher import ActorManager, JobSearcher, NewestFirst, OldestFirst
 from prunepeft_ray.results import ResultsStore
 
 
@@ -23,6 +26,29 @@ class OneJob:
 
     def finish(self, job_id, result):
         self.finished.append((job_id, result))
+
+
+class Trial:
+    """What a scheduler sees of a trial."""
+
+    def __init__(self, trial_id, status):
+        self.trial_id, self.status = trial_id, status
+
+
+class Controller:
+    """What a scheduler may do with Tune."""
+
+    def __init__(self, *trials):
+        self.trials, self.stopped, self.freed = trials, [], []
+
+    def get_trials(self):
+        return self.trials
+
+    def stop_trial(self, trial):
+        self.stopped.append(trial.trial_id)
+
+    def _cleanup_cached_actors(self, force_all):
+        self.freed.append(force_all)
 
 
 @pytest.fixture
@@ -104,9 +130,10 @@ def test_a_job_whose_trials_fail_too_often_leaves_a_failed_job_with_the_reason(r
 def test_a_trial_that_a_dead_actor_could_not_begin_is_no_attempt(run, store):
     told = []
     searcher = searcher_of(run, store, emit=told.append)
-    for trial_id, status in (("a", "PENDING"), ("b", "RUNNING")):
+    for trial_id, resetting in (("a", True), ("b", False)):
         searcher.suggest(trial_id)
-        OldestFirst(searcher).on_trial_error(None, SimpleNamespace(trial_id=trial_id, status=status))
+        trial = Trial(trial_id, "PENDING")
+        OldestFirst(searcher).on_trial_error(SimpleNamespace(_resetting_trials={trial} if resetting else ()), trial)
         searcher.on_trial_complete(trial_id, error=True)
     assert [event.text.partition("; ")[2] for event in told] == ["trying again (1 of at most 3 times)"]
     fail(searcher, 2)
@@ -143,3 +170,45 @@ def test_an_error_of_the_world_ends_the_study_and_is_no_failed_job(run, store):
     assert (searcher.error, run.finished) == ("the disk is full", [])
     assert store.find(run.work.job.id) is None
     assert searcher.suggest("b") == Searcher.FINISHED
+
+
+def test_a_store_that_fails_ends_the_study_with_its_own_words(run, store, monkeypatch):
+    def fails(job_id):
+        raise RunError("the disk is gone")
+
+    monkeypatch.setattr(store, "find", fails)
+    searcher = searcher_of(run, store)
+    fail(searcher, 1)
+    assert (searcher.error, run.finished) == ("the disk is gone", [])
+
+
+def test_an_idle_actor_is_let_go_where_no_further_job_may_run(run, store):
+    room = [1]
+    searcher = JobSearcher(run, store, lambda: False, 4, lambda: room[0], lambda event: None)
+    working, waiting = Trial("a", "RUNNING"), Trial("b", "PENDING")
+    idle, busy = Controller(working), Controller(working, waiting)
+    assert NewestFirst(searcher).choose_trial_to_run(idle) is None
+    assert idle.freed == []
+    searcher.suggest("a")
+    assert NewestFirst(searcher).choose_trial_to_run(idle) is None
+    assert idle.freed == [True]
+    # it may be the actor that this one is about to get
+    assert NewestFirst(searcher).choose_trial_to_run(busy) is waiting
+    assert busy.freed == []
+
+
+@pytest.mark.parametrize("scheduler", [OldestFirst, NewestFirst])
+def test_trials_that_have_not_begun_are_given_up_before_an_end(run, store, scheduler):
+    searcher = searcher_of(run, store, stopping=[True])
+    tune = Controller(Trial("a", "RUNNING"), Trial("b", "PENDING"), Trial("c", "TERMINATED"))
+    assert scheduler(searcher).choose_trial_to_run(tune) is None
+    assert tune.stopped == ["b"]
+
+
+def test_an_actor_ended_for_want_of_memory_is_taken_for_one_that_died(monkeypatch):
+    told = []
+    monkeypatch.setattr(RayActorManager, "_actor_task_failed", lambda manager, task, error: told.append(type(error)))
+    manager = ActorManager.__new__(ActorManager)
+    for error in (OutOfMemoryError("low"), ActorUnavailableError("later", None)):
+        manager._actor_task_failed(None, error)
+    assert told == [ActorDiedError, ActorUnavailableError]

@@ -130,7 +130,7 @@ def test_an_address_where_no_cluster_is_is_said_to_be_so(tmp_path, spec, marked)
         f"sys.exit(run(['search', '--config', {str(config)!r}, '--output', {str(tmp_path / 'run')!r},"
         "'--address', '127.0.0.1:1']))"
     )
-    told = run_python(code, marked, 60)
+    told = run_python(code, marked, 200)
     assert "error: the Ray cluster at '127.0.0.1:1' cannot be reached" in told
     assert "Traceback" not in told
 
@@ -147,7 +147,7 @@ def test_a_cluster_of_our_own_holds_as_many_workers_as_asked(marked):
         "print('room at', address, ray.is_initialized())"
     )
     # it listens on the loopback interface alone
-    told = run_python(code, marked, 60)
+    told = run_python(code, marked, 200)
     assert "room at 127.0.0.1:" in told
     assert told.strip().endswith("False")
 

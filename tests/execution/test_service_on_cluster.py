@@ -55,7 +55,7 @@ def undisturbed_search(home, name, spec):
 @pytest.fixture(scope="module")
 def study(home, tiny_bert):
     """A study of two methods, and its answer."""
-    changes = {"methods": ["random-search", "optuna-tpe"], "limits": {"evaluations": 6}}
+    changes = {"methods": ["random-search", "optuna-tpe"], "limits": {"evaluations": 8}}
     file = write_study(home / "study.yaml", tiny_bert, Path(TASK), **changes)
     with chdir(home):
         return file, study_answer(study_here(file, home / "study"))

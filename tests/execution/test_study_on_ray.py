@@ -84,10 +84,11 @@ def test_what_is_added_to_a_study_runs_alone_and_several_workers_share_a_job(clu
     assert_same_study(path, study_answer(study_here(more, tmp_path / "here")))
 
 
-def test_a_worker_lost_between_two_jobs_costs_no_job(cluster, tmp_path, study, expected, monkeypatch):
+def test_a_worker_lost_between_two_jobs_costs_no_job(cluster, tmp_path, tiny_bert, small_task, expected, monkeypatch):
     from prunepeft_ray.execution import tune_study
 
-    mark = tmp_path / "died"
+    study = write_study(tmp_path / "study.yaml", tiny_bert, small_task, execution={"max_failures": 0})
+    mark, told = tmp_path / "died", []
 
     class DiesWhenItIsGivenAnotherJob(tune_study.JobTrial):
         def reset_config(self, new_config):
@@ -97,8 +98,9 @@ def test_a_worker_lost_between_two_jobs_costs_no_job(cluster, tmp_path, study, e
             return super().reset_config(new_config)
 
     monkeypatch.setattr(tune_study, "JobTrial", DiesWhenItIsGivenAnotherJob)
-    start_study(load_study(study), tmp_path / "run", lambda event: None, lambda progress: None)
+    start_study(load_study(study), tmp_path / "run", told.append, lambda progress: None)
     assert mark.exists()
+    assert [event.text for event in told if "trying again" in event.text] == []
     assert_same_study(tmp_path / "run", expected)
 
 

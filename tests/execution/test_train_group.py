@@ -20,7 +20,7 @@ from prunepeft_ray.errors import InputError, RunError, Terminated
 from prunepeft_ray.execution import Event, train_group
 from prunepeft_ray.execution.board import Board, Line, Reader
 from prunepeft_ray.execution.claiming import Whole
-from prunepeft_ray.execution.following import nowhere
+from prunepeft_ray.execution.following import follow, nowhere
 from prunepeft_ray.execution.interruptions import BrokenGroupError, StoppedError
 from prunepeft_ray.execution.losses import TellLosses, describe_loss, is_memory_loss
 from prunepeft_ray.execution.signals import StopRequest, catching_signals
@@ -117,6 +117,35 @@ def test_a_worker_learns_from_the_answer_to_its_news_that_it_should_stop(board):
     line.emit(Event("message", ""))
     assert line.stop_wanted()
     assert line.stop_wanted()
+
+
+def test_a_worker_whose_every_step_is_news_hears_of_a_stop_all_the_same(board, monkeypatch):
+    ready = []
+    monkeypatch.setattr(ray, "wait", lambda items, timeout: (items, []) if items[0] in ready else ([], items))
+    answers = iter(("first", "second"))
+    monkeypatch.setattr(Board, "post", lambda self, event: next(answers))
+    line = Line(board)
+    line.emit(Event("message", ""))
+    assert not line.stop_wanted()
+    # its answer comes while the next step runs, and that begins with news
+    ready.append("first")
+    line.emit(Event("message", ""))
+    assert line.stop_wanted()
+
+
+def test_a_board_that_was_started_anew_hears_again_that_workers_should_stop(board):
+    verdicts = []
+
+    class Group:
+        def is_alive(self):
+            return len(verdicts) < 4
+
+        def join(self, timeout):
+            verdicts.append(board.verdict.remote())
+            board.item._verdict = None
+
+    assert follow(Group(), board, lambda event: None, StopRequest(), must_leave=lambda: True)
+    assert verdicts == [None, "stop", "stop", "stop"]
 
 
 def test_a_group_that_was_asked_to_stop_is_given_up_by_ray(board):
