@@ -48,7 +48,8 @@ def test_it_equals_plain_fine_tuning_of_the_model(calm, task):
         if name.endswith("key.bias"):
             continue  # attention does not depend on it: its gradient is rounding errors, which Adam blows up
         moved = max(moved, float((expected[name] - start[name]).abs().max()))
-        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-6, msg=name)
+        # a hundredth of one step: of a gradient that is nearly nothing Adam blows up the rounding, by CPU
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=RATES["FT"] / 100, msg=name)
     assert moved > 1e-3
 
 
