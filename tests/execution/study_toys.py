@@ -59,4 +59,4 @@ def assert_same_study(one: Path, other: dict[str, Any]) -> None:
     assert differ == {}
     for part in ("proposals", "choices"):
         assert sorted(set(found[part]) ^ set(other[part])) == [], f"{part}, {failed}"
-    assert results.keys() == expected.keys()
+    assert found == other
