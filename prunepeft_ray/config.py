@@ -178,7 +178,9 @@ class ExecutionConfig(Config):
     checkpoint_seconds: float = Field(
         60.0, gt=0, description="keep a running job's state that often, and at the end of its epochs"
     )
-    max_failures: int = Field(3, ge=0, description="how often a group of workers that lost one is started again")
+    max_failures: int = Field(
+        3, ge=0, description="how often in a row, without progress between, what was lost is started again"
+    )
     hang_seconds: float = Field(
         600.0, gt=0, description="a worker that makes no step for that long is ended and counts as lost"
     )

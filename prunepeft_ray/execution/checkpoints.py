@@ -104,6 +104,14 @@ class JobKeeper:
         _remove(self._split_file)
 
 
+def kept_examples(file: Path) -> int:
+    """Return after how many examples a state was kept; 0 if there is none that can be used."""
+    try:
+        return int(unpack(read_bytes(file))["progress"]["examples"])
+    except (DamagedCheckpointError, OSError, RunError, KeyError, TypeError, ValueError):
+        return 0
+
+
 def discard_all(folder: Path) -> None:
     """Remove what workers that outlived their driver may have kept of finished jobs."""
     for name in names(folder):

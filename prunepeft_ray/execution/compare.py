@@ -243,13 +243,14 @@ def _run_on_ray(
     execution = spec.execution
     with ray_cluster(address, math.ceil(execution.cpus * execution.workers)), catching_signals() as request:
         # it imports Ray, which reads its settings then
+        from prunepeft_ray.execution.losses import reaching_cluster
         from prunepeft_ray.execution.tune_study import run_study
 
         unit = job_unit(execution, has_gpu(terms))
         check_job_fits(unit)
         # on an own cluster, a worker that falls idle finds its next job waiting
         units = run.wanted if is_joined() else 2 * room_for_jobs(unit)
-        with share_of_cluster(named(terms, folder), unit, units) as share:
+        with reaching_cluster(folder), share_of_cluster(named(terms, folder), unit, units) as share:
             emit(Event("accepted", ""))
             wait_for_share(share, emit, request)
             count = len(run.searches)

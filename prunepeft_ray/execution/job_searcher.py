@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ray.air.execution._internal.actor_manager import RayActorManager
-from ray.exceptions import ActorDiedError, OutOfMemoryError
+from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
@@ -44,7 +44,8 @@ class JobSearcher(Searcher):  # type: ignore[misc]
         run: The study.
         store: Where results are.
         stop_wanted: Whether no new job should begin.
-        attempts: How often a job is tried.
+        attempts: How often a job is tried without coming further in between.
+        kept: Asked after how many examples a job's state was kept last.
         at_once: How many jobs may run now.
         emit: Told of jobs that are tried again.
 
@@ -60,6 +61,7 @@ class JobSearcher(Searcher):  # type: ignore[misc]
         store: ResultsStore,
         stop_wanted: Callable[[], bool],
         attempts: int,
+        kept: Callable[[str], int],
         at_once: Callable[[], int],
         emit: Emit,
     ) -> None:
@@ -70,6 +72,8 @@ class JobSearcher(Searcher):  # type: ignore[misc]
         self._store = store
         self.stop_wanted = stop_wanted
         self._attempts = attempts
+        self._kept = kept
+        self._furthest: dict[str, int] = {}
         self._at_once = at_once
         self._emit = emit
         self._trials: dict[str, _Try] = {}
@@ -134,7 +138,7 @@ class JobSearcher(Searcher):  # type: ignore[misc]
         """Put a job whose trial has failed in line once more; returns False if it was tried often enough."""
         job_id = tried.work.job.id
         if trial_id not in self._unbegun:
-            self._errors[job_id] += 1
+            self._count(job_id)
             count, most = self._errors[job_id], self._attempts - 1
             if count > most:
                 return False
@@ -142,6 +146,18 @@ class JobSearcher(Searcher):  # type: ignore[misc]
             self._emit(Event("message", f"{tried.title}: {what}", tried.work.kind, job_id))
         self._again.append(tried)
         return True
+
+    def _count(self, job_id: str) -> None:
+        """Count an error of a job from the last one after which it had come further."""
+        kept, before = self._kept(job_id), self._furthest.get(job_id, 0)
+        self._errors[job_id] = 1 if kept > before else self._errors[job_id] + 1
+        self._furthest[job_id] = max(kept, before)
+
+    def take_back(self) -> None:
+        """Take back the jobs of all trials: Tune has ended before them, and they will be trials of another run."""
+        self._again.extend(self._trials.values())
+        self._trials.clear()
+        self._unbegun.clear()
 
     def _reason(self, job_id: str) -> str:
         lost = f"its worker was lost, or ended with an error, {self._attempts} times"
@@ -208,9 +224,12 @@ def _pending(tune_controller: Any) -> list[Any]:
 
 
 class ActorManager(RayActorManager):  # type: ignore[misc]
-    """Takes an actor that Ray has ended for want of memory for one that has died; Tune knows no such error and ends."""
+    """Takes an actor whose task ends with an error of Ray's own for one that has died.
+
+    Tune knows few of them and ends at the others: a node low on memory, a lost object or placement group.
+    """
 
     def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
-        if isinstance(exception, OutOfMemoryError):
+        if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
             exception = ActorDiedError()
         super()._actor_task_failed(tracked_actor_task, exception)

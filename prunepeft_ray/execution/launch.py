@@ -254,11 +254,15 @@ def _unit(use_gpu: bool) -> dict[str, float]:
 def _run(folder: RunFolder, data: TaskData, emit: Emit, crew: _Crew) -> None:
     # it imports Ray, which reads its settings then
     from prunepeft_ray.execution.following import every
+    from prunepeft_ray.execution.losses import reaching_cluster
     from prunepeft_ray.execution.train_group import run_in_group
 
     unit = _unit(crew.use_gpu)
     (kind,) = unit
-    with share_of_cluster(named(crew.terms, folder), [unit], crew.count) as share:
+    with (
+        reaching_cluster(folder),
+        share_of_cluster(named(crew.terms, folder), [unit], crew.count) as share,
+    ):
         emit(Event("accepted", ""))
         wait_for_share(share, emit, crew.request)
         count = share.units

@@ -1,53 +1,71 @@
-"""Telling what happened to workers that were lost; Ray's controller imports this, so torch is not."""
+"""Telling what happened to workers that were lost, and what Ray's errors are."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
-import ray
-from ray.exceptions import OutOfMemoryError, RayActorError, RayError
-from ray.train import UserCallback
-from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
+from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError, RayError
+from ray.train.v2._internal.exceptions import (
+    RayTrainError,
+    WorkerGroupStartupFailedError,
+    WorkerGroupStartupTimeoutError,
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+)
 
-from prunepeft_ray.execution.board import TIMEOUT_SECONDS
-from prunepeft_ray.execution.events import Event
-from prunepeft_ray.execution.interruptions import BrokenGroupError, StoppedError
+from prunepeft_ray.errors import PrunePEFTError, RunError
+from prunepeft_ray.execution.interruptions import BrokenGroupError
+from prunepeft_ray.results import RunFolder
+
+RAY_ERRORS = (RayError, RayTrainError, ConnectionError)
+"""What Ray raises when something of its own has failed, whatever that is: a worker, a node, an object, a connection."""
 
 
-class TellLosses(UserCallback):  # type: ignore[misc]
-    """Tells which workers were lost, and that the group starts again; runs in Ray's controller.
+def how_to_resume(folder: RunFolder) -> str:
+    """Say what is safe when a run ends early, and what to type next."""
+    return f"finished jobs and checkpoints are safe: 'prunepeft resume {folder.path}' goes on"
 
-    Args:
-        board: The board's actor handle.
-        most: How often the group is started again.
+
+@contextmanager
+def reaching_cluster(folder: RunFolder) -> Iterator[None]:
+    """Turn an error of Ray's that nothing inside could mend into one clear line.
+
+    Raises:
+        RunError: If there is such an error: the cluster, or the connection to it, is gone.
     """
+    try:
+        yield
+    except RAY_ERRORS as error:
+        text = f"{type(error).__name__}: {last_line(error)}"
+        raise RunError(f"the cluster no longer answers ({text}); {how_to_resume(folder)}") from error
 
-    def __init__(self, board: Any, most: int) -> None:
-        self._board = board
-        self._most = most
-        self._losses = 0
 
-    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:  # noqa: ARG002
-        """Tell what happened to the workers.
+def own_error(error: BaseException | None) -> PrunePEFTError | None:
+    """Find the error of ours that an error of Ray's carries, if any."""
+    if error is None or isinstance(error, PrunePEFTError):
+        return error
+    names = ("controller_failure", "health_check_failure", "_base_exc", "cause")
+    inner = [getattr(error, name, None) for name in names] + [*getattr(error, "worker_failures", {}).values()]
+    return next((found for one in inner if isinstance(one, Exception) and (found := own_error(one))), None)
 
-        Raises:
-            StoppedError: If they were asked to stop: then Ray gives the group up instead of starting it again.
-        """
-        if self._must_stop():
-            raise StoppedError
-        self._losses += 1
-        self._board.lose.remote(any(is_memory_loss(error) for error in worker_exceptions.values()))
-        what = describe_losses(worker_exceptions)
-        then = f"starting again ({self._losses} of at most {self._most} times)" if self._losses <= self._most else ""
-        self._board.post.remote(Event("lost", "; ".join(part for part in (what, then) if part)))
 
-    def _must_stop(self) -> bool:
-        with suppress(RayError):
-            return bool(ray.get(self._board.verdict.remote(), timeout=TIMEOUT_SECONDS) == "stop")
-        return False
+def is_worker_loss(error: Exception) -> bool:
+    """Whether workers were lost at their work, and nothing that they share."""
+    failures = getattr(error, "worker_failures", {}).values()
+    causes = [getattr(one, "cause", one) for one in failures]
+    return bool(causes) and not any(isinstance(cause, ObjectLostError) for cause in causes)
+
+
+def describe_failure(error: Exception) -> str:
+    """Say in a few words what an error of Ray's tells about a group of workers."""
+    if losses := describe_losses(getattr(error, "worker_failures", {})):
+        return losses
+    cause = getattr(error, "controller_failure", error)
+    if isinstance(cause, WorkerGroupStartupFailedError | WorkerGroupStartupTimeoutError):
+        return f"no worker can start: {last_line(cause)}"
+    return f"the group of workers failed: {type(cause).__name__}: {last_line(cause)}"
 
 
 def describe_losses(errors: Mapping[int, Exception]) -> str:

@@ -202,6 +202,8 @@ class Team:
             .remote(place)
             for number, bundle in enumerate(resources, start=1)
         ]
+        # one that is lost while it starts is noticed here; in the rendezvous the others would wait for it
+        ray.get([other.__ray_ready__.remote() for other in self._others])
         address = _free_address()
         joined = [other.join.remote(rank, workers, address) for rank, other in enumerate(self._others, start=1)]
         self._worker.join(0, workers, address)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -15,11 +17,7 @@ from ray import train
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
-from ray.train.v2._internal.exceptions import (
-    WorkerGroupStartupFailedError,
-    WorkerGroupStartupTimeoutError,
-)
-from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
 from prunepeft_ray.backbones import load_backbone, read_backbone
 from prunepeft_ray.config import SearchSpec
@@ -29,9 +27,17 @@ from prunepeft_ray.execution.checkpoints import JobKeeper
 from prunepeft_ray.execution.claiming import Share
 from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.executor import Workbench
-from prunepeft_ray.execution.following import Fitting, follow, nowhere, start_board
+from prunepeft_ray.execution.failures import Failures
+from prunepeft_ray.execution.following import POLL_SECONDS, Fitting, follow, nowhere, start_board
 from prunepeft_ray.execution.interruptions import BrokenGroupError, StoppedError
-from prunepeft_ray.execution.losses import TellLosses, describe_losses, last_line
+from prunepeft_ray.execution.losses import (
+    RAY_ERRORS,
+    describe_failure,
+    how_to_resume,
+    is_memory_loss,
+    is_worker_loss,
+    own_error,
+)
 from prunepeft_ray.execution.resizing import Resizing
 from prunepeft_ray.execution.room import may_grow, room_for_workers
 from prunepeft_ray.execution.search import run_search
@@ -48,17 +54,8 @@ GROUP_TIMEOUT_SECONDS = 24 * 3600
 """How long a worker waits for others that are still at an independent job."""
 
 
-class GroupCannotStartError(Exception):
-    """The cluster did not start the workers.
-
-    Args:
-        why: What Ray says.
-        is_full: Whether it waited for resources in vain.
-    """
-
-    def __init__(self, why: str, is_full: bool) -> None:
-        super().__init__(why)
-        self.is_full = is_full
+PAUSE_SECONDS = 5.0
+"""Pause before a second try in a row, doubled with each further one: Ray takes seconds to see that a node died."""
 
 
 def run_in_group(
@@ -72,7 +69,8 @@ def run_in_group(
 ) -> None:
     """Run a search in a group of workers that is started again when one is lost, with fewer if a node is gone.
 
-    It starts again, too, when its share of the cluster has become larger or smaller.
+    Whatever fails of Ray's own takes the same way: it is counted, told, and the group starts again. It starts again,
+    too, when its share of the cluster has become larger or smaller.
 
     Args:
         folder: The run's folder, which all workers can see.
@@ -88,32 +86,51 @@ def run_in_group(
         KeyboardInterrupt: On SIGINT, once running jobs have kept their state.
         Terminated: On SIGTERM, likewise.
     """
-    board = start_board()
-    config = {"folder": str(folder.path.absolute()), "bench": share_bench(folder.spec, data), "board": board}
     # Ray hands its settings to the workers' controller when a group starts
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(folder.spec.execution.hang_seconds)
-    failures, workers = 0, max(1, part.units)
+    failures, workers = Failures(folder, folder.spec.execution.max_failures), max(1, part.units)
+    place: _Place | None = None
     while True:
         if request.signal is not None:
             request.end()
-        room, resizing = room_for_workers(use_gpu), Resizing(part, workers)
         try:
-            if not _run_once(folder, config, emit, workers, use_gpu, request, look, resizing.due) or folder.finished:
+            room, resizing = room_for_workers(use_gpu), Resizing(part, workers)
+            place = place or _prepare_place(folder, data)
+            if not _run_once(place, emit, workers, use_gpu, request, look, resizing.due) or folder.finished:
                 return
-        except GroupCannotStartError as error:
-            failures += not error.is_full
-            room = room_for_workers(use_gpu) if failures <= folder.spec.execution.max_failures else 0
-            if room < 1 and not may_grow():
-                raise RunError(f"no worker can start: {error}; {_safe(folder)}") from error
-            workers = _workers_left(max(1, min(workers, part.units)), max(1, room), use_gpu, emit)
-            continue
-        ray.get(board.go_on.remote())
-        workers = _workers_now(workers, max(1, part.units), room_for_workers(use_gpu) - room, emit)
+            ray.get(place.board.go_on.remote(), timeout=TIMEOUT_SECONDS)
+            workers = _workers_now(workers, max(1, part.units), room_for_workers(use_gpu) - room, emit)
+        except RAY_ERRORS as error:
+            if not (waited := _is_full(error)):
+                _count(error, failures, folder, place, emit)
+                _pause(failures.count, request, look)
+                # what was shared may be what is lost
+                place = place if is_worker_loss(error) else None
+            room = _room_left(use_gpu, folder, error)
+            workers = _workers_left(max(1, min(workers, part.units)), max(1, room), use_gpu, emit, waited)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What the workers of a search find at their place.
+
+    Args:
+        board: The board's actor handle.
+        config: What each worker is given.
+    """
+
+    board: Any
+    config: dict[str, Any]
+
+
+def _prepare_place(folder: RunFolder, data: TaskData) -> _Place:
+    board = start_board()
+    config = {"folder": str(folder.path.absolute()), "bench": share_bench(folder.spec, data), "board": board}
+    return _Place(board, config)
 
 
 def _run_once(
-    folder: RunFolder,
-    config: dict[str, Any],
+    place: _Place,
     emit: Emit,
     workers: int,
     use_gpu: bool,
@@ -121,32 +138,80 @@ def _run_once(
     look: Callable[[], None],
     must_leave: Callable[[], bool],
 ) -> bool:
-    """Run a group; returns whether it was asked to make way for one of another size."""
-    board, settings = config["board"], folder.spec.execution
+    """Run a group; returns whether it was asked to make way for one of another size.
+
+    Raises:
+        Exception: An error of ours, or one of Ray's that another try may mend.
+    """
+    board = place.board
     trainer = _Trainer(
         _worker,
-        train_loop_config=config,
+        train_loop_config=place.config,
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
         run_config=RunConfig(
             name=f"train-{uuid.uuid4().hex[:8]}",
             storage_path="ray",
             storage_filesystem=nowhere(),
-            failure_config=FailureConfig(max_failures=settings.max_failures, controller_failure_limit=0),
-            callbacks=[TellLosses(board, settings.max_failures)],
+            # it would count apart what fails while a group starts and what fails later
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
         ),
         torch_config=TorchConfig(timeout_s=GROUP_TIMEOUT_SECONDS),
     )
     fitting = Fitting(lambda: trainer.fit().return_value)
     left = follow(fitting, board, emit, request, look, must_leave)
-    if isinstance(fitting.error, TrainingFailedError | RayError):
-        # workers that were told to leave are ended, which Ray calls a failure
-        if not left or _verdict(board) is not None:
-            raise _explain(fitting.error, board, folder) from fitting.error
-    elif fitting.error is not None:
-        raise fitting.error
+    error = fitting.error
+    # workers that were told to leave are ended, which Ray calls a failure
+    if isinstance(error, RAY_ERRORS):
+        if (verdict := own_error(error) or _verdict(board)) is not None:
+            raise verdict
+        error = None if left else error
+    if error is not None:
+        raise error
     if isinstance(fitting.result, PrunePEFTError):
         raise fitting.result
     return left
+
+
+def _count(error: Exception, failures: Failures, folder: RunFolder, place: _Place | None, emit: Emit) -> None:
+    """Count and tell a failure of Ray's.
+
+    Raises:
+        RunError: If there were too many without progress between them.
+    """
+    failures.add()
+    what = describe_failure(error)
+    if failures.too_many:
+        raise RunError(f"{what}; {how_to_resume(folder)}") from error
+    emit(Event("lost", f"{what}; {failures.then}"))
+    if place is not None:
+        lost = getattr(error, "worker_failures", {}).values()
+        place.board.lose.remote(any(is_memory_loss(one) for one in lost))
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether a group waited in vain for room: the cluster is busy, or has become smaller."""
+    return isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError)
+
+
+def _pause(failures: int, request: StopRequest, look: Callable[[], None]) -> None:
+    """Wait before a try that is not the first in a row, until a signal at most."""
+    until = time.monotonic() + (PAUSE_SECONDS * 2 ** (failures - 2) if failures > 1 else 0)
+    while time.monotonic() < until and request.signal is None:
+        time.sleep(POLL_SECONDS)
+        look()
+
+
+def _room_left(use_gpu: bool, folder: RunFolder, error: Exception) -> int:
+    """How many workers the cluster can hold now.
+
+    Raises:
+        RunError: If it can hold none and will not grow.
+    """
+    room = room_for_workers(use_gpu)
+    # a node that has just been lost may come back while the group waits for it
+    if room < 1 and _is_full(error) and not may_grow():
+        raise RunError(f"{describe_failure(error)}; {how_to_resume(folder)}") from error
+    return room
 
 
 class _Trainer(TorchTrainer):  # type: ignore[misc]
@@ -185,30 +250,12 @@ def open_bench(there: Shared | list[Any], spec: SearchSpec, device: torch.device
     return bench
 
 
-def _explain(error: Exception, board: Any, folder: RunFolder) -> Exception:
-    """Find the error of ours behind a Ray error, or say what failed and how to go on."""
-    if isinstance(error, ControllerError):
-        cause = error.controller_failure
-        if isinstance(cause, WorkerGroupStartupFailedError | WorkerGroupStartupTimeoutError):
-            return GroupCannotStartError(last_line(cause), isinstance(cause, WorkerGroupStartupTimeoutError))
-    if (verdict := _verdict(board)) is not None:
-        return verdict
-    what = describe_losses(getattr(error, "worker_failures", {})) or (
-        f"the group of workers failed: {type(error).__name__}: {last_line(error)}"
-    )
-    return RunError(f"{what}; {_safe(folder)}")
-
-
 def _verdict(board: Any) -> PrunePEFTError | None:
     """The error of ours that workers have left, if any."""
     with suppress(RayError):
         verdict = ray.get(board.verdict.remote(), timeout=TIMEOUT_SECONDS)
         return verdict if isinstance(verdict, PrunePEFTError) else None
     return None
-
-
-def _safe(folder: RunFolder) -> str:
-    return f"finished jobs and checkpoints are safe: 'prunepeft resume {folder.path}' goes on"
 
 
 def _workers_now(before: int, workers: int, joined: int, emit: Emit) -> int:
@@ -228,9 +275,11 @@ def _workers_now(before: int, workers: int, joined: int, emit: Emit) -> int:
     return workers
 
 
-def _workers_left(workers: int, room: int, use_gpu: bool, emit: Emit) -> int:
+def _workers_left(workers: int, room: int, use_gpu: bool, emit: Emit, waited: bool) -> int:
     """Say with how many workers the search goes on: as many as before if the cluster is only busy, else fewer."""
     kind = "GPU" if use_gpu else "CPU"
+    if room >= workers and not waited:
+        return workers
     if room >= workers:
         emit(Event("waiting", f"still waiting for {workers} free {kind}{'s' if workers > 1 else ''} of the cluster"))
         return workers

@@ -13,10 +13,13 @@ from ray.tune.execution import tune_controller as controllers
 
 from prunepeft_ray.backbones import read_backbone
 from prunepeft_ray.errors import PrunePEFTError, RunError
+from prunepeft_ray.execution.checkpoints import CHECKPOINT, kept_examples
 from prunepeft_ray.execution.claiming import Share, ShareNews, Whole
 from prunepeft_ray.execution.events import Emit, Event
+from prunepeft_ray.execution.failures import Failures
 from prunepeft_ray.execution.following import STOP_SECONDS, Fitting, every, follow, nowhere, start_board
 from prunepeft_ray.execution.job_searcher import ActorManager, JobSearcher, NewestFirst, OldestFirst
+from prunepeft_ray.execution.losses import describe_failure, how_to_resume, own_error
 from prunepeft_ray.execution.sharing import share
 from prunepeft_ray.execution.signals import StopRequest
 from prunepeft_ray.execution.study_run import StudyRun, Watch
@@ -62,11 +65,18 @@ def run_study(
     """
     # the searcher says how many; the cluster may grow
     configure_tune(pending=10**6)
-    board = start_board()
-    place = share_study(folder, spec, data, board)
+    place = share_study(folder, spec, data, start_board())
     attempts = spec.execution.max_failures + 1
     store = ResultsStore(folder.results)
-    searcher = JobSearcher(run, store, lambda: request.signal is not None, attempts, lambda: part.units, emit)
+    searcher = JobSearcher(
+        run,
+        store,
+        lambda: request.signal is not None,
+        attempts,
+        lambda job_id: kept_examples(folder.checkpoints / f"{job_id}{CHECKPOINT}"),
+        lambda: part.units,
+        emit,
+    )
 
     def hear(event: Event) -> None:
         if event.type == "message" and event.job_id:
@@ -82,16 +92,32 @@ def run_study(
 
     # on a cluster of its own a study has more trials than room, and the oldest must not wait for ever
     scheduler = OldestFirst(searcher) if isinstance(part, Whole) else NewestFirst(searcher)
-    fitting = Fitting(lambda: build_tuner(searcher, scheduler, place, spec.execution, unit).fit())
-    try:
-        follow(fitting, board, hear, request, every(WATCH_SECONDS, look))
-    finally:
-        # Tune notices that nothing more comes; left alone, it would start a cluster of its own once this one is gone
-        fitting.join(STOP_SECONDS)
-    watch(run.progress())
-    if request.signal is not None:
-        request.end()
+    failures = Failures(folder, spec.execution.max_failures)
+    while True:
+        tuner = build_tuner(searcher, scheduler, place, spec.execution, unit)
+        fitting = Fitting(tuner.fit)
+        try:
+            follow(fitting, place.board, hear, request, every(WATCH_SECONDS, look))
+        finally:
+            # Tune notices that nothing more comes; left alone, it would start a cluster once this one is gone
+            fitting.join(STOP_SECONDS)
+        watch(run.progress())
+        if request.signal is not None:
+            request.end()
+        if not _tune_failed(run, searcher, fitting):
+            break
+        failures.add()
+        if failures.too_many:
+            break
+        emit(Event("lost", f"{describe_failure(fitting.error)}; {failures.then}"))
+        searcher.take_back()
     _raise_what_ended(run, searcher, fitting, folder)
+
+
+def _tune_failed(run: StudyRun, searcher: JobSearcher, fitting: Fitting) -> bool:
+    """Whether Tune, or Ray under it, has failed, and nothing of ours."""
+    ours = searcher.error is not None or run.error is not None or own_error(fitting.error) is not None
+    return fitting.error is not None and not ours
 
 
 def build_tuner(
@@ -175,7 +201,7 @@ def _trial_name(trial: Any) -> str:
 
 
 def _raise_what_ended(run: StudyRun, searcher: JobSearcher, fitting: Fitting, folder: RunFolder) -> None:
-    safe = f"finished jobs and checkpoints are safe: 'prunepeft resume {folder.path}' goes on"
+    safe = how_to_resume(folder)
     if searcher.error is not None:
         raise RunError(f"{searcher.error}; {safe}")
     for error in (run.error, fitting.error):

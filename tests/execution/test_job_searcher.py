@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from ray.air.execution._internal import RayActorManager
-from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, ObjectLostError, OutOfMemoryError
 from ray.tune.search import Searcher
 from study_fakes import make_setting, make_study
 
@@ -62,8 +62,8 @@ def store(tmp_path):
     return ResultsStore(tmp_path / "results")
 
 
-def searcher_of(run, store, stopping=(), emit=lambda event: None):
-    return JobSearcher(run, store, lambda: bool(stopping), 4, lambda: 9, emit)
+def searcher_of(run, store, stopping=(), emit=lambda event: None, kept=lambda job_id: 0):
+    return JobSearcher(run, store, lambda: bool(stopping), 4, kept, lambda: 9, emit)
 
 
 def fail(searcher, count):
@@ -86,7 +86,7 @@ def test_a_job_becomes_a_trial_with_the_search_in_its_label(run, store):
 
 def test_no_more_jobs_begin_than_may_run_at_once(run, store):
     room = [0]
-    searcher = JobSearcher(run, store, lambda: False, 4, lambda: room[0], lambda event: None)
+    searcher = JobSearcher(run, store, lambda: False, 4, lambda job_id: 0, lambda: room[0], lambda event: None)
     assert searcher.suggest("a") is None
     room[0] = 1
     assert isinstance(searcher.suggest("a"), dict)
@@ -184,7 +184,7 @@ def test_a_store_that_fails_ends_the_study_with_its_own_words(run, store, monkey
 
 def test_an_idle_actor_is_let_go_where_no_further_job_may_run(run, store):
     room = [1]
-    searcher = JobSearcher(run, store, lambda: False, 4, lambda: room[0], lambda event: None)
+    searcher = JobSearcher(run, store, lambda: False, 4, lambda job_id: 0, lambda: room[0], lambda event: None)
     working, waiting = Trial("a", "RUNNING"), Trial("b", "PENDING")
     idle, busy = Controller(working), Controller(working, waiting)
     assert NewestFirst(searcher).choose_trial_to_run(idle) is None
@@ -205,10 +205,26 @@ def test_trials_that_have_not_begun_are_given_up_before_an_end(run, store, sched
     assert tune.stopped == ["b"]
 
 
-def test_an_actor_ended_for_want_of_memory_is_taken_for_one_that_died(monkeypatch):
+def test_a_job_that_comes_further_between_its_failures_is_never_given_up(run, store):
+    kept = iter(range(1, 100))
+    searcher = searcher_of(run, store, kept=lambda job_id: next(kept))
+    fail(searcher, 20)
+    assert run.finished == []
+
+
+def test_the_jobs_of_a_tune_run_that_failed_are_trials_of_the_next_one(run, store):
+    searcher = searcher_of(run, store)
+    first = searcher.suggest("a")
+    assert searcher.suggest("b") is None
+    searcher.take_back()
+    assert searcher.suggest("c") == first
+
+
+def test_an_error_that_tune_does_not_know_is_taken_for_an_actor_that_died(monkeypatch):
     told = []
     monkeypatch.setattr(RayActorManager, "_actor_task_failed", lambda manager, task, error: told.append(type(error)))
     manager = ActorManager.__new__(ActorManager)
-    for error in (OutOfMemoryError("low"), ActorUnavailableError("later", None)):
+    for error in (OutOfMemoryError("low"), NodeDiedError("gone"), ObjectLostError("ab" * 14, None, "")):
         manager._actor_task_failed(None, error)
-    assert told == [ActorDiedError, ActorUnavailableError]
+    manager._actor_task_failed(None, ActorUnavailableError("later", None))
+    assert told == [*[ActorDiedError] * 3, ActorUnavailableError]

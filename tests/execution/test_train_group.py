@@ -2,10 +2,23 @@
 
 import signal
 import threading
+from functools import partial
 
 import pytest
 import ray
-from ray.exceptions import ActorDiedError, GetTimeoutError, OutOfMemoryError
+from ray.exceptions import (
+    ActorDiedError,
+    ActorPlacementGroupRemoved,
+    ActorUnavailableError,
+    GetTimeoutError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RaySystemError,
+    RpcError,
+    TaskPlacementGroupRemoved,
+    WorkerCrashedError,
+)
 from ray.train import RunConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.exceptions import (
@@ -21,10 +34,9 @@ from prunepeft_ray.execution import Event, train_group
 from prunepeft_ray.execution.board import Board, Line, Reader
 from prunepeft_ray.execution.claiming import Whole
 from prunepeft_ray.execution.following import follow, nowhere
-from prunepeft_ray.execution.interruptions import BrokenGroupError, StoppedError
-from prunepeft_ray.execution.losses import TellLosses, describe_loss, is_memory_loss
+from prunepeft_ray.execution.interruptions import BrokenGroupError
+from prunepeft_ray.execution.losses import RAY_ERRORS, describe_failure, describe_loss, is_memory_loss, own_error
 from prunepeft_ray.execution.signals import StopRequest, catching_signals
-from prunepeft_ray.execution.train_group import GroupCannotStartError
 from prunepeft_ray.results import RunFolder
 
 LOW = "Task was killed due to the node running low on memory."
@@ -76,23 +88,9 @@ def board(monkeypatch):
     return Actor(Board())
 
 
-def test_losses_are_told_with_their_number(board):
-    told = []
-    teller = TellLosses(board, most=1)
-    teller.after_exception(None, {0: ActorDiedError(), 1: ValueError("odd")})
-    teller.after_exception(None, {1: ActorDiedError()})
-    Reader(board, told.append).read(0)
-    assert [(event.type, event.text) for event in told] == [
-        ("lost", "worker 0 died; worker 1 failed: ValueError: odd; starting again (1 of at most 1 times)"),
-        ("lost", "worker 1 died"),
-    ]
-
-
-def test_what_merely_follows_from_a_loss_is_not_told(board):
-    told = []
-    TellLosses(board, 3).after_exception(None, {0: RuntimeError(GONE), 1: ActorDiedError()})
-    Reader(board, told.append).read(0)
-    assert [event.text for event in told] == ["worker 1 died; starting again (1 of at most 3 times)"]
+def test_what_merely_follows_from_a_loss_is_not_told():
+    losses = {0: RuntimeError(GONE), 1: ActorDiedError()}
+    assert describe_failure(WorkerGroupError("bad", losses)) == "worker 1 died"
 
 
 def test_jobs_that_ran_when_memory_ran_out_are_remembered(board):
@@ -100,10 +98,10 @@ def test_jobs_that_ran_when_memory_ran_out_are_remembered(board):
     for job in ("a", "b"):
         line.emit(Event("start", "", job_id=job))
     line.emit(Event("end", "", job_id="a"))
-    TellLosses(board, 3).after_exception(None, {0: ActorDiedError()})
+    board.lose.remote(False)
     assert board.item.short_of_memory() == set()
     line.emit(Event("start", "", job_id="b"))
-    TellLosses(board, 3).after_exception(None, {0: OutOfMemoryError(LOW)})
+    board.lose.remote(True)
     assert board.item.short_of_memory() == {"b"}
 
 
@@ -148,13 +146,6 @@ def test_a_board_that_was_started_anew_hears_again_that_workers_should_stop(boar
     assert verdicts == [None, "stop", "stop", "stop"]
 
 
-def test_a_group_that_was_asked_to_stop_is_given_up_by_ray(board):
-    board.stop.remote()
-    with pytest.raises(StoppedError):
-        TellLosses(board, 3).after_exception(None, {0: ActorDiedError()})
-    assert board.take.remote() == []
-
-
 def test_others_go_on_after_a_stop_but_not_after_an_error(board):
     board.join.remote("a worker")
     board.stop.remote()
@@ -193,9 +184,10 @@ class OneRun:
     def __init__(self, outcomes, room):
         self.outcomes, self.room, self.workers = list(outcomes), [99, *room], []
 
-    def __call__(self, folder, config, emit, workers, use_gpu, request, look, must_leave):
+    def __call__(self, place, emit, workers, use_gpu, request, look, must_leave):
         self.workers.append(workers)
         outcome = self.outcomes.pop(0)
+        outcome = outcome() if callable(outcome) else outcome
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -213,6 +205,7 @@ def run_group(monkeypatch, tmp_path, spec, cluster):
         monkeypatch.setattr(train_group, "_run_once", runs)
         monkeypatch.setattr(train_group, "share_bench", lambda spec, data: None)
         monkeypatch.setattr(train_group, "room_for_workers", runs.room_for_workers)
+        monkeypatch.setattr(train_group, "PAUSE_SECONDS", 0.01)
         folder = RunFolder.create(tmp_path / "run", spec)
         try:
             train_group.run_in_group(
@@ -225,11 +218,11 @@ def run_group(monkeypatch, tmp_path, spec, cluster):
 
 
 def full():
-    return GroupCannotStartError("timed out", is_full=True)
+    return ControllerError(WorkerGroupStartupTimeoutError(2))
 
 
 def broken():
-    return GroupCannotStartError("No module named 'cat'", is_full=False)
+    return ControllerError(WorkerGroupStartupFailedError("No module named 'cat'"))
 
 
 def test_a_smaller_cluster_gets_a_smaller_group(run_group):
@@ -249,7 +242,7 @@ def test_a_busy_cluster_is_waited_for(run_group):
 
 def test_a_cluster_without_any_room_ends_the_search_in_one_line(run_group):
     with pytest.raises(
-        RunError, match=r"no worker can start: timed out; .* are safe: 'prunepeft resume .*run' goes on"
+        RunError, match=r"no worker can start: .*timed out after.* are safe: 'prunepeft resume .*run' goes on"
     ):
         run_group([full()], room=[0])
 
@@ -310,21 +303,59 @@ def test_a_signal_while_a_group_makes_way_ends_the_search(run_group):
     assert run_group.workers == [2]
 
 
-def test_errors_of_ray_are_explained_in_one_line(board, tmp_path):
-    folder = RunFolder(tmp_path)
+OF_RAY = (
+    ControllerError(ActorUnavailableError("The actor is unavailable: Socket closed", None)),
+    ControllerError(RuntimeError("anything")),
+    WorkerGroupError("bad", {0: ActorDiedError()}),
+    WorkerGroupError("bad", {1: ObjectLostError("ab" * 14, None, "")}),
+    ActorDiedError(),
+    ActorUnavailableError("later", None),
+    WorkerCrashedError(),
+    NodeDiedError("gone"),
+    OutOfMemoryError(LOW),
+    ActorPlacementGroupRemoved(),
+    TaskPlacementGroupRemoved(),
+    RaySystemError("system"),
+    GetTimeoutError("late"),
+    RpcError("failed to connect", 14),
+    ConnectionError("GCS cannot be reached"),
+)
 
-    def explain(error):
-        return train_group._explain(error, board, folder)
 
-    for cause, is_full in ((WorkerGroupStartupTimeoutError(2), True), (WorkerGroupStartupFailedError("odd"), False)):
-        found = explain(ControllerError(cause))
-        assert isinstance(found, GroupCannotStartError)
-        assert found.is_full is is_full
-    found = explain(WorkerGroupError("bad", {1: ActorDiedError(), 0: ValueError("odd")}))
-    assert str(found).startswith("worker 0 failed: ValueError: odd; worker 1 died; finished jobs and checkpoints are")
-    assert "the group of workers failed: ActorDiedError" in str(explain(ActorDiedError()))
-    board.fail.remote(InputError("wrong"))
-    assert str(explain(WorkerGroupError("bad", {0: BrokenGroupError()}))) == "wrong"
+@pytest.mark.parametrize("error", OF_RAY, ids=lambda error: type(error).__name__)
+def test_every_error_of_rays_own_is_counted_told_and_followed_by_a_new_start(run_group, error):
+    assert isinstance(error, RAY_ERRORS)
+    run_group([error, None], room=[4])
+    assert run_group.workers == [4, 4]
+    (told,) = run_group.told
+    assert told.endswith("; starting again (1 of at most 3 times)")
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize("error", OF_RAY[:3], ids=("unavailable", "anything", "lost"))
+def test_failures_in_a_row_are_given_up_in_one_line(run_group, error):
+    with pytest.raises(RunError, match=r"^[^\n]+; finished jobs and checkpoints are safe: 'prunepeft resume .*run'"):
+        run_group([error] * 9, room=[4] * 9)
+    assert run_group.workers == [4] * 4
+
+
+def test_failures_with_a_finished_job_between_them_are_survived_for_ever(run_group, tmp_path):
+    jobs = tmp_path / "run" / "results" / "jobs"
+
+    def finish_one(number):
+        jobs.mkdir(parents=True, exist_ok=True)
+        (jobs / f"{number}.parquet").touch()
+        return WorkerGroupError("bad", {0: ActorDiedError()})
+
+    run_group([*(partial(finish_one, number) for number in range(9)), None], room=[4] * 9)
+    assert run_group.told == ["worker 0 died; starting again (1 of at most 3 times)"] * 9
+
+
+def test_an_error_of_ours_inside_one_of_rays_is_what_is_raised():
+    ours = InputError("wrong")
+    for error in (ControllerError(ours), WorkerGroupError("bad", {0: ActorDiedError(), 1: ours})):
+        assert own_error(error) is ours
+    assert [own_error(error) for error in OF_RAY] == [None] * len(OF_RAY)
 
 
 def test_the_first_signal_is_noted_and_the_second_ends():
