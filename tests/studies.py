@@ -6,7 +6,7 @@ from pathlib import Path
 
 from prunepeft_ray.backbones import load_backbone
 from prunepeft_ray.execution import Event, GroupExecutor, Workbench
-from prunepeft_ray.execution.compare import _requests, plan_study
+from prunepeft_ray.execution.compare import _requests, forget_order, plan_study
 from prunepeft_ray.execution.launch import resolve
 from prunepeft_ray.execution.study_run import StudyRun, run_here
 from prunepeft_ray.execution.study_search import StudySearch
@@ -56,7 +56,8 @@ def study_here(spec: StudySpec, path: Path) -> tuple[RunFolder, list[Work]]:
         )
         return executor.run([work])[0]
 
-    told = _requests(store)
+    told, unordered = _requests(store)
+    forget_order(store, unordered)
     searches = [StudySearch(setting, store, told.get(setting.context.run_id, ())) for setting in settings]
     run_here(StudyRun(searches, lambda search: None), execute)
     return folder, trained

@@ -5,18 +5,18 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from prunepeft_ray.backbones import Backbone, load_outline
-from prunepeft_ray.errors import InputError, PrunePEFTError
+from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
 from prunepeft_ray.execution.claiming import wait_for_share
 from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.launch import attempting, joining, named, resolve, share_of_cluster
 from prunepeft_ray.execution.local_ray import is_joined, ray_cluster
 from prunepeft_ray.execution.room import check_job_fits, check_limits, has_gpu, job_unit, room_for_jobs
-from prunepeft_ray.execution.search import plan_search
+from prunepeft_ray.execution.search import plan_search, what_is_gone
 from prunepeft_ray.execution.signals import catching_signals
 from prunepeft_ray.execution.study_run import StudyRun, Watch
 from prunepeft_ray.execution.study_search import Setting, StudySearch
@@ -202,9 +202,10 @@ def _run(
 ) -> RunFolder:
     store = ResultsStore(folder.results)
     _check_unchanged(folder, store, settings)
-    told = _requests(store)
+    told, unordered = _requests(store)
     searches = [StudySearch(setting, store, told.get(setting.context.run_id, ())) for setting in settings]
     with attempting(folder, emit):
+        forget_order(store, unordered)
         if spec != folder.study:
             folder.extend(spec)
         if told:
@@ -215,9 +216,11 @@ def _run(
                 time.sleep(WAIT_SECONDS)
             if run.error is None and run.over:
                 watch(run.progress())
+                _check_kept(folder, store, searches)
                 emit(Event("message", f"{folder.path} is finished; there is nothing to run"))
                 return folder
             _run_on_ray(folder, spec, run, data, emit, watch, address, terms)
+        _check_kept(folder, store, searches)
     return folder
 
 
@@ -258,13 +261,48 @@ def _run_on_ray(
             run_study(folder, spec, run, data, emit, watch, request, share, unit)
 
 
-def _requests(store: ResultsStore) -> Mapping[str, list[Request]]:
-    """What each search was told so far, by its key, in that order."""
+def _check_kept(folder: RunFolder, store: ResultsStore, searches: list[StudySearch]) -> None:
+    """Make sure that the store has all that the searches rest on; those of which something is gone begin again.
+
+    Raises:
+        RunError: If anything is missing, or a row of a job is damaged.
+    """
+    wanted: dict[str, list[str]] = {"jobs": []}
+    for search in searches:
+        for table, keys in search.rests_on.items():
+            wanted.setdefault(table, []).extend(keys)
+    if gone := store.missing(**wanted):
+        lost = {file.partition("/")[2] for file in gone}
+        store.forget_searches(
+            search.setting.context.run_id
+            for search in searches
+            if lost & {key for keys in search.rests_on.values() for key in keys}
+        )
+        raise RunError(what_is_gone(folder, gone))
+    store.read("jobs")
+
+
+def forget_order(store: ResultsStore, unordered: Sequence[Request]) -> None:
+    """Let searches begin again from the first request that is gone; jobs that have finished do not run again."""
+    store.forget_requests(request.key for request in unordered)
+    store.forget_searches({request.search for request in unordered})
+
+
+def _requests(store: ResultsStore) -> tuple[Mapping[str, list[Request]], list[Request]]:
+    """What each search was told so far, by its key, in that order; and requests of which earlier ones are gone.
+
+    Without those, the order in which the search was told is not known from there on.
+    """
     found: dict[str, list[Request]] = {}
+    unordered: list[Request] = []
     for row in store.read("requests").sort_values("position").to_dict("records"):
         request = Request(**{str(key): value for key, value in row.items()})
-        found.setdefault(request.search, []).append(request)
-    return found
+        before = found.setdefault(request.search, [])
+        if request.position == len(before):
+            before.append(request)
+        else:
+            unordered.append(request)
+    return found, unordered
 
 
 def _check_unchanged(folder: RunFolder, store: ResultsStore, settings: list[Setting]) -> None:

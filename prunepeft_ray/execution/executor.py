@@ -111,6 +111,9 @@ class GroupExecutor:
         stop_wanted: Whether somebody wants the search to stop.
         watchdog: Touched at every step; None where nobody watches.
         keep_weights: Whether the weights of final jobs are kept for an adapter.
+
+    Attributes:
+        told: Ids of all jobs whose results it has returned, first to last.
     """
 
     workbench: Workbench
@@ -123,6 +126,7 @@ class GroupExecutor:
     stop_wanted: Callable[[], bool] = _never
     watchdog: Watchdog | None = None
     keep_weights: bool = True
+    told: dict[str, None] = field(default_factory=dict, init=False)
 
     def run(self, work: Sequence[Work]) -> list[TrainResult]:
         """Run pieces of work that do not depend on each other; returns their results in the same order.
@@ -141,6 +145,7 @@ class GroupExecutor:
             done |= _succeeded(part)
         for i in missing[dealt:]:
             done |= _succeeded(self.group.gather({i: self._run(work[i], self.group)})[0])
+        self.told |= dict.fromkeys(piece.job.id for piece in work)
         return [done[i] for i in range(len(work))]
 
     def weights(self, job: TrainJob) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from prunepeft_ray.execution.fairness import Bundle
 from prunepeft_ray.execution.local_ray import is_joined, ray_cluster
 from prunepeft_ray.execution.merging import merging
 from prunepeft_ray.execution.room import check_limits, check_room, has_gpu, room_for_workers
-from prunepeft_ray.execution.search import plan_search
+from prunepeft_ray.execution.search import plan_search, what_is_gone
 from prunepeft_ray.execution.signals import StopRequest, catching_signals
 from prunepeft_ray.execution.terms import EQUAL_TERMS, Terms
 from prunepeft_ray.plugins import load_plugins
@@ -98,8 +98,11 @@ def resume_search(
     """
     folder = RunFolder.open(output)
     if folder.finished:
-        emit(Event("message", f"{output} is finished; there is nothing to resume"))
-        return folder
+        gone = lost_results(folder)
+        if not gone:
+            emit(Event("message", f"{output} is finished; there is nothing to resume"))
+            return folder
+        emit(Event("message", what_is_gone(folder, gone)))
     load_plugins(folder.spec.plugins)
     data = load_task(folder.spec.task)
     finished = _check_unchanged(folder, data)
@@ -109,8 +112,16 @@ def resume_search(
         joining(address, terms) as device,
         _crew(workers, address, device, terms) as crew,
     ):
+        folder.take_back_answer()
         _run(folder, data, emit, crew)
     return folder
+
+
+def lost_results(folder: RunFolder) -> list[str]:
+    """Return what is gone of the jobs that a finished search rests on, as ``table/name``."""
+    # runs of earlier versions do not say
+    jobs = (folder.read_json("architecture.json") or {}).get("jobs", ())
+    return ResultsStore(folder.results).missing(jobs)
 
 
 def resolve(spec: R, device: torch.device | None = None) -> R:

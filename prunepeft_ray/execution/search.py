@@ -19,7 +19,7 @@ from prunepeft_ray.jobs import TrainJob
 from prunepeft_ray.modules import MODULE_TYPES, AdapterConfig, build_space, save_adapter
 from prunepeft_ray.paths import one_line
 from prunepeft_ray.pruning import PrunePEFT, Strategy
-from prunepeft_ray.results import ResultsStore, RunContext, RunFolder, hardware, versions
+from prunepeft_ray.results import ResultsStore, RunContext, RunFolder, decision_files, hardware, versions
 from prunepeft_ray.tasks import TaskData
 from prunepeft_ray.training import Group
 
@@ -120,8 +120,36 @@ def run_search(
     )
     drive(method, executor)
     if group.rank == 0:
+        _check_kept(folder, executor, method)
         _leave_answer(plan, method, folder, bench, executor)
         discard_all(folder.checkpoints)
+
+
+def _check_kept(folder: RunFolder, executor: GroupExecutor, method: PrunePEFT) -> None:
+    """Read back all that the answer rests on.
+
+    Raises:
+        RunError: If anything is missing or damaged.
+    """
+    decisions = decision_files(executor.context, method.decisions)
+    if gone := executor.store.missing(executor.told, decisions=decisions):
+        raise RunError(what_is_gone(folder, gone))
+    for job_id in executor.told:
+        executor.store.find(job_id)
+
+
+def what_is_gone(folder: RunFolder, gone: list[str]) -> str:
+    """Say which files of a results store are missing, and what to do.
+
+    Args:
+        folder: The run.
+        gone: The files, as ``table/name``.
+    """
+    which = f"{gone[0]}.parquet" + (f" and {len(gone) - 1} more" if len(gone) > 1 else "")
+    return (
+        f"{folder.results} lacks {which}, which the answer rests on (were they deleted?); the rest is safe: "
+        f"'prunepeft resume {folder.path}' computes what is missing"
+    )
 
 
 def _leave_answer(plan: Plan, method: PrunePEFT, folder: RunFolder, bench: Workbench, executor: GroupExecutor) -> None:
@@ -160,6 +188,7 @@ def _leave_answer(plan: Plan, method: PrunePEFT, folder: RunFolder, bench: Workb
             "head_parameters": result.head_parameters,
             "backbone_parameters": bench.backbone.parameters,
             "budget": plan.budget,
+            "jobs": list(executor.told),
         },
     )
 

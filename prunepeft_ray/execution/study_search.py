@@ -13,7 +13,7 @@ from prunepeft_ray.jobs import Decision, Method, TrainResult, Work
 from prunepeft_ray.methods import METHODS, Problem
 from prunepeft_ray.paths import one_line
 from prunepeft_ray.pruning.steps import distinct
-from prunepeft_ray.results import Request, ResultsStore, RunContext, SearchOutcome
+from prunepeft_ray.results import Request, ResultsStore, RunContext, SearchOutcome, decision_files, request_key
 from prunepeft_ray.study import Cell, StudySpec
 
 T = TypeVar("T")
@@ -88,6 +88,7 @@ class StudySearch:
         self._retrained: set[str] = set()
         self._cut_short = False
         self._decisions = 0
+        self._decision_names: set[str] = set()
         self._asked_examples = 0
         self._device_seconds = 0.0
         self._thought = 0.0
@@ -134,17 +135,26 @@ class StudySearch:
         """
         ended = self._ended_before = self._store.find_search(self.setting.context.run_id)
         if ended is not None and ended.status == "done":
-            return self._replay(self._restore(ended))
+            results = [self._store.find(request.job_id) for request in self._before]
+            told = [result for result in results if result is not None]
+            # without one of them the method must be asked again
+            if len(told) == len(results):
+                return self._replay(self._restore(ended, told))
         self.state = "searching"
         self._method = self._think(self.setting.build)
         return self._replay(self._ask())
 
-    def _restore(self, ended: SearchOutcome) -> list[Work]:
+    @property
+    def rests_on(self) -> dict[str, list[str]]:
+        """Names of the files that the search rests on, by table."""
+        requests = [request_key(self.setting.context.run_id, position) for position in range(self.told)]
+        searches = [self.setting.context.run_id] if self.ended else []
+        jobs = list(self._told_ids)
+        return {"jobs": jobs, "requests": requests, "decisions": list(self._decision_names), "searches": searches}
+
+    def _restore(self, ended: SearchOutcome, told: Sequence[TrainResult]) -> list[Work]:
         """Go on after the choice without asking the method again, which may think for long."""
-        for request in self._before:
-            result = self._store.find(request.job_id)
-            if result is None:
-                raise RunError(f"{self._store.folder} lacks job {request.job_id}, which {self.cell.title} was told")
+        for request, result in zip(self._before, told, strict=True):
             self._count(request.job_id, request.kind, result)
         self._chosen = Architecture.from_json(ended.architecture)
         self._evaluations, self._thought = ended.evaluations, ended.proposal_seconds
@@ -258,6 +268,7 @@ class StudySearch:
         self._decisions += len(fresh)
         if fresh:
             self._store.commit_decisions(self.setting.context, fresh)
+            self._decision_names |= set(decision_files(self.setting.context, fresh))
 
     def _new_decisions(self, method: Method) -> list[Decision]:
         fresh = list(method.decisions[self._decisions :])

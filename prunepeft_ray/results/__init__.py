@@ -6,7 +6,7 @@ from prunepeft_ray.results.files import copy_files, locked, write_whole
 from prunepeft_ray.results.parts import Damage
 from prunepeft_ray.results.run import RunFolder
 from prunepeft_ray.results.schema import KEYED_BY_JOB, READABLE, SCHEMA_VERSION, TABLES, Column, columns_markdown
-from prunepeft_ray.results.store import ResultsStore, RunContext
+from prunepeft_ray.results.store import ResultsStore, RunContext, decision_files
 from prunepeft_ray.results.studies import Request, SearchOutcome, request_key, search_key
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "attempt",
     "columns_markdown",
     "copy_files",
+    "decision_files",
     "hardware",
     "locked",
     "request_key",

@@ -15,7 +15,7 @@ from typing import Any
 
 from prunepeft_ray.config import SearchSpec, dump_yaml, load_spec, read_yaml
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.paths import is_file, is_folder, is_local, names, one_line, read_bytes
+from prunepeft_ray.paths import is_file, is_folder, is_local, names, one_line, read_bytes, remove_file
 from prunepeft_ray.results.files import write_whole
 from prunepeft_ray.study import StudySpec, load_study
 
@@ -148,6 +148,10 @@ class RunFolder:
     def finished(self) -> bool:
         """Whether the answer is there; ``architecture.json`` is written last."""
         return is_file(self.path / "architecture.json")
+
+    def take_back_answer(self) -> None:
+        """Let the run be unfinished again: something that its answer rests on must be computed anew."""
+        remove_file(self.path / "architecture.json")
 
     def write_json(self, name: str, data: Any) -> None:
         """Write a JSON file into the folder, whole or not at all.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from itertools import groupby
@@ -15,7 +16,7 @@ import pyarrow as pa
 from prunepeft_ray.architecture import Slot
 from prunepeft_ray.errors import unknown
 from prunepeft_ray.jobs import Cost, Decision, Epoch, TrainResult, Work
-from prunepeft_ray.paths import is_file, map_files, names, stamps
+from prunepeft_ray.paths import is_file, map_files, names, remove_file, stamps
 from prunepeft_ray.results.files import locked, write_whole
 from prunepeft_ray.results.merged import merge, read_table
 from prunepeft_ray.results.parts import Tell, encode, read_part
@@ -114,12 +115,14 @@ class ResultsStore:
         ]
         times = {"started_at": started, "finished_at": finished, "workers": list(workers)}
         with locked(self.folder):
-            if is_file(self._file("jobs", job_id)):
+            if self._is_whole(job_id):
                 return False
             # an attempt that was killed may have left rows that belong to no finished job
             for table, rows in (("epochs", epochs), ("scores", scores), ("architectures", filled)):
                 self._write(table, job_id, rows, replace=True)
-            return self._write("jobs", job_id, [_job_row(context, work, result) | times])
+            # likewise a row in jobs whose other rows somebody has deleted
+            halved = is_file(self._file("jobs", job_id))
+            return self._write("jobs", job_id, [_job_row(context, work, result) | times], replace=halved)
 
     def commit_decisions(self, context: RunContext, decisions: Sequence[Decision]) -> None:
         """Store a method's decisions, one file per turn or round; one that is stored already stays as it is.
@@ -127,11 +130,8 @@ class ResultsStore:
         Raises:
             RunError: If the files cannot be written.
         """
-        for (step, index, job_id), group in groupby(decisions, key=lambda d: (d.step, d.index, d.job_id)):
-            rows = [
-                {"run_id": context.run_id, **_plain(decision), **_slot(Slot.parse(decision.slot))} for decision in group
-            ]
-            self._write("decisions", f"{context.run_id}-{step}-{index}-{_digest(rows)}-{job_id}", rows)
+        for name, rows in decision_files(context, decisions).items():
+            self._write("decisions", name, rows)
 
     def commit_request(self, request: Request) -> bool:
         """Store that a search asked for a job and was told its result.
@@ -152,6 +152,18 @@ class ResultsStore:
         """
         self._write("searches", outcome.search, [asdict(outcome)], replace=True)
 
+    def forget_searches(self, keys: Iterable[str]) -> None:
+        """Take back that searches of a study have ended: a resume is to ask their methods again."""
+        for key in keys:
+            with suppress(OSError):
+                remove_file(self._file("searches", key))
+
+    def forget_requests(self, keys: Iterable[str]) -> None:
+        """Forget in which order searches were told the results of these requests; they will be told again."""
+        for key in keys:
+            with suppress(OSError):
+                remove_file(self._file("requests", key))
+
     def find_search(self, key: str) -> SearchOutcome | None:
         """Return how a search of a study ended, or None if it has not.
 
@@ -165,10 +177,12 @@ class ResultsStore:
     def find(self, job_id: str) -> TrainResult | None:
         """Return a finished job's result exactly as it was, or None if it has not finished.
 
+        One of whose files some are gone has not finished either: it must run again.
+
         Raises:
             RunError: If a file is damaged.
         """
-        if not is_file(self._file("jobs", job_id)):
+        if not self._is_whole(job_id):
             return None
         job = self._rows("jobs", job_id)[0]
         scores: dict[str, dict[str, float]] = {}
@@ -239,6 +253,24 @@ class ResultsStore:
         found = map_files(_read_if_there, [self._file(table, key) for key in keys])
         return {key: rows for key, rows in zip(keys, found, strict=True) if rows is not None}
 
+    def missing(self, jobs: Iterable[str], **others: Iterable[str]) -> list[str]:
+        """Return what is gone of what an answer rests on; looks at names alone, once for each table.
+
+        Args:
+            jobs: Ids of finished jobs.
+            others: Names of files by further tables.
+
+        Returns:
+            The files, as ``table/name``.
+        """
+        jobs = list(jobs)
+        wanted = dict.fromkeys(KEYED_BY_JOB, jobs) | {table: list(keys) for table, keys in others.items()}
+        there = {table: set(self.keys(table)) for table, keys in wanted.items() if keys}
+        return [f"{table}/{key}" for table, keys in wanted.items() for key in keys if key not in there[table]]
+
+    def _is_whole(self, job_id: str) -> bool:
+        return all(is_file(self._file(table, job_id)) for table in KEYED_BY_JOB)
+
     def _finished(self, table: str) -> dict[str, str]:
         """The files of a table that count, with their stamps; without one if a finished job lacks its file."""
         found = stamps(self.folder / table)
@@ -275,6 +307,15 @@ def _plain(record: Epoch | Decision) -> Row:
 
 def _slot(slot: Slot) -> Row:
     return {"slot": str(slot), "layer": slot.layer, "kind": slot.kind}
+
+
+def decision_files(context: RunContext, decisions: Sequence[Decision]) -> dict[str, list[Row]]:
+    """The rows of decisions, by the name of the file that they go into."""
+    files = {}
+    for (step, index, job_id), group in groupby(decisions, key=lambda d: (d.step, d.index, d.job_id)):
+        rows = [{"run_id": context.run_id, **_plain(one), **_slot(Slot.parse(one.slot))} for one in group]
+        files[f"{context.run_id}-{step}-{index}-{_digest(rows)}-{job_id}"] = rows
+    return files
 
 
 def _digest(rows: list[Row]) -> str:

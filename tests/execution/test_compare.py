@@ -9,6 +9,7 @@ from study_fakes import OrderToy, filled
 from prunepeft_ray.errors import InputError, RunError
 from prunepeft_ray.execution import compare, resume_study, start_study
 from prunepeft_ray.execution.compare import plan_study
+from prunepeft_ray.execution.study_search import StudySearch
 from prunepeft_ray.methods import MethodInfo
 from prunepeft_ray.pruning import GeneratorMethod
 from prunepeft_ray.results import ResultsStore, RunFolder
@@ -253,7 +254,8 @@ def test_a_finished_study_is_in_the_store_as_it_ran(finished):
     assert (ends.parameters <= 1500).all()
     assert set(requests.job_id) == set(store.read("jobs").job_id)
     assert set(requests.run_id) == {finished.study.id}
-    told = compare._requests(store)
+    told, unordered = compare._requests(store)
+    assert unordered == []
     assert sorted(len(found) for found in told.values()) == sorted(requests.groupby("method").size())
     assert all([one.position for one in found] == list(range(len(found))) for found in told.values())
 
@@ -333,3 +335,39 @@ def test_two_processes_cannot_run_a_study_at_once(study, tmp_path, ray_runs, mon
 
     monkeypatch.setattr(compare, "_run_on_ray", meanwhile)
     go_on(path)
+
+
+# results that are gone
+
+
+@pytest.mark.parametrize("table", ["jobs", "epochs", "requests", "searches", "decisions"])
+def test_a_study_of_which_results_are_gone_computes_them_and_nothing_else(study, finished, table):
+    store = ResultsStore(finished.results)
+    rows = {name: len(store.read(name)) for name in ("jobs", "requests", "searches", "decisions")}
+    deleted = sorted((finished.results / table).glob("[!.]*.parquet"))[0]
+    deleted.unlink()
+    trained = study_here(study(), finished.path)[1]
+    assert [work.job.id for work in trained] == ([deleted.stem] if table in ("jobs", "epochs") else [])
+    if table != "decisions":
+        assert {name: len(store.read(name)) for name in rows} == rows
+
+
+def test_a_study_whose_results_are_deleted_while_it_runs_is_not_finished(study, finished, monkeypatch):
+    store = ResultsStore(finished.results)
+    settings, _ = plan_study(finished.study, lambda event: None)
+    told, _ = compare._requests(store)
+    searches = [StudySearch(setting, store, told[setting.context.run_id]) for setting in settings]
+    for search in searches:
+        search.begin()
+    compare._check_kept(finished, store, searches)
+    for table in ("jobs", "epochs", "requests", "searches"):
+        name = searches[0].rests_on["jobs" if table == "epochs" else table][0]
+        file = finished.results / table / f"{name}.parquet"
+        content = file.read_bytes()
+        file.unlink()
+        with pytest.raises(RunError, match=rf"lacks {table}/{name}.parquet.*'prunepeft resume \S+' computes what is"):
+            compare._check_kept(finished, store, searches)
+        # its method is asked again, that of the other search is not
+        assert [store.find_search(search.setting.context.run_id) is None for search in searches] == [True, False]
+        file.write_bytes(content)
+        store.commit_search(searches[0]._outcome("done"))

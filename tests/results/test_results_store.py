@@ -35,7 +35,7 @@ from prunepeft_ray.architecture import Architecture
 from prunepeft_ray.errors import InputError, RunError
 from prunepeft_ray.jobs import Cost, Epoch, TrainResult
 from prunepeft_ray.paths import is_local, open_path
-from prunepeft_ray.results import SCHEMA_VERSION, TABLES, ResultsStore
+from prunepeft_ray.results import SCHEMA_VERSION, TABLES, ResultsStore, merged
 
 CHILDREN = ("epochs", "scores", "architectures")
 
@@ -406,11 +406,25 @@ def test_doing_what_the_message_says_lets_the_job_run_again(store):
     assert store.find(make_job().id) == make_result(0.25)
 
 
-def test_a_missing_part_of_a_finished_job_is_named(store):
+def test_a_job_of_which_a_part_is_gone_is_named_and_runs_again(store):
     commit(store)
     file_of(store, "scores").unlink()
     with pytest.raises(RunError, match=r"scores.*missing"):
-        store.find(make_job().id)
+        store.read("scores")
+    assert store.missing([make_job().id]) == [f"scores/{make_job().id}"]
+    assert store.find(make_job().id) is None
+    assert commit(store, result=make_result(0.25))
+    assert store.find(make_job().id) == make_result(0.25)
+    assert store.missing([make_job().id]) == []
+
+
+def test_what_a_merged_part_still_holds_is_missing_all_the_same(store, monkeypatch):
+    monkeypatch.setattr(merged, "FEWEST", 1)
+    commit(store)
+    assert store.merge()
+    file_of(store, "jobs").unlink()
+    assert store.missing([make_job().id]) == [f"jobs/{make_job().id}"]
+    assert len(store.read("jobs")) == 0
 
 
 def write_table(table, file):
