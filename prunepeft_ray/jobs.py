@@ -117,6 +117,8 @@ class Cost:
         device_seconds: Wall-clock seconds times the number of devices (CPU workers or GPUs) that took part.
         wall_seconds: Wall-clock seconds.
         peak_memory_bytes: Most device memory on a GPU, most resident memory of the process on a CPU.
+        redone_examples: Examples trained on beyond ``train_examples``, in attempts that were lost; no part of the
+            job's price.
     """
 
     train_examples: int = 0
@@ -126,6 +128,7 @@ class Cost:
     device_seconds: float = 0.0
     wall_seconds: float = 0.0
     peak_memory_bytes: int = 0
+    redone_examples: int = 0
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from prunepeft_ray.errors import RunError
 from prunepeft_ray.execution.interruptions import StoppedError
+from prunepeft_ray.execution.work_meter import WORK, WorkMeter
 from prunepeft_ray.paths import is_file, names, one_line, read_bytes, remove_file
 from prunepeft_ray.results import write_whole
 from prunepeft_ray.training import DamagedCheckpointError, State, pack, unpack
@@ -38,9 +39,11 @@ class JobKeeper:
     stop_wanted: Callable[[], bool]
     tell: Callable[[str], None]
     _due: float = field(init=False)
+    _meter: WorkMeter = field(init=False)
 
     def __post_init__(self) -> None:
         self._due = time.monotonic() + self.seconds
+        self._meter = WorkMeter(self.job_id, self.folder)
 
     @property
     def file(self) -> Path:
@@ -50,14 +53,34 @@ class JobKeeper:
     def load(self) -> State | None:
         """Return the state that was kept last; None if there is none, or it is damaged."""
         try:
-            state = unpack(read_bytes(self.file))
+            return unpack(read_bytes(self.file))
         except FileNotFoundError:
-            return None
+            pass
         except (DamagedCheckpointError, OSError, RunError) as error:
-            self.tell(f"{self.file} cannot be used ({one_line(error)}); the job starts from its beginning")
-            return None
-        self.tell(f"goes on after {state['progress']['examples']:,} examples")
-        return state
+            self.refuse(one_line(error))
+        return None
+
+    def refuse(self, reason: str) -> None:
+        """Tell that the state cannot be used."""
+        self.tell(f"{self.file} cannot be used ({reason}); the job starts from its beginning")
+
+    def begin(self, examples: int) -> None:
+        """Tell where the job goes on, and note it."""
+        if examples:
+            self.tell(f"goes on after {examples:,} examples")
+        self._meter.begin(examples)
+
+    def before_step(self, examples: int, batch: int) -> None:
+        """Note how far the job will have come after the next step."""
+        self._meter.advance(examples + batch)
+
+    def leave(self) -> None:
+        """Note exactly how far the job has come: it ends before its time, and not by a kill."""
+        self._meter.leave()
+
+    def redone(self, examples: int) -> int:
+        """Return how many examples all attempts together have trained on beyond those of the finished job."""
+        return max(0, self._meter.spent(examples) - examples)
 
     def wanted(self) -> bool:
         """Whether it is time to keep the state, or to stop."""
@@ -102,6 +125,7 @@ class JobKeeper:
         """Remove what was kept: the job is finished."""
         _remove(self.file)
         _remove(self._split_file)
+        self._meter.discard()
 
 
 def kept_examples(file: Path) -> int:
@@ -115,7 +139,7 @@ def kept_examples(file: Path) -> int:
 def discard_all(folder: Path) -> None:
     """Remove what workers that outlived their driver may have kept of finished jobs."""
     for name in names(folder):
-        if name.endswith((CHECKPOINT, SPLIT)):
+        if name.endswith((CHECKPOINT, SPLIT, WORK)):
             _remove(folder / name)
 
 

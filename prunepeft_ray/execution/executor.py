@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -199,6 +199,7 @@ class GroupExecutor:
         try:
             trained = self._train(work, group, keeper)
             if group.rank == 0:
+                trained = _with_redone(trained, keeper)
                 if self._has_weights(work) and trained.result.status == "done":
                     self._save(work.job, trained)
                 self.store.commit(self.context, work, trained.result, started, datetime.now(UTC), workers)
@@ -242,8 +243,10 @@ class GroupExecutor:
                     keeper if group.rank == 0 else None,
                     split,
                 )
-            except StoppedError:
-                tell(Event("end", "stopped; its state is kept", work.kind, job.id))
+            except BaseException as error:
+                keeper.leave()
+                if isinstance(error, StoppedError):
+                    tell(Event("end", "stopped; its state is kept", work.kind, job.id))
                 raise
         return trained
 
@@ -282,6 +285,13 @@ class GroupExecutor:
                 tell(Event("progress", work.label, work.kind, work.job.id, done, total))
 
         return on_step
+
+
+def _with_redone(trained: Trained, keeper: JobKeeper) -> Trained:
+    """Add to a result's cost what was done in attempts that were lost."""
+    cost = trained.result.cost
+    cost = replace(cost, redone_examples=keeper.redone(cost.train_examples))
+    return replace(trained, result=replace(trained.result, cost=cost))
 
 
 def _succeeded(part: dict[int, TrainResult | PrunePEFTError]) -> dict[int, TrainResult]:

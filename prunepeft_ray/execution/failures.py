@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from prunepeft_ray.execution.checkpoints import CHECKPOINT, kept_examples
@@ -48,19 +47,13 @@ class Failures:
         finished = set(ResultsStore(self._folder.results).keys("jobs"))
         further = bool(finished - self._finished)
         self._finished |= finished
-        for job_id, examples in positions(self._folder.checkpoints).items():
+        for job_id, examples in _positions(self._folder.checkpoints).items():
             further |= examples > self._furthest.get(job_id, 0)
             self._furthest[job_id] = max(examples, self._furthest.get(job_id, 0))
         return further
 
 
-def positions(checkpoints: Path, jobs: Iterable[str] | None = None) -> dict[str, int]:
-    """Return after how many examples the states of unfinished jobs were kept.
-
-    Args:
-        checkpoints: Where they are.
-        jobs: Ids of jobs to look at; default: all.
-    """
-    if jobs is None:
-        jobs = [name[: -len(CHECKPOINT)] for name in names(checkpoints) if name.endswith(CHECKPOINT)]
-    return {job_id: kept_examples(checkpoints / f"{job_id}{CHECKPOINT}") for job_id in jobs}
+def _positions(checkpoints: Path) -> dict[str, int]:
+    """After how many examples the states of unfinished jobs were kept, by job."""
+    found = [name for name in names(checkpoints) if name.endswith(CHECKPOINT)]
+    return {name[: -len(CHECKPOINT)]: kept_examples(checkpoints / name) for name in found}

@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from ray.air.execution._internal.actor_manager import RayActorManager
@@ -17,6 +18,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from prunepeft_ray.errors import PrunePEFTError
+from prunepeft_ray.execution.checkpoints import CHECKPOINT, kept_examples
 from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.study_run import StudyRun
 from prunepeft_ray.execution.team import Assignment, record_failure
@@ -45,7 +47,7 @@ class JobSearcher(Searcher):  # type: ignore[misc]
         store: Where results are.
         stop_wanted: Whether no new job should begin.
         attempts: How often a job is tried without coming further in between.
-        kept: Asked after how many examples a job's state was kept last.
+        checkpoints: Where the states of running jobs are.
         at_once: How many jobs may run now.
         emit: Told of jobs that are tried again.
 
@@ -61,7 +63,7 @@ class JobSearcher(Searcher):  # type: ignore[misc]
         store: ResultsStore,
         stop_wanted: Callable[[], bool],
         attempts: int,
-        kept: Callable[[str], int],
+        checkpoints: Path,
         at_once: Callable[[], int],
         emit: Emit,
     ) -> None:
@@ -72,7 +74,7 @@ class JobSearcher(Searcher):  # type: ignore[misc]
         self._store = store
         self.stop_wanted = stop_wanted
         self._attempts = attempts
-        self._kept = kept
+        self._checkpoints = checkpoints
         self._furthest: dict[str, int] = {}
         self._at_once = at_once
         self._emit = emit
@@ -131,7 +133,9 @@ class JobSearcher(Searcher):  # type: ignore[misc]
         if found is None:
             if self._try_again(trial_id, tried):
                 return
-            found = record_failure(self._store, tried.context, tried.work, self._reason(job_id), tried.started)
+            found = record_failure(
+                self._store, self._checkpoints, tried.context, tried.work, self._reason(job_id), tried.started
+            )
         self.run.finish(job_id, found)
 
     def _try_again(self, trial_id: str, tried: _Try) -> bool:
@@ -149,7 +153,7 @@ class JobSearcher(Searcher):  # type: ignore[misc]
 
     def _count(self, job_id: str) -> None:
         """Count an error of a job from the last one after which it had come further."""
-        kept, before = self._kept(job_id), self._furthest.get(job_id, 0)
+        kept, before = kept_examples(self._checkpoints / f"{job_id}{CHECKPOINT}"), self._furthest.get(job_id, 0)
         self._errors[job_id] = 1 if kept > before else self._errors[job_id] + 1
         self._furthest[job_id] = max(kept, before)
 

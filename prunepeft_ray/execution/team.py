@@ -21,7 +21,8 @@ from prunepeft_ray.execution.executor import GroupExecutor, Workbench
 from prunepeft_ray.execution.interruptions import BrokenGroupError, StoppedError
 from prunepeft_ray.execution.sharing import Shared, open_shared
 from prunepeft_ray.execution.watchdog import Watchdog
-from prunepeft_ray.jobs import TrainResult, Work
+from prunepeft_ray.execution.work_meter import spent_before
+from prunepeft_ray.jobs import Cost, TrainResult, Work
 from prunepeft_ray.paths import one_line, open_path
 from prunepeft_ray.plugins import load_plugins
 from prunepeft_ray.results import ResultsStore, RunContext, RunFolder, hardware
@@ -116,7 +117,7 @@ class Worker:
             what = error.error if isinstance(error, BrokenGroupError) else error
             if what is None:
                 raise
-            record_failure(store, context, work, str(what), started)
+            record_failure(store, folder.checkpoints, context, work, str(what), started)
             self.line.emit(Event("end", f"failed: {what}", work.kind, work.job.id))
         except PrunePEFTError as error:
             return str(error)
@@ -166,9 +167,12 @@ class Worker:
         return self._backbones[model]
 
 
-def record_failure(store: ResultsStore, context: RunContext, work: Work, reason: str, started: datetime) -> TrainResult:
+def record_failure(
+    store: ResultsStore, checkpoints: Path, context: RunContext, work: Work, reason: str, started: datetime
+) -> TrainResult:
     """Store that a job has failed for good; returns what the store has, perhaps a result that came all the same."""
-    failed = TrainResult(0, 0, (), 0, {}, status="failed", reason=reason)
+    cost = Cost(redone_examples=spent_before(checkpoints, work.job.id))
+    failed = TrainResult(0, 0, (), 0, {}, cost=cost, status="failed", reason=reason)
     store.commit(context, work, failed, started, datetime.now(UTC))
     found = store.find(work.job.id)
     assert found is not None

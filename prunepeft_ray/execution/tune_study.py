@@ -13,7 +13,6 @@ from ray.tune.execution import tune_controller as controllers
 
 from prunepeft_ray.backbones import read_backbone
 from prunepeft_ray.errors import PrunePEFTError, RunError
-from prunepeft_ray.execution.checkpoints import CHECKPOINT, kept_examples
 from prunepeft_ray.execution.claiming import Share, ShareNews, Whole
 from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.failures import Failures
@@ -73,7 +72,7 @@ def run_study(
         store,
         lambda: request.signal is not None,
         attempts,
-        lambda job_id: kept_examples(folder.checkpoints / f"{job_id}{CHECKPOINT}"),
+        folder.checkpoints,
         lambda: part.units,
         emit,
     )

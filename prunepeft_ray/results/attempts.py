@@ -18,7 +18,7 @@ from typing import Any
 
 from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
 from prunepeft_ray.paths import is_file, names, read_bytes
-from prunepeft_ray.results.files import write_whole
+from prunepeft_ray.results.files import remove_unfinished, write_whole
 from prunepeft_ray.results.run import RunFolder
 
 RENEW_SECONDS = 5.0
@@ -216,6 +216,7 @@ def attempt(folder: RunFolder, tell: Tell = _ignore, on_lost: Callable[[], None]
     own = Attempt(folder, _take(folder, tell), on_lost)
     outcome = "interrupted"
     try:
+        remove_unfinished(folder.path, attempt_file(folder, own.number))
         yield own
         outcome = "finished"
     except Exception as error:

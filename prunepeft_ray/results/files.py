@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -34,6 +35,9 @@ _CONFLICT, _EXISTS, _NO_CONDITIONS = (
     ("NotImplemented", "501"),
 )
 _CREATE_TRIES = 5
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
+WRITE_SECONDS = 10.0
+"""No file takes longer to write."""
 
 
 @contextmanager
@@ -100,6 +104,25 @@ def _write_local(file: Path, data: bytes, replace: bool) -> bool:
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path, clock: Path) -> None:
+    """Remove what killed writers have left anywhere in a folder of which this process is the owner.
+
+    Files of the last :data:`WRITE_SECONDS` stay: a worker that outlives its driver for a moment may be writing them. In
+    a bucket nothing is left, and nothing done.
+
+    Args:
+        folder: The folder.
+        clock: A file in it that has just been written, for the time of its file system.
+    """
+    if not is_local(folder):
+        return
+    with suppress(OSError):
+        latest = clock.stat().st_mtime - WRITE_SECONDS
+        for file in folder.rglob(".*.tmp"):
+            if _UNFINISHED.fullmatch(file.name) and file.stat().st_mtime <= latest:
+                file.unlink(missing_ok=True)
 
 
 def _put(file: Path, data: bytes, replace: bool) -> bool:

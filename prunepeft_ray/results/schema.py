@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
-READABLE = (2, 3)
+SCHEMA_VERSION = 4
+READABLE = (2, 3, 4)
 """Versions that can be read; columns that a file's version did not have are null."""
 
 _METRICS = pa.map_(pa.string(), pa.float64())
@@ -83,6 +83,13 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("status", pa.string(), "done or failed"),
         Column("reason", pa.string(), "why it failed"),
         Column("train_examples", pa.int64(), "examples seen in training, each as often as seen", "examples"),
+        Column(
+            "redone_examples",
+            pa.int64(),
+            "examples trained on beyond train_examples, in attempts that were lost; at most some seconds of training "
+            "too many for each kill, never too few; since version 4",
+            "examples",
+        ),
         Column("eval_examples", pa.int64(), "examples evaluated", "examples"),
         Column("steps", pa.int64(), "optimiser steps"),
         Column("micro_batches", pa.int32(), "parts of a batch, computed one by one or shared among workers"),

@@ -31,6 +31,7 @@ _SUFFIX = ".parquet"
 
 RESULT_COLUMNS = ("parameters", "head_parameters", "best_epoch", "micro_batches", "restarts", "status", "reason")
 """Columns of ``jobs`` that are a result's fields as they are."""
+COST_COLUMNS = tuple(field.name for field in fields(Cost))
 
 
 @dataclass(frozen=True)
@@ -115,14 +116,14 @@ class ResultsStore:
         ]
         times = {"started_at": started, "finished_at": finished, "workers": list(workers)}
         with locked(self.folder):
-            if self._is_whole(job_id):
+            there = is_file(self._file("jobs", job_id))
+            if there and self._is_whole(job_id):
                 return False
             # an attempt that was killed may have left rows that belong to no finished job
             for table, rows in (("epochs", epochs), ("scores", scores), ("architectures", filled)):
                 self._write(table, job_id, rows, replace=True)
             # likewise a row in jobs whose other rows somebody has deleted
-            halved = is_file(self._file("jobs", job_id))
-            return self._write("jobs", job_id, [_job_row(context, work, result) | times], replace=halved)
+            return self._write("jobs", job_id, [_job_row(context, work, result) | times], replace=there)
 
     def commit_decisions(self, context: RunContext, decisions: Sequence[Decision]) -> None:
         """Store a method's decisions, one file per turn or round; one that is stored already stays as it is.
@@ -200,7 +201,8 @@ class ResultsStore:
             metrics=dict(job["metrics"]),
             test=dict(job["test_metrics"]),
             scores=scores,
-            cost=Cost(**{field.name: job[field.name] for field in fields(Cost)}),
+            # files of older versions lack some
+            cost=Cost(**{name: job[name] for name in COST_COLUMNS if job[name] is not None}),
             micro_batches=job["micro_batches"],
             restarts=job["restarts"],
             status=job["status"],

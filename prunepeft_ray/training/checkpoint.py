@@ -11,7 +11,7 @@ import io
 import pickle
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Protocol
 
 import torch
@@ -30,11 +30,24 @@ class DamagedCheckpointError(ValueError):
     """The bytes are no whole checkpoint."""
 
 
+class UnusableStateError(ValueError):
+    """A state that is whole, and yet not one of this job."""
+
+
 class Keeper(Protocol):
-    """Keeps the state of one job while it trains."""
+    """Keeps the state of one job while it trains, and notes how much it trains."""
 
     def load(self) -> State | None:
         """Return the state that was kept last, or None to begin at the beginning."""
+
+    def refuse(self, reason: str) -> None:
+        """Take note that the state which was loaded cannot be used: the job starts from its beginning."""
+
+    def begin(self, examples: int) -> None:
+        """Take note that training begins after so many examples: 0, or those of the state which was loaded."""
+
+    def before_step(self, examples: int, batch: int) -> None:
+        """Take note that after so many examples a batch of that size is about to be trained on."""
 
     def wanted(self) -> bool:
         """Whether the state should be kept now; asked after every step."""
@@ -83,7 +96,13 @@ class Progress:
 
     @classmethod
     def from_state(cls, state: State, device: torch.device) -> Progress:
-        """Rebuild what :meth:`to_state` gave."""
+        """Rebuild what :meth:`to_state` gave.
+
+        Raises:
+            KeyError: If parts are missing.
+        """
+        if missing := [one.name for one in fields(cls) if one.name not in state]:
+            raise KeyError(missing[0])
         epochs = [Epoch(**epoch) for epoch in state["epochs"]]
         return cls(**state | {"epochs": epochs, "loss": state["loss"].to(device)})
 

@@ -17,12 +17,13 @@ from prunepeft_ray.errors import InputError
 from prunepeft_ray.jobs import Cost, Epoch, TrainJob, TrainResult
 from prunepeft_ray.modules import AdaptedBackbone
 from prunepeft_ray.seeds import derive_seed
-from prunepeft_ray.training.checkpoint import Keeper, Progress, State
+from prunepeft_ray.training.checkpoint import Keeper, Progress, State, UnusableStateError
 from prunepeft_ray.training.cost import FlopMeter, peak_memory
 from prunepeft_ray.training.encoding import EncodedSplit, EncodedTask, Indices, epoch_batches, padded_tokens
 from prunepeft_ray.training.evaluation import loss_sum, measure, predict_logits
 from prunepeft_ray.training.gradients import GradientBuffer
 from prunepeft_ray.training.group import Group
+from prunepeft_ray.training.memory import is_out_of_memory
 from prunepeft_ray.training.optimiser import autocast, build_optimiser, build_schedule
 
 OnStep = Callable[[int, int], None]
@@ -73,16 +74,22 @@ def train(
     Returns:
         Result and weights. A loss that is not finite gives a result with status ``"failed"``.
     """
-    with AdaptedBackbone(backbone, job.architecture, job.modules, task.data.num_labels, job.seed) as adapted:
-        try:
-            run = _Run(job, adapted, task, group, on_step, keeper, split)
-            # the first process looks, so that all begin at the same place
-            kept = group.gather(keeper.load() if keeper else None)[0]
-            if kept is not None:
-                run.restore(kept)
-            return run.train()
-        finally:
-            backbone.model.eval()
+    # the first process looks, so that all begin at the same place
+    kept = group.gather(keeper.load() if keeper else None)[0]
+    while True:
+        with AdaptedBackbone(backbone, job.architecture, job.modules, task.data.num_labels, job.seed) as adapted:
+            try:
+                run = _Run(job, adapted, task, group, on_step, keeper, split)
+                if kept is not None:
+                    run.restore(kept)
+                return run.train()
+            except UnusableStateError as error:
+                # half of it may have been taken over: begin with fresh modules
+                kept = None
+                if keeper:
+                    keeper.refuse(str(error))
+            finally:
+                backbone.model.eval()
 
 
 class _Run:
@@ -143,6 +150,8 @@ class _Run:
 
     def train(self) -> Trained:
         epochs = self.progress.epochs
+        if self.keeper:
+            self.keeper.begin(self.progress.examples)
         try:
             while not self._over:
                 self._epoch()
@@ -182,6 +191,8 @@ class _Run:
         self.model.train()
         with self.collector.watching():
             for indices in batches[progress.batch :]:
+                if self.keeper:
+                    self.keeper.before_step(progress.examples, len(indices))
                 progress.loss += self._step(indices) * len(indices)
                 progress.batch += 1
                 self._tell()
@@ -239,7 +250,20 @@ class _Run:
         )
 
     def restore(self, state: State) -> None:
-        """Go on where a kept state ends."""
+        """Go on where a kept state ends.
+
+        Raises:
+            UnusableStateError: If it is not one of this job; what was taken over of it is of no use then.
+        """
+        try:
+            self._restore(state)
+        except (InputError, KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
+            text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise UnusableStateError(f"it is not a state of this job: {text}") from error
+
+    def _restore(self, state: State) -> None:
         self.progress = Progress.from_state(state["progress"], self.device)
         self.progress.restarts += 1
         self.adapted.load(state["weights"])

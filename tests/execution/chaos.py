@@ -153,6 +153,12 @@ def restarts(folder: Path) -> int:
     return sum(pq.read_table(file, columns=["restarts"])["restarts"][0].as_py() for file in files)
 
 
+def redone(folder: Path) -> int:
+    """Examples that a run has trained on beyond the price of its jobs."""
+    files = (folder / "results" / "jobs").glob("[!.]*.parquet")
+    return sum(pq.read_table(file, columns=["redone_examples"])["redone_examples"][0].as_py() for file in files)
+
+
 def finished_twice(told: str) -> list[str]:
     """Labels of jobs that say more than once that they are finished."""
     ended = re.findall(r"^(.*): [\d,]+ examples in ", told, flags=re.MULTILINE)

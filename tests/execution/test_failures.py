@@ -8,12 +8,13 @@ import signal
 import subprocess
 
 import pytest
-from chaos import every_file_is_readable, finished_twice, jobs_before, longer_spec, restarts, searching
+from chaos import every_file_is_readable, finished_twice, jobs_before, longer_spec, redone, restarts, searching
 from execution_toys import answer, assert_same_answer, job_ids, search_here
 
 from prunepeft_ray.errors import RunError
 from prunepeft_ray.execution.interruptions import StoppedError
 from prunepeft_ray.results import RunFolder
+from prunepeft_ray.training.checkpoint import pack, unpack
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,24 @@ def test_a_stopped_job_goes_on_where_it_was(stopped, spec, undisturbed):
     search_here(spec, path, told.append, again=True)
     assert restarts(path) == 1
     assert [event.text for event in told if "goes on after" in event.text]
+    # the stop has kept all that was done
+    assert redone(path) == 0
     assert_same_answer(answer(path), answer(undisturbed[0]))
+
+
+def test_a_whole_checkpoint_with_other_keys_is_told_and_its_job_starts_anew(stopped, spec, undisturbed):
+    path, file = stopped
+    state = unpack(file.read_bytes())
+    done = state["progress"].pop("examples")
+    file.write_bytes(pack(state))
+    told = []
+    search_here(spec, path, told.append, again=True)
+    (text,) = [event.text for event in told if "cannot be used" in event.text]
+    assert "it is not a state of this job: " in text
+    assert text.endswith("; the job starts from its beginning")
+    assert_same_answer(answer(path), answer(undisturbed[0]))
+    # all that was done before the stop, and nothing else
+    assert redone(path) == done
 
 
 @pytest.mark.parametrize("size", [0, 10, 5000])

@@ -9,6 +9,7 @@ from ray.tune.search import Searcher
 from study_fakes import make_setting, make_study
 
 from prunepeft_ray.errors import RunError
+from prunepeft_ray.execution import job_searcher
 from prunepeft_ray.execution.job_searcher import ActorManager, JobSearcher, NewestFirst, OldestFirst
 from prunepeft_ray.results import ResultsStore
 
@@ -62,8 +63,8 @@ def store(tmp_path):
     return ResultsStore(tmp_path / "results")
 
 
-def searcher_of(run, store, stopping=(), emit=lambda event: None, kept=lambda job_id: 0):
-    return JobSearcher(run, store, lambda: bool(stopping), 4, kept, lambda: 9, emit)
+def searcher_of(run, store, stopping=(), emit=lambda event: None, room=lambda: 9):
+    return JobSearcher(run, store, lambda: bool(stopping), 4, store.folder.parent / "checkpoints", room, emit)
 
 
 def fail(searcher, count):
@@ -86,7 +87,9 @@ def test_a_job_becomes_a_trial_with_the_search_in_its_label(run, store):
 
 def test_no_more_jobs_begin_than_may_run_at_once(run, store):
     room = [0]
-    searcher = JobSearcher(run, store, lambda: False, 4, lambda job_id: 0, lambda: room[0], lambda event: None)
+    searcher = JobSearcher(
+        run, store, lambda: False, 4, store.folder.parent / "checkpoints", lambda: room[0], lambda event: None
+    )
     assert searcher.suggest("a") is None
     room[0] = 1
     assert isinstance(searcher.suggest("a"), dict)
@@ -184,7 +187,9 @@ def test_a_store_that_fails_ends_the_study_with_its_own_words(run, store, monkey
 
 def test_an_idle_actor_is_let_go_where_no_further_job_may_run(run, store):
     room = [1]
-    searcher = JobSearcher(run, store, lambda: False, 4, lambda job_id: 0, lambda: room[0], lambda event: None)
+    searcher = JobSearcher(
+        run, store, lambda: False, 4, store.folder.parent / "checkpoints", lambda: room[0], lambda event: None
+    )
     working, waiting = Trial("a", "RUNNING"), Trial("b", "PENDING")
     idle, busy = Controller(working), Controller(working, waiting)
     assert NewestFirst(searcher).choose_trial_to_run(idle) is None
@@ -205,9 +210,10 @@ def test_trials_that_have_not_begun_are_given_up_before_an_end(run, store, sched
     assert tune.stopped == ["b"]
 
 
-def test_a_job_that_comes_further_between_its_failures_is_never_given_up(run, store):
+def test_a_job_that_comes_further_between_its_failures_is_never_given_up(run, store, monkeypatch):
     kept = iter(range(1, 100))
-    searcher = searcher_of(run, store, kept=lambda job_id: next(kept))
+    monkeypatch.setattr(job_searcher, "kept_examples", lambda file: next(kept))
+    searcher = searcher_of(run, store)
     fail(searcher, 20)
     assert run.finished == []
 

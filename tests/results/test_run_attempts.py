@@ -408,3 +408,21 @@ def test_other_files_among_the_attempts_do_not_count(local_run):
     with attempt(local_run) as own:
         assert own.number == 1
     assert is_folder(local_run.attempts)
+
+
+def test_a_new_owner_removes_what_killed_writers_left_long_ago(tmp_path):
+    folder = RunFolder(tmp_path)
+    for name in ("results/jobs", "results/merged/jobs", "checkpoints", "attempts"):
+        (tmp_path / name).mkdir(parents=True)
+        for age, digits in ((60, "a"), (0, "b")):
+            file = tmp_path / name / f".x.parquet.{digits * 32}.tmp"
+            file.touch()
+            os.utime(file, (time.time() - age,) * 2)
+    (tmp_path / ".mine.tmp").touch()
+    with attempt(folder):
+        left = sorted(str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*.tmp"))
+    young = f".x.parquet.{'b' * 32}.tmp"
+    assert left == [
+        ".mine.tmp",
+        *(f"{name}/{young}" for name in ("attempts", "checkpoints", "results/jobs", "results/merged/jobs")),
+    ]

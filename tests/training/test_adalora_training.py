@@ -144,6 +144,12 @@ def test_a_state_from_before_there_were_allocators_is_taken_up(backbone, task):
         def __init__(self):
             self.kept = None
 
+        def begin(self, examples):
+            pass
+
+        def before_step(self, examples, batch):
+            pass
+
         def load(self):
             return unpack(self.kept) if self.kept else None
 

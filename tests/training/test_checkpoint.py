@@ -21,9 +21,19 @@ class MemoryKeeper:
     def __init__(self, interrupt_after=None, every_step=True):
         self.states, self.interrupt_after, self.every_step = [], interrupt_after, every_step
         self.saved = 0
+        self.refused, self.begun = [], []
 
     def load(self):
         return unpack(self.states[-1]) if self.states else None
+
+    def refuse(self, reason):
+        self.refused.append(reason)
+
+    def begin(self, examples):
+        self.begun.append(examples)
+
+    def before_step(self, examples, batch):
+        assert batch > 0
 
     def wanted(self):
         return self.every_step
@@ -158,3 +168,40 @@ def test_a_checkpoint_never_runs_code():
 
     with pytest.raises(DamagedCheckpointError):
         unpack(pack({"a": Evil()}))
+
+
+def without(key):
+    return lambda state: state.pop(key)
+
+
+ODD = {
+    **{
+        f"no {key}": without(key)
+        for key in ("progress", "weights", "optimiser", "schedule", "scaler", "scores", "flops")
+    },
+    "progress of another version": lambda state: state["progress"].update(colour="red"),
+    "weights of another job": lambda state: state["weights"].popitem(),
+    "weights of another size": lambda state: state["weights"].update(
+        {name: tensor[:1] for name, tensor in state["weights"].items()}
+    ),
+    "a text": lambda state: state.update(optimiser="adam"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_whole_state_with_other_keys_is_refused_and_the_job_starts_anew(backbone, task, name):
+    job = make(backbone, task, "dora and houlsby, cosine")
+    expected = train_alone(job, backbone, task)
+    keeper = MemoryKeeper(interrupt_after=2)
+    with pytest.raises(InterruptedHereError):
+        train_with(keeper, job, backbone, task)
+    state = unpack(keeper.states[-1])
+    ODD[name](state)
+    keeper.states, keeper.interrupt_after = [pack(state)], None
+    trained = train_with(keeper, job, backbone, task)
+    (reason,) = keeper.refused
+    assert reason.startswith("it is not a state of this job: ")
+    assert "\n" not in reason
+    assert keeper.begun == [0, 0]
+    assert trained.result.restarts == 0
+    assert content(trained) == content(expected)
