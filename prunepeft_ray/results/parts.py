@@ -82,7 +82,7 @@ def decode(data: bytes, file: Path) -> pa.Table:
     if version not in map(str, READABLE):
         raise InputError(
             f"{file} has schema version {version}; this version of prunepeft-ray reads "
-            f"{' and '.join(map(str, READABLE))}"
+            f"{', '.join(map(str, READABLE[:-1]))} and {READABLE[-1]}"
         )
     schema = arrow_schema(file.parent.name)
     found = found if version == str(SCHEMA_VERSION) else _brought_up(found, schema)

@@ -1,4 +1,4 @@
-"""More than twenty kills at seeded random moments; see test_failures.py for the quick ones."""
+"""More than forty kills at seeded random moments; see test_failures.py for the quick ones."""
 
 import contextlib
 import os
@@ -13,11 +13,14 @@ from chaos import (
     every_file_is_readable,
     finished_twice,
     longer_spec,
+    processes,
     restarts,
     searching,
     two_nodes,
 )
 from execution_toys import answer, assert_same_answer
+
+from prunepeft_ray.results import ResultsStore
 
 pytestmark = pytest.mark.slow
 
@@ -28,12 +31,28 @@ A_JOB = 1.5
 
 @pytest.fixture(scope="module")
 def longer(tiny_bert, small_task):
-    return longer_spec(tiny_bert, small_task, "execution.max_failures=20")
+    return longer_spec(tiny_bert, small_task)
 
 
 def wait_for_random_moment(search, before, phase, rng):
     search.wait_until(lambda: len(list((search.folder / "results" / "jobs").glob("[!.]*"))) >= before[phase])
     time.sleep(rng.uniform(0, A_JOB))
+
+
+def no_row_is_lost_or_doubled(path, undisturbed):
+    """Whether every table has the rows of an undisturbed search, each once."""
+    store, whole = ResultsStore(path / "results"), ResultsStore(undisturbed / "results")
+    keys = {
+        "jobs": ["job_id"],
+        "epochs": ["job_id", "epoch"],
+        "scores": ["job_id", "criterion", "slot"],
+        "architectures": ["job_id", "slot"],
+        "decisions": ["step", "index", "job_id", "slot"],
+    }
+    for table, columns in keys.items():
+        rows = sorted(store.read(table)[columns].itertuples(index=False, name=None))
+        assert rows == sorted(whole.read(table)[columns].itertuples(index=False, name=None)), table
+    assert (store.read("jobs")["redone_examples"] >= 0).all()
 
 
 def kill(pids):
@@ -55,6 +74,71 @@ def test_workers_killed_in_every_phase(tmp_path, longer, undisturbed_longer, bef
         assert finished_twice(search.told) == []
         assert search.told.count("starting again") <= kills
     assert kills == 3
+    no_row_is_lost_or_doubled(path, undisturbed_longer)
+    assert_same_answer(answer(path), answer(undisturbed_longer))
+
+
+STARTING = ("TrainController", "RayTrainWorker", "Board")
+"""Ray's and our processes that a group consists of, in the order in which they are killed."""
+
+
+def wait_for_a_process(search, name, since):
+    """Wait until a process of that name runs that did not before; returns its pid, or none if the search has ended."""
+    found = []
+
+    def is_there():
+        found[:] = [pid for pid in search.workers(name) if pid not in since]
+        return bool(found)
+
+    search.wait_until(is_there)
+    return found[:1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_processes_killed_while_a_group_starts(tmp_path, longer, undisturbed_longer, seed):
+    rng, path, killed = random.Random(100 + seed), tmp_path / "run", []
+    with searching(path, longer, "--workers", "2") as search:
+        for name in rng.sample(STARTING, len(STARTING)):
+            (pid,) = wait_for_a_process(search, name, killed)
+            # a worker is a second or two from its first job
+            time.sleep(rng.uniform(0, 1))
+            kill([pid])
+            killed.append(pid)
+        assert search.process.wait(240) == 0, search.told
+        assert finished_twice(search.told) == []
+    assert len(killed) == 3
+    no_row_is_lost_or_doubled(path, undisturbed_longer)
+    assert_same_answer(answer(path), answer(undisturbed_longer))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_drivers_killed_while_a_group_starts(tmp_path, longer, undisturbed_longer, seed):
+    rng, path = random.Random(200 + seed), tmp_path / "run"
+    for number, name in enumerate((*STARTING, "RayTrainWorker")):
+        with searching(path, None if number else longer, "--workers", "2") as search:
+            wait_for_a_process(search, name, ())
+            time.sleep(rng.uniform(0, 1))
+            search.end(signal.SIGKILL)
+        assert every_file_is_readable(path)
+    with searching(path, None, "--workers", "2") as search:
+        assert search.process.wait(240) == 0, search.told
+    no_row_is_lost_or_doubled(path, undisturbed_longer)
+    assert_same_answer(answer(path), answer(undisturbed_longer))
+
+
+@pytest.mark.parametrize("name", ["TrainController", "RayTrainWorker"])
+def test_a_node_lost_while_a_group_starts_leaves_the_search_to_the_other(tmp_path, longer, undisturbed_longer, name):
+    rng, path = random.Random(name), tmp_path / "run"
+    with two_nodes() as (cluster, env):
+        mine = env | {"PRUNEPEFT_TEST": environment()["PRUNEPEFT_TEST"], "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10"}
+        with searching(path, longer, "--workers", "2", "--address", cluster["address"], env=mine) as search:
+            # the nodes' processes, and so the workers, have a mark of their own
+            search.wait_until(lambda: f"ray::{name}" in " ".join(processes(env["PRUNEPEFT_TEST"]).values()))
+            time.sleep(rng.uniform(0, 1))
+            kill(cluster["raylets"][1:])
+            assert search.process.wait(240) == 0, search.told
+            assert finished_twice(search.told) == []
+    no_row_is_lost_or_doubled(path, undisturbed_longer)
     assert_same_answer(answer(path), answer(undisturbed_longer))
 
 
@@ -69,6 +153,7 @@ def test_drivers_killed_in_every_phase(tmp_path, longer, undisturbed_longer, bef
     with searching(path, None, "--workers", "2") as search:
         assert search.process.wait(180) == 0, search.told
         assert finished_twice(search.told) == []
+    no_row_is_lost_or_doubled(path, undisturbed_longer)
     assert_same_answer(answer(path), answer(undisturbed_longer))
 
 
@@ -84,6 +169,7 @@ def test_a_node_that_is_lost_leaves_the_search_to_the_other(tmp_path, longer, un
             assert search.process.wait(240) == 0, search.told
             assert "the cluster has only 1 CPU left: going on with 1" in search.told
             assert finished_twice(search.told) == []
+    no_row_is_lost_or_doubled(path, undisturbed_longer)
     assert_same_answer(answer(path), answer(undisturbed_longer))
 
 
@@ -99,6 +185,7 @@ def test_a_search_whose_head_node_is_lost_is_resumed_elsewhere(tmp_path, longer,
     assert every_file_is_readable(path)
     with searching(path, None, "--workers", "2") as search:
         assert search.process.wait(180) == 0, search.told
+    no_row_is_lost_or_doubled(path, undisturbed_longer)
     assert_same_answer(answer(path), answer(undisturbed_longer))
 
 
@@ -112,4 +199,5 @@ def test_a_worker_that_hangs_is_noticed_and_replaced(tmp_path, tiny_bert, small_
         assert "has made no step for 8 s and is ended" in search.told
         assert "starting again" in search.told
     assert restarts(path) >= 1
+    no_row_is_lost_or_doubled(path, undisturbed_longer)
     assert_same_answer(answer(path), answer(undisturbed_longer))
