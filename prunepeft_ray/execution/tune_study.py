@@ -103,20 +103,20 @@ def run_study(
         watch(run.progress())
         if request.signal is not None:
             request.end()
-        if not _tune_failed(run, searcher, fitting):
+        if (error := _failure_of_tune(run, searcher, fitting)) is None:
             break
         failures.add()
         if failures.too_many:
             break
-        emit(Event("lost", f"{describe_failure(fitting.error)}; {failures.then}"))
+        emit(Event("lost", f"{describe_failure(error)}; {failures.then}"))
         searcher.take_back()
     _raise_what_ended(run, searcher, fitting, folder)
 
 
-def _tune_failed(run: StudyRun, searcher: JobSearcher, fitting: Fitting) -> bool:
-    """Whether Tune, or Ray under it, has failed, and nothing of ours."""
+def _failure_of_tune(run: StudyRun, searcher: JobSearcher, fitting: Fitting) -> Exception | None:
+    """The error with which Tune, or Ray under it, has ended; None if it has not, or the error is ours."""
     ours = searcher.error is not None or run.error is not None or own_error(fitting.error) is not None
-    return fitting.error is not None and not ours
+    return fitting.error if isinstance(fitting.error, Exception) and not ours else None
 
 
 def build_tuner(
