@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,7 +86,7 @@ def evaluate(
 
 def _task_splits(
     folder: str, task: str | None, split: str, labels: tuple[str, ...], form: dict[str, str | None]
-) -> Mapping[str, Split]:
+) -> dict[str, Split]:
     """Load what to measure, by the suffix of its metrics."""
     from prunepeft_ray.plugins import load_plugins
     from prunepeft_ray.results import RunFolder

@@ -94,7 +94,7 @@ class TaskData:
     further_tests: Mapping[str, Split] = field(default_factory=dict)
 
     @property
-    def tests(self) -> Mapping[str, Split]:
+    def tests(self) -> dict[str, Split]:
         """All that is reported, by the suffix of its metrics; that of the test split is empty."""
         return {"": self.test} | {f"_{name}": split for name, split in self.further_tests.items()}
 
