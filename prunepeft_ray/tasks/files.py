@@ -12,16 +12,7 @@ import numpy as np
 
 from prunepeft_ray.config import TaskConfig
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.tasks.base import (
-    NO_CLASS,
-    Indices,
-    Labels,
-    Split,
-    TaskData,
-    Tell,
-    log_line,
-    one_line,
-)
+from prunepeft_ray.tasks.base import NO_CLASS, Indices, Labels, Split, TaskData, Tell, log_line, one_line
 from prunepeft_ray.tasks.dividing import divide
 from prunepeft_ray.tasks.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS
 from prunepeft_ray.tasks.tables import AS_FOUND, SUFFIXES, FileFormat, Table, columns_text, find_column, read_table
@@ -272,6 +263,8 @@ def _is_regression(raw: _Raw, wanted: bool | None) -> bool:
 
 
 def _class_names(raw: _Raw) -> tuple[str, ...]:
+    import pandas as pd
+
     labels = _written(raw.labels)
     different = labels.unique()
     column, rows = raw.columns.label, len(labels)
@@ -285,9 +278,10 @@ def _class_names(raw: _Raw) -> tuple[str, ...]:
             f"{raw.table.path}: column '{column}' has {len(different)} different values in {rows} rows, which "
             "are no classes; name another column with --label, or set task.regression=true for numbers"
         )
+    in_order = sorted(different)
     if _are_whole(raw.labels):
-        return tuple(sorted(different, key=lambda name: (float(name), name)))
-    return tuple(sorted(different))
+        in_order = [in_order[i] for i in np.argsort(_numbers(pd.Series(in_order)), kind="stable")]
+    return tuple(in_order)
 
 
 def _are_whole(labels: Any) -> bool:
