@@ -44,6 +44,10 @@ class TaskConfig(Config):
     label: str | None = Field(None, description="column of the label; local files only")
     dev: str | None = Field(None, description="file of the dev split; default: taken from the training file")
     test: str | None = Field(None, description="file of the test split; default: taken from the training file")
+    encoding: str | None = Field(None, description="encoding of local text files; default: told from each file")
+    separator: str | None = Field(
+        None, description="character between columns of CSV and TSV files, or tab; default: told from each file"
+    )
     regression: bool | None = Field(None, description="labels are numbers to predict; default: told from the labels")
     metric: str | None = Field(None, description="the metric that decides; default: the task's own")
     train_size: PositiveInt | None = Field(None, description="use this many training examples, stratified")

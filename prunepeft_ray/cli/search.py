@@ -24,6 +24,7 @@ from prunepeft_ray.cli.service import (
     tell_started,
 )
 from prunepeft_ray.cli.track import Track
+from prunepeft_ray.cli.use import Encoding, Separator
 from prunepeft_ray.config import load_spec
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.paths import open_path
@@ -59,13 +60,24 @@ def search(
     label: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
     dev: Annotated[str | None, typer.Option(help="File of the dev split; default: split off for you.")] = None,
     test: Annotated[str | None, typer.Option(help="File of the test split; default: split off for you.")] = None,
+    encoding: Encoding = None,
+    separator: Separator = None,
     track: Track = None,
     as_json: AsJson = False,
 ) -> None:
     """Search the best PEFT architecture for a model, a task and a budget."""
     values: dict[str, Any] = {
         "model": model,
-        "task": {"name": task, "text": text, "text2": text2, "label": label, "dev": dev, "test": test},
+        "task": {
+            "name": task,
+            "text": text,
+            "text2": text2,
+            "label": label,
+            "dev": dev,
+            "test": test,
+            "encoding": encoding,
+            "separator": separator,
+        },
         "budget": budget,
         "seed": seed,
     }

@@ -5,21 +5,31 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from prunepeft_ray.cli.service import say
 from prunepeft_ray.config import TaskConfig
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.paths import is_file, open_path
+
+if TYPE_CHECKING:
+    from prunepeft_ray.tasks import Split
 
 Folder = Annotated[str, typer.Argument(metavar="DIR", help="Folder or URL of a finished run, or its adapter folder.")]
 Model = Annotated[str | None, typer.Option(help="Where to load the backbone from, if it has moved.")]
 Data = Annotated[Path | None, typer.Option(help="CSV, JSONL or Parquet file.")]
 TextColumn = Annotated[str | None, typer.Option("--text-column", help="Column of the text in the file.")]
 Text2Column = Annotated[str | None, typer.Option("--text2-column", help="Column of the second text.")]
+Encoding = Annotated[
+    str | None, typer.Option(help="Encoding of the file, such as utf-16; default: told from the file.")
+]
+Separator = Annotated[
+    str | None, typer.Option(help="Character between columns of a CSV file, or tab; default: told from the file.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -37,6 +47,8 @@ def evaluate(
     text: TextColumn = None,
     text2: Text2Column = None,
     label: Annotated[str | None, typer.Option("--label-column", help="Column of the label in the file.")] = None,
+    encoding: Encoding = None,
+    separator: Separator = None,
     model: Model = None,
     as_json: AsJson = False,
 ) -> None:
@@ -45,28 +57,37 @@ def evaluate(
         raise InputError("give --task or --data, not both")
     if split not in ("train", "dev", "test"):
         raise InputError(f"--split {split}: expected train, dev or test")
-    from prunepeft_ray.tasks import read_examples
+    from prunepeft_ray.tasks import FileFormat, read_examples
     from prunepeft_ray.training import load_adapter
 
     predictor = load_adapter(folder, model)
     labels = predictor.config.labels
     if data:
-        examples = read_examples(data, text, text2, label, labels, regression=not labels, find_label=True)
+        form = FileFormat(encoding, separator)
+        found = {"": read_examples(data, text, text2, label, labels, not labels, find_label=True, form=form, tell=say)}
     else:
-        examples = _task_split(folder, task, split, labels)
-    metrics = predictor.evaluate(examples)
+        found = _task_splits(folder, task, split, labels, {"encoding": encoding, "separator": separator})
+    metrics = {
+        f"{name}{suffix}": value
+        for suffix, examples in found.items()
+        for name, value in predictor.evaluate(examples, say).items()
+    }
+    count = sum(map(len, found.values()))
     if as_json:
-        print(json.dumps({"examples": len(examples), "metrics": metrics}, indent=2))
+        print(json.dumps({"examples": count, "metrics": metrics}, indent=2))
         return
     console = Console()
-    console.print(f"{len(examples):,} examples of {data or task or folder}", highlight=False)
+    console.print(f"{count:,} examples of {data or task or folder}", highlight=False)
     table = Table("metric", "value")
     for name, value in metrics.items():
         table.add_row(name, f"{value:.4f}")
     console.print(table)
 
 
-def _task_split(folder: str, task: str | None, split: str, labels: tuple[str, ...]) -> Any:
+def _task_splits(
+    folder: str, task: str | None, split: str, labels: tuple[str, ...], form: dict[str, str | None]
+) -> dict[str, Split]:
+    """Load what to measure, by the suffix of its metrics."""
     from prunepeft_ray.plugins import load_plugins
     from prunepeft_ray.results import RunFolder
     from prunepeft_ray.tasks import load_task
@@ -77,16 +98,16 @@ def _task_split(folder: str, task: str | None, split: str, labels: tuple[str, ..
             raise InputError(f"{folder} is no run's folder: say what to measure with --task or --data")
         spec = RunFolder.open(path).spec
         load_plugins(spec.plugins)
-        config = spec.task
+        config = spec.task.model_copy(update={key: value for key, value in form.items() if value is not None})
     else:
-        config = TaskConfig(name=task)
-    found = load_task(config)
+        config = TaskConfig(name=task, **form)
+    found = load_task(config, say)
     if found.labels != labels:
         raise InputError(
             f"task '{config.name}' has other labels ({', '.join(found.labels) or 'numbers'}) than the adapter "
             f"({', '.join(labels) or 'numbers'})"
         )
-    return getattr(found, split)
+    return {"train": {"": found.train}, "dev": {"": found.dev}, "test": found.tests}[split]
 
 
 def predict(
@@ -96,6 +117,8 @@ def predict(
     data: Data = None,
     text_column: TextColumn = None,
     text2_column: Text2Column = None,
+    encoding: Encoding = None,
+    separator: Separator = None,
     model: Model = None,
     as_json: AsJson = False,
 ) -> None:
@@ -104,7 +127,7 @@ def predict(
         raise InputError("say what to predict: --text '...' (repeatable, - for standard input) or --data FILE")
     if text2 and len(text2) != len(text or []):
         raise InputError(f"{len(text or [])} --text but {len(text2)} --text2: pairs need one of each")
-    from prunepeft_ray.tasks import read_examples
+    from prunepeft_ray.tasks import FileFormat, read_examples
     from prunepeft_ray.training import load_adapter
 
     texts, texts2 = text or [], text2 or None
@@ -115,9 +138,10 @@ def predict(
     predictor = load_adapter(folder, model)
     if data:
         labels = predictor.config.labels
-        split = read_examples(data, text_column, text2_column, None, labels, regression=not labels)
+        form = FileFormat(encoding, separator)
+        split = read_examples(data, text_column, text2_column, None, labels, not labels, form=form, tell=say)
         texts, texts2 = split.texts, split.texts2
-    predictions = predictor.predict(texts, texts2)
+    predictions = predictor.predict(texts, texts2, say)
     if as_json:
         for one, found in zip(texts, predictions, strict=True):
             print(json.dumps({"text": one, "label": found.label, "value": found.value}, ensure_ascii=False))

@@ -12,7 +12,7 @@ from pathlib import Path
 from prunepeft_ray.backbones import Backbone, load_outline
 from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
 from prunepeft_ray.execution.claiming import wait_for_share
-from prunepeft_ray.execution.events import Emit, Event
+from prunepeft_ray.execution.events import Emit, Event, telling
 from prunepeft_ray.execution.launch import attempting, joining, named, resolve, share_of_cluster
 from prunepeft_ray.execution.local_ray import is_joined, ray_cluster
 from prunepeft_ray.execution.room import check_job_fits, check_limits, has_gpu, job_unit, room_for_jobs
@@ -117,7 +117,7 @@ def plan_study(spec: StudySpec, emit: Emit) -> tuple[list[Setting], dict[str, Ta
     for method in spec.methods:
         METHODS.options(method.name, method.options)
     emit(Event("message", f"reading {_count(spec.tasks, 'task')} and {_count(spec.models, 'model')}"))
-    data = {task.name: load_task(task) for task in spec.tasks}
+    data = {task.name: load_task(task, telling(emit)) for task in spec.tasks}
     outlines = {model: load_outline(model) for model in spec.models}
     facts = versions(), hardware()
     settings = [_setting(spec, cell, outlines[cell.model], data[cell.task.name], *facts) for cell in spec.cells()]

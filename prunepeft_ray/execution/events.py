@@ -37,3 +37,8 @@ MESSAGES = ("message", "lost", "waiting")
 
 Emit = Callable[[Event], None]
 """Takes an event; must be quick and must not fail."""
+
+
+def telling(emit: Emit) -> Callable[[str], None]:
+    """Return what takes lines for the user and emits them as messages."""
+    return lambda line: emit(Event("message", line))

@@ -30,7 +30,16 @@ from prunepeft_ray.jobs import Decision, Method, TrainJob, TrainResult, Work
 from prunepeft_ray.paths import is_file, read_bytes
 from prunepeft_ray.results import ResultsStore, RunContext, write_whole
 from prunepeft_ray.tasks import TaskData
-from prunepeft_ray.training import EncodedTask, Group, SoloGroup, Trained, encode_task, is_out_of_memory, train
+from prunepeft_ray.training import (
+    EncodedTask,
+    Group,
+    SoloGroup,
+    Trained,
+    cut_line,
+    encode_task,
+    is_out_of_memory,
+    train,
+)
 
 PROGRESS_SECONDS = 0.5
 
@@ -55,6 +64,10 @@ class Workbench:
         if max_length not in self._encoded:
             self._encoded[max_length] = encode_task(self.data, self.backbone, max_length)
         return self._encoded[max_length]
+
+    def cut_line(self, max_length: int) -> str | None:
+        """Say how many texts are longer than that and cut; None if none is."""
+        return cut_line(self.task(max_length), self.backbone, max_length)
 
 
 def outcome(job: TrainJob, result: TrainResult) -> str:

@@ -17,7 +17,7 @@ from prunepeft_ray.backbones import load_outline
 from prunepeft_ray.config import RecipeConfig, SearchSpec
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.execution.claiming import Share, ShareNews, Whole, claiming, wait_for_share
-from prunepeft_ray.execution.events import Emit, Event
+from prunepeft_ray.execution.events import Emit, Event, telling
 from prunepeft_ray.execution.fairness import Bundle
 from prunepeft_ray.execution.local_ray import is_joined, ray_cluster
 from prunepeft_ray.execution.merging import merging
@@ -65,7 +65,7 @@ def start_search(
     load_plugins(spec.plugins)
     with joining(address, terms) as device:
         emit(Event("message", f"reading task {spec.task.name} and model {spec.model}"))
-        data = load_task(spec.task)
+        data = load_task(spec.task, telling(emit))
         plan_search(spec, load_outline(spec.model), data).method(spec)
         _check_precision(spec, device)
         RunFolder.check_free(output)
@@ -104,7 +104,7 @@ def resume_search(
             return folder
         emit(Event("message", what_is_gone(folder, gone)))
     load_plugins(folder.spec.plugins)
-    data = load_task(folder.spec.task)
+    data = load_task(folder.spec.task, telling(emit))
     finished = _check_unchanged(folder, data)
     emit(Event("message", f"going on with {output}: {finished} job{'' if finished == 1 else 's'} finished so far"))
     with (

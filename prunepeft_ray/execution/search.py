@@ -12,7 +12,7 @@ from prunepeft_ray.backbones import Backbone
 from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.errors import RunError
 from prunepeft_ray.execution.checkpoints import discard_all
-from prunepeft_ray.execution.events import Emit
+from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.executor import GroupExecutor, Workbench, drive
 from prunepeft_ray.execution.watchdog import Watchdog
 from prunepeft_ray.jobs import TrainJob
@@ -114,6 +114,8 @@ def run_search(
         versions=versions(),
         hardware=hardware(),
     )
+    if group.rank == 0 and (line := bench.cut_line(spec.training.max_length)):
+        emit(Event("message", line))
     store = ResultsStore(folder.results)
     executor = GroupExecutor(
         bench, group, store, context, folder.checkpoints, emit, spec.execution, stop_wanted, watchdog

@@ -28,7 +28,7 @@ from prunepeft_ray.paths import one_line
 from prunepeft_ray.results import ResultsStore, RunFolder
 from prunepeft_ray.study import StudyExecutionConfig, StudySpec
 from prunepeft_ray.tasks import TaskData
-from prunepeft_ray.training import encode_task
+from prunepeft_ray.training import cut_line, encode_task
 
 WATCH_SECONDS = 1.0
 
@@ -64,7 +64,7 @@ def run_study(
     """
     # the searcher says how many; the cluster may grow
     configure_tune(pending=10**6)
-    place = share_study(folder, spec, data, start_board())
+    place = share_study(folder, spec, data, start_board(), emit)
     attempts = spec.execution.max_failures + 1
     store = ResultsStore(folder.results)
     searcher = JobSearcher(
@@ -148,7 +148,7 @@ def build_tuner(
     )
 
 
-def share_study(folder: RunFolder, spec: StudySpec, data: dict[str, TaskData], board: Any) -> Workplace:
+def share_study(folder: RunFolder, spec: StudySpec, data: dict[str, TaskData], board: Any, emit: Emit) -> Workplace:
     """Load every backbone and encode every task once for all workers.
 
     Raises:
@@ -168,6 +168,8 @@ def share_study(folder: RunFolder, spec: StudySpec, data: dict[str, TaskData], b
         place.backbones[model] = share(backbone)
         for task in spec.tasks:
             encoded = encode_task(data[task.name], backbone, spec.training.max_length)
+            if line := cut_line(encoded, backbone, spec.training.max_length):
+                emit(Event("message", f"{task.name}, {model}: {line}"))
             # inside a list the reference travels instead of the data
             place.tasks[model, task.name] = share(encoded) or [ray.put(data[task.name])]
     return place

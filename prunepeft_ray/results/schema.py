@@ -79,7 +79,11 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("evaluate", pa.string(), "what metrics are measured on: none, dev or holdout (of the subset)"),
         Column("metric", pa.string(), "the deciding metric"),
         Column("metrics", _METRICS, "best epoch's metrics on what `evaluate` says, loss among them"),
-        Column("test_metrics", _METRICS, "metrics on the test split; empty unless the job is a final one"),
+        Column(
+            "test_metrics",
+            _METRICS,
+            "metrics on the test split, and on further ones with a suffix (_mismatched); empty unless a final job",
+        ),
         Column("status", pa.string(), "done or failed"),
         Column("reason", pa.string(), "why it failed"),
         Column("train_examples", pa.int64(), "examples seen in training, each as often as seen", "examples"),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import logging
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +20,11 @@ from prunepeft_ray.registry import Registry
 
 Labels = npt.NDArray[Any]
 Indices = npt.NDArray[np.int64]
+
+_log = logging.getLogger(__name__)
+
+Tell = Callable[[str], None]
+"""Takes a line for the user."""
 
 NO_CLASS = -1
 """The class id of an example whose label is not known; NaN in a regression task."""
@@ -72,6 +80,8 @@ class TaskData:
         labels: Class names by class id; empty for regression.
         metrics: Names of everything that is measured.
         metric: The deciding one of them.
+        further_tests: Further splits to report, by name; their metrics get it as a suffix, as in
+            ``accuracy_mismatched``.
     """
 
     name: str
@@ -81,6 +91,12 @@ class TaskData:
     labels: tuple[str, ...]
     metrics: tuple[str, ...]
     metric: str
+    further_tests: Mapping[str, Split] = field(default_factory=dict)
+
+    @property
+    def tests(self) -> dict[str, Split]:
+        """All that is reported, by the suffix of its metrics; that of the test split is empty."""
+        return {"": self.test} | {f"_{name}": split for name, split in self.further_tests.items()}
 
     @property
     def regression(self) -> bool:
@@ -96,7 +112,7 @@ class TaskData:
     def fingerprint(self) -> str:
         """16 hex digits over texts, labels, class names and splits in order, whatever the name or path."""
         digest = hashlib.sha256(json.dumps(self.labels).encode())
-        for split in (self.train, self.dev, self.test):
+        for split in (self.train, self.dev, *self.tests.values()):
             content = json.dumps([split.texts, split.texts2, str(split.labels.dtype)])
             digest.update(f"{len(content)}:".encode() + content.encode())
             digest.update(split.labels.astype(split.labels.dtype.newbyteorder("<")).tobytes())
@@ -128,25 +144,61 @@ class TaskSource:
 TASKS: Registry[TaskSource] = Registry("task")
 
 
+def log_line(line: str) -> None:
+    """Log a line as a warning, where nobody else wants to be told."""
+    _log.warning("%s", line)
+
+
 def one_line(error: object) -> str:
     """Return the text of an error of another library without its line breaks, at most 200 characters."""
     text = " ".join(str(error).split())
     return text if len(text) <= 200 else text[:197] + "..."
 
 
-def pair_keys(texts: Sequence[str], texts2: Sequence[str] | None) -> Any:
-    """What makes two examples the same text: their words, whatever the case and white space.
+def same_words(text: str) -> str:
+    """Reduce a text to its words, whatever the case and white space."""
+    return " ".join(text.casefold().split())
+
+
+def same_letters(text: str) -> str:
+    """Reduce a text to its letters, digits and symbols, whatever the case, punctuation and white space.
+
+    In Unicode's normal form NFKC. What lies between two digits stays, as in 1.5, and so does a text of nothing but
+    punctuation.
+    """
+    normal = same_words(unicodedata.normalize("NFKC", text))
+    pieces = _BETWEEN_DIGITS.split(normal)
+    pieces[::2] = [piece.translate(_LETTERS) for piece in pieces[::2]]
+    return "".join(pieces) or normal
+
+
+class _Letters(dict[int, int | None]):
+    """A table for ``str.translate`` that deletes punctuation, white space and control characters; made as needed."""
+
+    def __missing__(self, code: int) -> int | None:
+        category = unicodedata.category(chr(code))
+        self[code] = None if category[0] in "PZ" or category in ("Cc", "Cf") else code
+        return self[code]
+
+
+_LETTERS = _Letters()
+_BETWEEN_DIGITS = re.compile(r"(?<=\d)([\W_]+)(?=\d)")
+
+
+def pair_keys(texts: Sequence[str], texts2: Sequence[str] | None, reduce: Callable[[str], str]) -> Any:
+    """What makes two examples the same text, or pair of texts.
+
+    Args:
+        texts: N texts.
+        texts2: N second texts, or None.
+        reduce: What is left of a text that tells it from others, without line breaks.
 
     Returns:
         A pandas Series of N strings.
     """
     import pandas as pd
 
-    keys = _folded(pd.Series(list(texts), dtype="str"))
+    keys = pd.Series([reduce(text) for text in texts], dtype="str")
     if texts2 is None:
         return keys
-    return keys + "\n" + _folded(pd.Series(list(texts2), dtype="str"))
-
-
-def _folded(texts: Any) -> Any:
-    return texts.str.casefold().str.split().str.join(" ")
+    return keys + "\n" + pd.Series([reduce(text) for text in texts2], dtype="str")

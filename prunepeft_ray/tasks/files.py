@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import logging
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,13 @@ import numpy as np
 
 from prunepeft_ray.config import TaskConfig
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.tasks.base import NO_CLASS, Indices, Labels, Split, TaskData, one_line
+from prunepeft_ray.tasks.base import NO_CLASS, Indices, Labels, Split, TaskData, Tell, log_line, one_line
+from prunepeft_ray.tasks.dividing import divide
 from prunepeft_ray.tasks.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS
-from prunepeft_ray.tasks.splits import different_examples, stratified_split
-from prunepeft_ray.tasks.tables import SUFFIXES, Table, columns_text, find_column, read_table
+from prunepeft_ray.tasks.tables import AS_FOUND, SUFFIXES, FileFormat, Table, columns_text, find_column, read_table
 
 __all__ = ["SUFFIXES", "load_files", "read_examples"]
 
-HELD_OUT_SHARE = 0.15
-FEWEST_TO_SPLIT = 10
 MOST_CLASSES_UNASKED = 20
 
 # columns that are looked for when none is named, the more telling ones first
@@ -35,9 +33,9 @@ PAIR_COLUMNS = (
 TEXT_COLUMNS = ("text", "sentence", "question", "review", "message", "content")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target", "score")
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_WHOLE_FRACTION = re.compile(r"\.0+$")
 _NOT_TEXT = (list, dict, tuple, bytes, np.ndarray)
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,31 +56,42 @@ class _Raw:
     labels: Any
 
 
-def load_files(config: TaskConfig) -> TaskData:
+def load_files(config: TaskConfig, tell: Tell = log_line) -> TaskData:
     """Load a task from the training file ``config.name`` and, where given, files for dev and test.
 
     A split that has no file of its own is 15 % of the training file, stratified and seeded by
     ``config.seed``; copies of a text are then left out first, so that none is in two splits. Splits that the
-    user gives stay as they are.
+    user gives stay as they are, but texts that they have are left out of training.
 
     Labels are numbers to predict if most of them are numbers and not all of them whole; anything else is
     classes, in sorted order. More than 20 different whole numbers could be either, and ``config.regression``
     must say.
 
+    Args:
+        config: The files, their columns and format.
+        tell: Told what was told from the files, and what was left out.
+
     Raises:
         InputError: If a file, a column, a text or a label is wrong; names the file and the line.
     """
     _check_distinct_files(config)
-    train_table = read_table(config.name)
+    form = FileFormat(config.encoding, config.separator)
+    meant = _named_columns(config.text, config.text2, config.label)
+    train_table = read_table(config.name, form, meant, tell)
     columns = _find_columns(train_table, config.text, config.text2, config.label, find_label=True)
     train = _raw(train_table, columns)
     regression = _is_regression(train, config.regression)
     names = () if regression else _class_names(train)
-    whole = _split(train, names, regression)
     files = {part: file for part, file in (("dev", config.dev), ("test", config.test)) if file is not None}
-    given = {part: _split(_raw(read_table(file), columns), names, regression) for part, file in files.items()}
-    missing = [part for part in ("dev", "test") if part not in files]
-    parts = {**_split_off(train, whole, names, missing, config.seed), **given}
+    used = _named_columns(columns.text, columns.text2, columns.label)
+    given = {
+        part: _split(_raw(read_table(file, form, used, tell), columns), names, regression)
+        for part, file in files.items()
+    }
+    whole = _split(train, names, regression)
+    if not names and len(np.unique(whole.labels)) < 2:
+        raise InputError(f"{config.name}: all labels are {whole.labels[0]:g}; expected different numbers to learn from")
+    parts = divide(config, whole, given, names, tell)
     metrics = REGRESSION_METRICS if regression else CLASSIFICATION_METRICS
     return TaskData(config.name, parts["train"], parts["dev"], parts["test"], names, metrics, metrics[0])
 
@@ -96,6 +105,8 @@ def read_examples(
     regression: bool,
     *,
     find_label: bool = False,
+    form: FileFormat = AS_FOUND,
+    tell: Tell = log_line,
 ) -> Split:
     """Read a file of examples for a task that is already known, to evaluate or predict.
 
@@ -108,15 +119,21 @@ def read_examples(
             is taken to hold class ids.
         regression: Whether labels are numbers.
         find_label: Look for a label column with a usual name when ``label`` is None.
+        form: The file's encoding and separator, where they are not to be told from it.
+        tell: Told what was told from the file.
 
     Raises:
         InputError: If the file, a column, a text or a label is wrong; names the file and the line.
     """
-    table = read_table(path)
+    table = read_table(path, form, _named_columns(text, text2, label), tell)
     raw = _raw(table, _find_columns(table, text, text2, label, find_label))
     if raw.labels is not None and not regression:
         raw = replace(raw, labels=_named(raw.labels, labels))
     return _split(raw, labels, regression)
+
+
+def _named_columns(*columns: str | None) -> list[str]:
+    return [column for column in columns if column is not None]
 
 
 def _named(labels: Any, names: tuple[str, ...]) -> Any:
@@ -183,27 +200,36 @@ def _raw(table: Table, columns: _Columns) -> _Raw:
     for key, column in (("text", columns.text), ("text2", columns.text2), ("label", columns.label)):
         if column is not None:
             find_column(table, column, f"task.{key}")
-            _check_values(table, column)
+            _check_values(table, column, may_be_empty=key == "text2")
     texts2 = None if columns.text2 is None else _texts(table, columns.text2)
     labels = None if columns.label is None else table.frame[columns.label]
     return _Raw(table, columns, _texts(table, columns.text), texts2, labels)
 
 
-def _check_values(table: Table, column: str) -> None:
+def _check_values(table: Table, column: str, may_be_empty: bool) -> None:
     values = table.frame[column]
-    missing = (values.isna() | (values.astype("str").str.strip() == "")).to_numpy(dtype=bool)
-    if missing.any():
-        raise InputError(f"{table.where(int(missing.argmax()))}: no value in column '{column}'")
     if values.dtype == object:
-        nested = values.map(lambda value: isinstance(value, _NOT_TEXT)).to_numpy(bool)
-        if nested.any():
-            row = int(nested.argmax())
-            kind = type(values.iloc[row]).__name__
-            raise InputError(f"{table.where(row)}: column '{column}' holds a {kind}; expected text or a number")
+        _check_objects(table, column, values)
+    missing = (values.isna() | (values.astype("str").str.strip() == "")).to_numpy(dtype=bool)
+    if missing.any() and not may_be_empty:
+        raise InputError(f"{table.where(int(missing.argmax()))}: no value in column '{column}'")
+
+
+def _check_objects(table: Table, column: str, values: Any) -> None:
+    nested = values.map(lambda value: isinstance(value, _NOT_TEXT)).to_numpy(bool)
+    if nested.any():
+        row = int(nested.argmax())
+        kind = type(values.iloc[row]).__name__
+        raise InputError(f"{table.where(row)}: column '{column}' holds a {kind}; expected text or a number")
+    broken = values.map(lambda value: isinstance(value, str) and _SURROGATE.search(value)).to_numpy(bool)
+    if broken.any():
+        row = int(broken.argmax())
+        raise InputError(f"{table.where(row)}: column '{column}' holds half of a character (a lone surrogate)")
 
 
 def _texts(table: Table, column: str) -> list[str]:
-    texts: list[str] = table.frame[column].astype("str").str.strip().tolist()
+    values = table.frame[column]
+    texts: list[str] = values.astype("str").where(values.notna(), "").str.strip().tolist()
     return texts
 
 
@@ -237,7 +263,9 @@ def _is_regression(raw: _Raw, wanted: bool | None) -> bool:
 
 
 def _class_names(raw: _Raw) -> tuple[str, ...]:
-    labels = _written(raw.labels, _are_whole(raw.labels))
+    import pandas as pd
+
+    labels = _written(raw.labels)
     different = labels.unique()
     column, rows = raw.columns.label, len(labels)
     if len(different) < 2:
@@ -250,7 +278,10 @@ def _class_names(raw: _Raw) -> tuple[str, ...]:
             f"{raw.table.path}: column '{column}' has {len(different)} different values in {rows} rows, which "
             "are no classes; name another column with --label, or set task.regression=true for numbers"
         )
-    return tuple(sorted(different, key=int) if _are_whole(raw.labels) else sorted(different))
+    in_order = sorted(different)
+    if _are_whole(raw.labels):
+        in_order = [in_order[i] for i in np.argsort(_numbers(pd.Series(in_order)), kind="stable")]
+    return tuple(in_order)
 
 
 def _are_whole(labels: Any) -> bool:
@@ -258,12 +289,8 @@ def _are_whole(labels: Any) -> bool:
     return bool((np.isfinite(numbers) & (np.abs(numbers) < 2**53)).all() and (numbers % 1 == 0).all())
 
 
-def _written(labels: Any, whole: bool) -> Any:
-    """Labels as strings; whole numbers alike whether written as 1 or 1.0."""
-    import pandas as pd
-
-    if whole:
-        return pd.Series(_numbers(labels).astype(np.int64)).astype("str")
+def _written(labels: Any) -> Any:
+    """Labels as they are written: ``01``, ``1`` and ``1.0`` are three."""
     return labels.astype("str").str.strip()
 
 
@@ -290,12 +317,12 @@ def _number_labels(raw: _Raw) -> Any:
 def _class_ids(raw: _Raw, names: tuple[str, ...]) -> Indices:
     import pandas as pd
 
-    index = pd.Index(list(names))
-    written = _written(raw.labels, whole=False)
-    ids: Indices = index.get_indexer(written).astype(np.int64)
-    if (ids == -1).any() and _are_whole(raw.labels):
-        written = _written(raw.labels, whole=True)
-        ids = index.get_indexer(written).astype(np.int64)
+    written = _written(raw.labels)
+    ids: Indices = pd.Index(list(names)).get_indexer(written).astype(np.int64)
+    whole = [_WHOLE_FRACTION.sub("", name) for name in names]
+    # files of one task may have 1 and 1.0 for the same class, as long as no two classes differ in that
+    if (ids == -1).any() and len(set(whole)) == len(whole):
+        ids = pd.Index(whole).get_indexer(written.str.replace(_WHOLE_FRACTION, "", regex=True)).astype(np.int64)
     if (ids == -1).any():
         row = int((ids == -1).argmax())
         label = one_line(written.iloc[row])
@@ -304,34 +331,3 @@ def _class_ids(raw: _Raw, names: tuple[str, ...]) -> Indices:
         known = one_line(", ".join(names))
         raise InputError(f"{raw.table.where(row)}: label '{label}' is not one of training; {hint}known: {known}")
     return ids
-
-
-def _split_off(raw: _Raw, whole: Split, names: tuple[str, ...], parts: list[str], seed: int) -> dict[str, Split]:
-    """Divide the training file into train and the parts that have no file of their own."""
-    path = raw.table.path
-    if not names and len(np.unique(whole.labels)) < 2:
-        raise InputError(f"{path}: all labels are {whole.labels[0]:g}; expected different numbers to learn from")
-    if not parts:
-        return {"train": whole}
-    kept, labels = different_examples(whole.texts, whole.texts2, whole.labels)
-    if len(kept) < len(whole):
-        _log.warning("%s: left out %d rows that repeat a text before splitting", path, len(whole) - len(kept))
-    if len(kept) < FEWEST_TO_SPLIT:
-        raise InputError(
-            f"{path}: {len(whole)} rows have {len(kept)} different texts with a clear label, too few to split; "
-            f"expected at least {FEWEST_TO_SPLIT}, or give {' and '.join('--' + part for part in parts)}"
-        )
-    different = replace(whole.take(kept), labels=labels)
-    shares = [1 - HELD_OUT_SHARE * len(parts)] + [HELD_OUT_SHARE] * len(parts)
-    indices = stratified_split(different.labels, shares, seed)
-    _check_classes(path, different.labels[indices[0]], names)
-    return {part: different.take(chosen) for part, chosen in zip(["train", *parts], indices, strict=True)}
-
-
-def _check_classes(path: Path, train_labels: Labels, names: tuple[str, ...]) -> None:
-    lost = np.setdiff1d(np.arange(len(names)), train_labels)
-    if len(lost):
-        raise InputError(
-            f"{path}: class '{one_line(names[int(lost[0])])}' has no example left to train on after splitting; "
-            "expected more examples of it, each with a text that has no other class"
-        )

@@ -1,7 +1,8 @@
 """The nine tasks of GLUE, from the Hugging Face Hub or its cache.
 
 GLUE keeps the labels of its test sets to itself. The official validation set is our test split; dev is a part
-of the official training set: 10 %, at most 2,000 examples.
+of the official training set: 10 %, at most 2,000 examples. MNLI has two validation sets: matched is the test split,
+and what is measured on mismatched is reported beside it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 from prunepeft_ray.config import TaskConfig
 from prunepeft_ray.errors import RunError
-from prunepeft_ray.tasks.base import TASKS, Split, TaskData, TaskSource, one_line, pair_keys
+from prunepeft_ray.tasks.base import TASKS, Split, TaskData, TaskSource, one_line, pair_keys, same_words
 from prunepeft_ray.tasks.splits import stratified_subset
 
 REPOSITORY = "nyu-mll/glue"
@@ -26,6 +27,7 @@ class _Columns:
     text: str
     text2: str | None = None
     validation: str = "validation"
+    mismatched: str | None = None
 
 
 def _load(config: TaskConfig, name: str, columns: _Columns) -> TaskData:
@@ -36,8 +38,9 @@ def _load(config: TaskConfig, name: str, columns: _Columns) -> TaskData:
     train = official.take(np.delete(np.arange(len(official)), chosen))
     dev = _without(official.take(chosen), train)
     test = _split(data[columns.validation], columns)
+    further = {} if columns.mismatched is None else {"mismatched": _split(data[columns.mismatched], columns)}
     names = tuple(getattr(label, "names", ()))
-    return TaskData(config.name, train, dev, test, names, TASKS[name].metrics, TASKS[name].metric)
+    return TaskData(config.name, train, dev, test, names, TASKS[name].metrics, TASKS[name].metric, further)
 
 
 def _download(name: str) -> Any:
@@ -63,7 +66,8 @@ def _split(data: Any, columns: _Columns) -> Split:
 
 def _without(split: Split, other: Split) -> Split:
     """Leave out the examples whose texts are in the other split; the official data has copies."""
-    copies = pair_keys(split.texts, split.texts2).isin(pair_keys(other.texts, other.texts2)).to_numpy()
+    there = pair_keys(other.texts, other.texts2, same_words)
+    copies = pair_keys(split.texts, split.texts2, same_words).isin(there).to_numpy()
     return split if copies.all() else split.take(np.flatnonzero(~copies))
 
 
@@ -74,7 +78,7 @@ def _register(name: str, description: str, size: str, metrics: tuple[str, ...], 
 _SENTENCE = _Columns("sentence")
 _SENTENCES = _Columns("sentence1", "sentence2")
 _QUESTIONS = _Columns("question1", "question2")
-_PREMISE = _Columns("premise", "hypothesis", "validation_matched")
+_PREMISE = _Columns("premise", "hypothesis", "validation_matched", "validation_mismatched")
 _ANSWER = _Columns("question", "sentence")
 
 _register("cola", "GLUE: is a sentence grammatical", "8.6k", ("matthews", "accuracy"), _SENTENCE)
@@ -83,7 +87,7 @@ _register("mrpc", "GLUE: do two sentences mean the same", "3.7k", ("accuracy", "
 _register("qqp", "GLUE: do two questions mean the same", "364k", ("accuracy", "f1"), _QUESTIONS)
 # Pearson decides: the head is trained on the numbers themselves, not their order, and papers report it
 _register("stsb", "GLUE: how alike two sentences are, 0 to 5", "5.7k", ("pearson", "spearman"), _SENTENCES)
-_register("mnli", "GLUE: entailment, neutral or contradiction (matched)", "393k", ("accuracy",), _PREMISE)
+_register("mnli", "GLUE: entailment, neutral or contradiction", "393k", ("accuracy",), _PREMISE)
 _register("qnli", "GLUE: does a sentence answer a question", "105k", ("accuracy",), _ANSWER)
 _register("rte", "GLUE: does one sentence entail another", "2.5k", ("accuracy",), _SENTENCES)
 _register("wnli", "GLUE: what a pronoun stands for", "635", ("accuracy",), _SENTENCES)

@@ -7,19 +7,20 @@ from pathlib import Path
 
 from prunepeft_ray.config import TaskConfig
 from prunepeft_ray.errors import InputError, unknown
-from prunepeft_ray.tasks.base import TASKS, Split, TaskData
+from prunepeft_ray.tasks.base import TASKS, Split, TaskData, Tell, log_line
 from prunepeft_ray.tasks.files import SUFFIXES, load_files
 from prunepeft_ray.tasks.metrics import choose_metrics
 from prunepeft_ray.tasks.splits import stratified_subset
 
-_FILE_ONLY = ("text", "text2", "label", "dev", "test", "regression")
+_FILE_ONLY = ("text", "text2", "label", "dev", "test", "encoding", "separator", "regression")
 
 
-def load_task(config: TaskConfig) -> TaskData:
+def load_task(config: TaskConfig, tell: Tell = log_line) -> TaskData:
     """Load a task: a GLUE name, ``packaged:<name>``, or the path of a local file.
 
     Args:
         config: Name, columns, files, metric and sizes. Sizes are of stratified sub-samples.
+        tell: Told, a line each, what was told from local files and which of their rows were left out.
 
     Raises:
         InputError: If the name, a file, a column, a label, the metric or a size is wrong; one line says what
@@ -27,7 +28,7 @@ def load_task(config: TaskConfig) -> TaskData:
         RunError: If the data is right but cannot be had, such as GLUE without a network.
     """
     if is_file(config.name):
-        task = load_files(config)
+        task = load_files(config, tell)
     else:
         name = registered_name(config.name)
         _reject_file_options(config)
@@ -38,6 +39,9 @@ def load_task(config: TaskConfig) -> TaskData:
         train=_subset(task.train, config.train_size, "train", config.seed),
         dev=_subset(task.dev, config.dev_size, "dev", config.seed),
         test=_subset(task.test, config.test_size, "test", config.seed),
+        further_tests={
+            name: _subset(split, config.test_size, name, config.seed) for name, split in task.further_tests.items()
+        },
         metrics=metrics,
         metric=metric,
     )
@@ -84,5 +88,6 @@ def _subset(split: Split, size: int | None, name: str, seed: int) -> Split:
     if size is None:
         return split
     if size > len(split):
-        raise InputError(f"task.{name}_size: {size} examples asked for, but the {name} split has {len(split)}")
+        key = name if name in ("train", "dev") else "test"
+        raise InputError(f"task.{key}_size: {size} examples asked for, but the {name} split has {len(split)}")
     return split.take(stratified_subset(split.labels, size, seed))

@@ -51,7 +51,8 @@ def compute_metrics(
         predictions: Shape (N,): class ids, or numbers.
         labels: Shape (N,), likewise.
         num_labels: Number of classes of the task, which tells whether f1 is that of class 1 (two classes) or
-            the mean over classes (more). Default: told from the ids that occur.
+            the mean over all classes (more), those that do not occur counting 0. Default: told from the ids that
+            occur.
 
     Raises:
         InputError: If there is no such metric.
@@ -97,8 +98,10 @@ def _f1(predictions: Array, labels: Array, num_labels: int | None) -> float:
     from sklearn.metrics import f1_score
 
     classes = num_labels or int(max(predictions.max(), labels.max())) + 1
-    average = "binary" if classes <= 2 else "macro"
-    return float(f1_score(labels, predictions, average=average, zero_division=0.0))
+    if classes <= 2:
+        return float(f1_score(labels, predictions, average="binary", zero_division=0.0))
+    # all classes of the task, so that values of different splits and models compare
+    return float(f1_score(labels, predictions, labels=range(classes), average="macro", zero_division=0.0))
 
 
 def _matthews(predictions: Array, labels: Array, num_labels: int | None) -> float:  # noqa: ARG001
@@ -127,7 +130,9 @@ def _correlation(function: Callable[[Array, Array], Any], predictions: Array, la
 
 
 METRICS.register("accuracy", Metric("share of right classes", False, _accuracy))
-METRICS.register("f1", Metric("F1 of class 1 of two; with more classes their mean (macro)", False, _f1))
+METRICS.register(
+    "f1", Metric("F1 of class 1 of two; with more, the mean over all classes of the task (macro)", False, _f1)
+)
 METRICS.register("matthews", Metric("Matthews correlation coefficient", False, _matthews))
 METRICS.register("pearson", Metric("linear correlation", True, _pearson))
 METRICS.register("spearman", Metric("correlation of ranks", True, _spearman))

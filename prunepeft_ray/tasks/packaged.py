@@ -127,7 +127,7 @@ _register(
     _load_sentiment,
     "nytEditorialSnippets",
 )
-_register("tweets", "sentiment of tweets", "4.1k", _BINARY, _load_sentiment, "tweets")
+_register("tweets", "sentiment of tweets", "4.0k", _BINARY, _load_sentiment, "tweets")
 _register("sms-spam", "spam among text messages", "5.1k", ("f1", "accuracy", "matthews"), _load_sms)
 _register("trec", "type of a question, 6 classes", "5.4k", ("accuracy", "f1"), _load_trec, False)
 _register("trec-fine", "type of a question, 50 classes", "5.4k", ("accuracy", "f1"), _load_trec, True)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from prunepeft_ray.tasks.base import Indices, pair_keys
+from prunepeft_ray.tasks.base import Indices, pair_keys, same_letters
 
 QUANTILE_BINS = 10
 
@@ -104,7 +104,7 @@ def largest_remainder(weights: npt.ArrayLike, size: int) -> Indices:
 def different_examples(
     texts: Sequence[str], texts2: Sequence[str] | None, labels: npt.NDArray[np.generic]
 ) -> tuple[Indices, npt.NDArray[np.generic]]:
-    """Keep one example of each text, or pair of texts, whatever its case and white space.
+    """Keep one example of each text, or pair of texts, whatever its case, punctuation and white space.
 
     Copies with different classes get the most frequent one, and are left out altogether on a tie; copies with
     different numbers get their mean.
@@ -119,7 +119,7 @@ def different_examples(
     """
     import pandas as pd
 
-    frame = pd.DataFrame({"key": pair_keys(texts, texts2), "label": labels, "at": np.arange(len(texts))})
+    frame = pd.DataFrame({"key": pair_keys(texts, texts2, same_letters), "label": labels, "at": np.arange(len(texts))})
     if np.issubdtype(labels.dtype, np.floating):
         kept = frame.groupby("key", sort=False).agg(at=("at", "first"), label=("label", "mean"))
     else:

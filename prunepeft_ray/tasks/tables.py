@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import json
-import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.tasks.base import one_line
+from prunepeft_ray.tasks.base import Tell, log_line, one_line
+from prunepeft_ray.tasks.decoding import UTF8, read_text
+from prunepeft_ray.tasks.delimited import find_separator, parse_separator, read_records, separator_name
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zip", ".zst")
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """How a text file is to be read.
+
+    Attributes:
+        encoding: Its encoding; None: told from the file.
+        separator: What lies between columns of a CSV or TSV file, one character or ``tab``; None: told from the file.
+    """
+
+    encoding: str | None = None
+    separator: str | None = None
+
+
+AS_FOUND = FileFormat()
+"""Everything is told from the file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,28 +43,29 @@ class Table:
     Attributes:
         path: The file.
         frame: A pandas DataFrame with at least one row, columns named by strings, rows numbered from 0. Values
-            of CSV and TSV are strings.
-        lines: Whether a JSON file turned out to hold one object per line.
+            of CSV and TSV are strings. Names of columns may repeat.
+        lines: The 1-based line on which each row begins; None where rows have no line of their own.
     """
 
     path: Path
     frame: Any
-    lines: bool = False
+    lines: Sequence[int] | None
 
     def where(self, row: int) -> str:
         """Name the file and the line on which a row begins, as an editor shows it, or the row's number."""
-        suffix = self.path.suffix.lower()
-        line = None
-        if suffix in _DELIMITERS:
-            line = _line_of_record(_text(self.path), _DELIMITERS[suffix], row)
-        elif self.lines:
-            filled = [number for number, text in enumerate(_text(self.path).split("\n"), 1) if text.strip()]
-            line = filled[row]
-        return f"{self.path}, row {row + 1}" if line is None else f"{self.path}, line {line}"
+        return f"{self.path}, row {row + 1}" if self.lines is None else f"{self.path}, line {self.lines[row]}"
 
 
-def read_table(path: str | Path) -> Table:
-    """Read a CSV, TSV, JSONL, JSON (a list of objects) or Parquet file; text is UTF-8.
+def read_table(
+    path: str | Path, form: FileFormat = AS_FOUND, columns: Collection[str] = (), tell: Tell = log_line
+) -> Table:
+    """Read a CSV, TSV, JSONL, JSON (a list of objects) or Parquet file.
+
+    Args:
+        path: The file.
+        form: Its encoding and separator, where they are not to be told from the file.
+        columns: Names of columns that are meant, which tell a separator; may be empty.
+        tell: Told which encoding and separator were found, unless they are UTF-8 and the usual one.
 
     Raises:
         InputError: If there is no such file, its suffix is not one of ``SUFFIXES``, its content is malformed or
@@ -57,20 +76,21 @@ def read_table(path: str | Path) -> Table:
     file = Path(path).expanduser()
     _check_path(file)
     suffix = file.suffix.lower()
-    lines = False
-    if suffix == ".parquet":
-        frame = _read_parquet(file)
-    elif suffix in _DELIMITERS:
-        frame = _read_delimited(file, _DELIMITERS[suffix])
-    else:
-        frame, lines = _read_json(file, lines=suffix == ".jsonl")
-    frame.columns = [str(column).strip() for column in frame.columns]
-    repeated = frame.columns[frame.columns.duplicated()]
-    if len(repeated):
-        raise InputError(f"{file}: there are two columns named '{repeated[0]}'; rename one")
+    if form.separator is not None and suffix not in _SEPARATORS:
+        raise InputError(f"{file}: --separator is for CSV and TSV files; leave it out")
+    if suffix in _SEPARATORS:
+        return _read_delimited(file, _SEPARATORS[suffix], form, columns, tell)
+    if suffix != ".parquet":
+        return _read_json(file, suffix == ".jsonl", form, tell)
+    if form.encoding is not None:
+        raise InputError(f"{file}: --encoding is for text files; leave it out")
+    return _table(file, _read_parquet(file), None)
+
+
+def _table(file: Path, frame: Any, lines: Sequence[int] | None) -> Table:
     if not len(frame):
         raise InputError(f"{file}: the file has no rows; expected one example per row")
-    return Table(file, frame.reset_index(drop=True), lines)
+    return Table(file, frame.set_axis([str(column).strip() for column in frame.columns], axis=1), lines)
 
 
 def find_column(table: Table, name: str, key: str) -> str:
@@ -82,9 +102,12 @@ def find_column(table: Table, name: str, key: str) -> str:
         key: The setting in which it was written, such as ``"task.text"``.
 
     Raises:
-        InputError: If there is no such column; names the nearest and all columns.
+        InputError: If there is no such column, and names the nearest and all columns; or if there are several.
     """
-    if name in table.frame.columns:
+    found = list(table.frame.columns).count(name)
+    if found > 1:
+        raise InputError(f"{table.path}: there are {found} columns named '{name}' ({key}); rename all but one")
+    if found:
         return name
     near = difflib.get_close_matches(name, table.frame.columns, n=1)
     hint = f"did you mean '{near[0]}'? " if near else ""
@@ -92,11 +115,15 @@ def find_column(table: Table, name: str, key: str) -> str:
 
 
 def columns_text(table: Table) -> str:
-    """List a table's columns for an error message."""
-    return one_line(", ".join(table.frame.columns))
+    """List a table's columns for an error message; says if they look like a row of data."""
+    names = one_line(", ".join(table.frame.columns))
+    repeated = any(name in set(table.frame.iloc[:, at]) for at, name in enumerate(table.frame.columns))
+    return f"{names} (is this a row of data? the first line must name the columns)" if repeated else names
 
 
 def _check_path(file: Path) -> None:
+    if file.suffix.lower() in _COMPRESSED:
+        raise InputError(f"{file}: compressed; unpack it first")
     if file.suffix.lower() not in SUFFIXES:
         raise InputError(f"{file}: unknown format '{file.suffix}'; expected {', '.join(SUFFIXES)}")
     if file.is_dir():
@@ -108,104 +135,89 @@ def _check_path(file: Path) -> None:
         raise InputError(f"{file}: no such file{hint}")
 
 
-def _text(file: Path) -> str:
-    try:
-        data = file.read_bytes()
-        return data.decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise InputError(f"{file}, line {line}: not UTF-8; save the file with that encoding") from error
-
-
-def _read_delimited(file: Path, delimiter: str) -> Any:
+def _read_delimited(file: Path, usual: str, form: FileFormat, columns: Collection[str], tell: Tell) -> Table:
     import pandas as pd
 
-    text = _text(file)
-    if not text.strip():
-        raise InputError(f"{file}: the file is empty; expected column names, then one example per line")
-    try:
-        frame = pd.read_csv(io.StringIO(text), sep=delimiter, dtype="str", keep_default_na=False)
-    except ValueError as error:
-        raise InputError(_delimited_problem(file, text, delimiter, error)) from error
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise InputError(f"{file}: rows have more fields than the header has; {_quote_hint(delimiter)}")
-    return frame
+    text, encoding = read_text(file, form.encoding)
+    separator = parse_separator(form.separator) if form.separator else find_separator(text, usual, columns)
+    _tell_format(file, form, encoding, None if separator == usual else separator, tell)
+    records = read_records(file, text, separator)
+    # as they are written: no number is read into them, and "NA" is a text
+    frame = pd.DataFrame(records.rows, columns=range(len(records.header)), dtype=object)
+    return _table(file, frame.set_axis(records.header, axis=1), records.lines)
 
 
-def _delimited_problem(file: Path, text: str, delimiter: str, error: ValueError) -> str:
-    message = one_line(error)
-    if fields := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", message):
-        expected, line, got = fields.groups()
-        return f"{file}, line {line}: {got} fields, the header has {expected}; {_quote_hint(delimiter)}"
-    if row := re.search(r"EOF inside string starting at row (\d+)", message):
-        line = _line_of_record(text, delimiter, int(row[1]) - 1)
-        place = f"{file}" if line is None else f"{file}, line {line}"
-        return f"{place}: a quotation mark is never closed; write a quotation mark inside of a text twice"
-    return f"{file}: malformed: {message}"
+def _tell_format(file: Path, form: FileFormat, encoding: str, separator: str | None, tell: Tell) -> None:
+    """Say what was told from the file and is not what a file is expected to be."""
+    found = []
+    if form.encoding is None and encoding != UTF8:
+        found.append((f"encoding {encoding}", "--encoding"))
+    if form.separator is None and separator is not None:
+        found.append((f"separator {separator_name(separator)}", "--separator"))
+    if found:
+        what, options = zip(*found, strict=True)
+        tell(f"{file}: told from the file: {', '.join(what)}; {' and '.join(options)} would override this")
 
 
-def _quote_hint(delimiter: str) -> str:
-    return f"put a text that contains a {'tab' if delimiter == chr(9) else 'comma'} in double quotes"
-
-
-def _line_of_record(text: str, delimiter: str, row: int) -> int | None:
-    """Return the line on which a record begins (row 0 follows the header), or None if it cannot be told."""
-    lines, blank = text.split("\n"), " \t\r".replace(delimiter, "")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    begin, found = 1, -2
-    try:
-        for _ in reader:
-            found += bool(lines[begin - 1].strip(blank))  # blank lines are no records
-            if found == row:
-                return begin
-            begin = reader.line_num + 1
-    except (csv.Error, IndexError):
-        pass
-    return None
-
-
-def _read_json(file: Path, lines: bool) -> tuple[Any, bool]:
+def _read_json(file: Path, by_line: bool, form: FileFormat, tell: Tell) -> Table:
     import pandas as pd
 
-    text = _text(file)
+    text, encoding = read_text(file, form.encoding)
+    _tell_format(file, form, encoding, None, tell)
     if not text.strip():
         raise InputError(f"{file}: the file is empty; expected one JSON object per example")
-    if not lines:
-        try:
-            records = json.loads(text)
-        except json.JSONDecodeError as error:
-            # many files named .json hold one object per line
-            if error.msg != "Extra data":
-                raise InputError(f"{file}, line {error.lineno}: not valid JSON: {error.msg}") from error
-            lines = True
-    if lines:
-        records = _records_by_line(file, text)
+    # many files named .json hold one object per line
+    records = None if by_line else _parse(text, str(file), whole=True)
+    lines = None
+    if records is None:
+        lines, records = _records_by_line(file, text)
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise InputError(f"{file}: expected a list of JSON objects, one per example")
-    return pd.DataFrame(records), lines
+    # as objects, whole numbers beside fractions stay as they are written
+    return _table(file, pd.DataFrame(records, dtype=object), lines)
 
 
-def _records_by_line(file: Path, text: str) -> list[dict[str, Any]]:
-    records = []
+def _parse(text: str, where: str, whole: bool) -> Any:
+    """Parse JSON; None for a whole file that goes on after its first value."""
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        if whole and error.msg == "Extra data":
+            return None
+        line = f", line {error.lineno}" if whole else ""
+        raise InputError(f"{where}{line}: not valid JSON: {error.msg}") from error
+    except RecursionError as error:
+        raise InputError(f"{where}: not valid JSON: nested too deeply") from error
+    except ValueError as error:
+        raise InputError(f"{where}: not valid JSON: {one_line(error)}") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"'{next(name for name in names if names.count(name) > 1)}' is there twice in an object")
+    return found
+
+
+def _records_by_line(file: Path, text: str) -> tuple[list[int], list[dict[str, Any]]]:
+    lines, records = [], []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{file}, line {number}: not valid JSON: {error.msg}") from error
+        record = _parse(line, f"{file}, line {number}", whole=False)
         if not isinstance(record, dict):
             raise InputError(f"{file}, line {number}: expected a JSON object, got {one_line(line)}")
+        lines.append(number)
         records.append(record)
-    return records
+    return lines, records
 
 
 def _read_parquet(file: Path) -> Any:
-    import pandas as pd
+    import pyarrow.parquet
 
     try:
-        return pd.read_parquet(file)
+        # a null would make fractions of whole numbers
+        return pyarrow.parquet.read_table(file).to_pandas(integer_object_nulls=True)
     except (OSError, ValueError) as error:
         raise InputError(f"{file}: cannot be read as Parquet: {one_line(error)}") from error

@@ -1,7 +1,7 @@
 """Training one job: data, optimiser, loop, metrics, cost; and using what came of it."""
 
 from prunepeft_ray.training.checkpoint import DamagedCheckpointError, Keeper, State, pack, unpack
-from prunepeft_ray.training.encoding import EncodedSplit, EncodedTask, encode_task
+from prunepeft_ray.training.encoding import EncodedSplit, EncodedTask, cut_line, encode_task
 from prunepeft_ray.training.group import DistributedGroup, Group, SoloGroup
 from prunepeft_ray.training.loop import Trained, default_micro_batches, train
 from prunepeft_ray.training.memory import is_out_of_memory
@@ -19,6 +19,7 @@ __all__ = [
     "SoloGroup",
     "State",
     "Trained",
+    "cut_line",
     "default_micro_batches",
     "encode_task",
     "is_out_of_memory",

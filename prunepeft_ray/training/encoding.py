@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,7 +94,8 @@ class EncodedTask:
     data: TaskData
     train: EncodedSplit
     dev: EncodedSplit
-    test: EncodedSplit
+    tests: Mapping[str, EncodedSplit]
+    """By the suffix of their metrics, as in the data."""
 
     def subset(self, size: int | None, holdout: float) -> tuple[EncodedSplit, EncodedSplit]:
         """Cut a stratified subset of the training split into a part to train on and a part held out.
@@ -115,8 +117,35 @@ class EncodedTask:
 
 def encode_task(data: TaskData, backbone: Backbone, max_length: int) -> EncodedTask:
     """Tokenise all splits of a task for a backbone."""
-    train, dev, test = (encode(split, backbone, max_length) for split in (data.train, data.dev, data.test))
-    return EncodedTask(data, train, dev, test)
+    tests = {suffix: encode(split, backbone, max_length) for suffix, split in data.tests.items()}
+    return EncodedTask(data, encode(data.train, backbone, max_length), encode(data.dev, backbone, max_length), tests)
+
+
+def cut_line(task: EncodedTask, backbone: Backbone, max_length: int) -> str | None:
+    """Say how many texts of a task's splits were cut, and at what length; None if none was."""
+    data = task.data
+    parts = {"train": (data.train, task.train), "dev": (data.dev, task.dev)}
+    parts |= {f"test{suffix}": (split, task.tests[suffix]) for suffix, split in data.tests.items()}
+    counts = {name: count_cut(*splits, backbone, max_length) for name, splits in parts.items()}
+    cut = [f"{count:,} of {len(parts[name][0]):,} in {name}" for name, count in counts.items() if count]
+    return cut_text(", ".join(cut), backbone, max_length) if cut else None
+
+
+def cut_text(counts: str, backbone: Backbone, max_length: int) -> str:
+    """Put into words how many texts were cut."""
+    limit = min(max_length, backbone.max_length)
+    why = "training.max_length" if limit < backbone.max_length else "the most that the model takes"
+    return f"texts of more than {limit} tokens ({why}) are cut: {counts}"
+
+
+def count_cut(split: Split, encoded: EncodedSplit, backbone: Backbone, max_length: int) -> int:
+    """Count the texts, or pairs, that were too long."""
+    limit = min(max_length, backbone.max_length)
+    longest = split.take(np.flatnonzero(encoded.lengths >= limit))
+    if not len(longest):
+        return 0
+    whole = backbone.tokenizer(longest.texts, longest.texts2, truncation=False)["input_ids"]
+    return sum(len(tokens) > limit for tokens in whole)
 
 
 def epoch_batches(lengths: Indices, batch_size: int, seed: int, epoch: int) -> list[Indices]:

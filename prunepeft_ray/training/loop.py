@@ -166,7 +166,7 @@ class _Run:
             self.adapted.load(best_state)
         else:
             best_state = self.adapted.state()
-        test = self._measure(self.task.test) if self.job.test else {}
+        test = self._test() if self.job.test else {}
         scores = {name: {str(slot): theta for slot, theta in row.items()} for name, row in thetas.items()}
         return Trained(replace(self._result(best, test), scores=scores), best_state)
 
@@ -338,6 +338,10 @@ class _Run:
             self._tell,
         )
         return measure(logits, split.labels, self.task.data)
+
+    def _test(self) -> dict[str, float]:
+        measured = {suffix: self._measure(split) for suffix, split in self.task.tests.items()}
+        return {f"{name}{suffix}": value for suffix, found in measured.items() for name, value in found.items()}
 
     def _result(self, best: Epoch | None, test: Mapping[str, float]) -> TrainResult:
         self._count_time()

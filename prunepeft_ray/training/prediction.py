@@ -12,8 +12,8 @@ from prunepeft_ray.backbones import Backbone, load_backbone
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.modules import AdaptedBackbone, AdapterConfig, load_adapter_files
 from prunepeft_ray.paths import is_folder, open_path
-from prunepeft_ray.tasks import Split, TaskData
-from prunepeft_ray.training.encoding import encode
+from prunepeft_ray.tasks import Split, TaskData, Tell, log_line
+from prunepeft_ray.training.encoding import count_cut, cut_text, encode
 from prunepeft_ray.training.evaluation import measure, predict_logits, to_predictions
 from prunepeft_ray.training.group import SoloGroup
 
@@ -50,24 +50,28 @@ class Predictor:
         """The backbone that carries the adapter."""
         return self._adapted.backbone
 
-    def logits(self, split: Split) -> np.ndarray:
-        """Compute logits, shape (examples, outputs)."""
+    def logits(self, split: Split, tell: Tell = log_line) -> np.ndarray:
+        """Compute logits, shape (examples, outputs); tells how many texts were too long and cut."""
         encoded = encode(split, self.backbone, self.config.max_length)
+        if cut := count_cut(split, encoded, self.backbone, self.config.max_length):
+            tell(cut_text(f"{cut:,} of {len(split):,}", self.backbone, self.config.max_length))
         found: np.ndarray = predict_logits(
             self.backbone.model, encoded, self.config.num_outputs, BATCH_SIZE, "fp32", SoloGroup()
         ).numpy()
         return found
 
-    def predict(self, texts: list[str], texts2: list[str] | None = None) -> list[Prediction]:
+    def predict(self, texts: list[str], texts2: list[str] | None = None, tell: Tell = log_line) -> list[Prediction]:
         """Predict the class or number of each text, or pair of texts.
 
         Args:
             texts: The (first) texts.
             texts2: The second texts of pairs, or None.
+            tell: Told how many texts were too long and cut, if any.
         """
         if not texts:
             return []
-        logits = torch.from_numpy(self.logits(Split(texts, texts2, np.zeros(len(texts), dtype=np.int64))))
+        split = Split(texts, texts2, np.zeros(len(texts), dtype=np.int64))
+        logits = torch.from_numpy(self.logits(split, tell))
         found = to_predictions(logits, regression=not self.config.labels)
         if not self.config.labels:
             return [Prediction(None, float(value)) for value in found]
@@ -77,8 +81,12 @@ class Predictor:
             for label, probability in zip(found, probabilities, strict=True)
         ]
 
-    def evaluate(self, split: Split) -> dict[str, float]:
+    def evaluate(self, split: Split, tell: Tell = log_line) -> dict[str, float]:
         """Measure the adapter's metrics, and the mean loss, on labelled examples.
+
+        Args:
+            split: The examples.
+            tell: Told how many texts were too long and cut, if any.
 
         Raises:
             InputError: If there is no example.
@@ -88,7 +96,7 @@ class Predictor:
         empty = split.take([])
         metrics = self.config.metrics
         data = TaskData(self.config.task, empty, empty, empty, self.config.labels, metrics, metrics[0])
-        return measure(torch.from_numpy(self.logits(split)), torch.from_numpy(split.labels), data)
+        return measure(torch.from_numpy(self.logits(split, tell)), torch.from_numpy(split.labels), data)
 
     def close(self) -> None:
         """Take the adapter off the backbone."""

@@ -102,6 +102,25 @@ def test_a_new_study_leaves_its_settings_and_runs_on_ray(study, tmp_path, ray_ru
     assert [folder.study] == ray_runs
 
 
+def test_what_is_told_from_a_file_is_said_when_a_study_begins_and_resumes_and_travels_in_its_spec(
+    study, small_task, tmp_path, ray_runs
+):
+    data = small_task.read_text().replace(",", ";").encode("utf-16")
+    file = tmp_path / "small.csv"
+    file.write_bytes(data)
+    line = f"{file}: told from the file: encoding UTF-16, separator ';'; --encoding and --separator would override this"
+    messages = []
+    begin(study(tasks=[str(file)]), tmp_path / "new", messages)
+    go_on(tmp_path / "new", messages)
+    assert messages.count(line) == 2
+    named = []
+    folder = begin(
+        study(tasks=[{"name": str(file), "encoding": "utf-16", "separator": ";"}]), tmp_path / "named", named
+    )
+    assert named == ["reading 1 task and 1 model"]
+    assert (folder.study.tasks[0].encoding, folder.study.tasks[0].separator) == ("utf-16", ";")
+
+
 def test_an_unknown_method_is_refused_with_the_nearest(study, refusal):
     message = refusal(study(methods=["lowset"]))
     assert message.startswith("unknown method 'lowset': did you mean 'lowest'? known: ")

@@ -43,6 +43,18 @@ def final_job(path):
     return file.stem
 
 
+def test_a_search_says_once_how_many_texts_are_cut(tiny_bert, small_task, tmp_path):
+    spec = make_spec(tiny_bert, small_task, "training.max_length=4")
+    texts = []
+    search_here(spec, tmp_path / "run", lambda event: texts.append(event.text))
+    data = load_task(spec.task)
+    assert [text for text in texts if "are cut" in text] == [
+        "texts of more than 4 tokens (training.max_length) are cut: "
+        f"{len(data.train)} of {len(data.train)} in train, {len(data.dev)} of {len(data.dev)} in dev, "
+        f"{len(data.test)} of {len(data.test)} in test"
+    ]
+
+
 def test_a_search_leaves_exactly_the_promised_files(undisturbed):
     path = undisturbed[0]
     files = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}

@@ -86,6 +86,16 @@ def test_every_task_has_its_texts_labels_and_splits(hub, name):
     assert not set(task.train.texts) & set(task.dev.texts)
 
 
+def test_mnli_has_the_mismatched_set_beside_the_matched_one(hub):
+    task = load_task(TaskConfig(name="mnli"))
+    (mismatched,) = task.further_tests.values()
+    assert mismatched.texts[:2] == ["validation_mismatched premise 0", "validation_mismatched premise 1"]
+    assert list(task.tests) == ["", "_mismatched"]
+    assert all(not load_task(TaskConfig(name=name)).further_tests for name in GLUE if name != "mnli")
+    small = load_task(TaskConfig(name="mnli", test_size=12))
+    assert [len(split) for split in small.tests.values()] == [12, 12]
+
+
 @pytest.mark.parametrize("name", GLUE)
 def test_metrics_are_those_of_glue(hub, name):
     task = load_task(TaskConfig(name=name))

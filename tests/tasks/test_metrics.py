@@ -35,7 +35,25 @@ def test_f1_of_more_classes_is_the_mean_over_classes():
 
 def test_number_of_classes_decides_f1_even_when_only_two_of_them_occur():
     predicted, real = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
-    assert compute_metrics(["f1"], predicted, real, num_labels=3)["f1"] == pytest.approx((4 / 5 + 2 / 3) / 2)
+    assert compute_metrics(["f1"], predicted, real, num_labels=3)["f1"] == pytest.approx((4 / 5 + 2 / 3 + 0) / 3)
+
+
+def test_f1_is_a_mean_over_the_same_classes_whatever_was_predicted():
+    real = np.array([0, 0, 1, 1])
+    careful, wild = np.array([0, 1, 1, 1]), np.array([0, 3, 1, 1])
+    # class 0: one of two found, both times; class 1: 2 of 2 with one wrong, and 2 of 2 with none
+    values = [compute_metrics(["f1"], found, real, num_labels=4)["f1"] for found in (careful, wild)]
+    assert values == pytest.approx([(2 / 3 + 4 / 5) / 4, (2 / 3 + 1) / 4])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=30))
+def test_f1_of_more_classes_is_the_sum_of_each_classs_own_over_their_number(pairs):
+    predicted, real = np.array(pairs).T
+    hits = [2 * np.sum((predicted == c) & (real == c)) for c in range(6)]
+    sizes = [np.sum(predicted == c) + np.sum(real == c) for c in range(6)]
+    by_hand = sum(hit / size for hit, size in zip(hits, sizes, strict=True) if size) / 6
+    assert compute_metrics(["f1"], predicted, real, num_labels=6)["f1"] == pytest.approx(by_hand)
 
 
 def test_correlations_have_the_values_computed_by_hand():

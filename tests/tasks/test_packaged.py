@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
@@ -13,12 +14,12 @@ from prunepeft_ray.tasks import load_task, packaged, task_names
 EXPECTED = {
     "movie": (7396, 1585, 1585, 2, "c583c58d90067d3f"),
     "movie-regression": (7422, 1591, 1590, 1, "e6bd14e92960354a"),
-    "amazon": (2520, 540, 540, 2, "779fb3cf5618ebaa"),
+    "amazon": (2514, 539, 539, 2, "ff336fdf76d131aa"),
     "nyt": (3414, 732, 732, 2, "860efdda642c8d8f"),
-    "tweets": (2895, 621, 620, 2, "dde71aca7a3cf0e6"),
-    "sms-spam": (3611, 774, 774, 2, "980011496dcd1afe"),
-    "trec": (3766, 807, 807, 6, "805d5abf5ddbdccb"),
-    "trec-fine": (3766, 807, 807, 50, "f93d5ac71c7137c1"),
+    "tweets": (2830, 606, 606, 2, "189aa5ee290de6cd"),
+    "sms-spam": (3592, 770, 769, 2, "5bdbdae30a333266"),
+    "trec": (3764, 807, 806, 6, "14bf233e475ba778"),
+    "trec-fine": (3764, 807, 806, 50, "7156438b50be99cf"),
 }
 
 
@@ -45,8 +46,10 @@ def test_sizes_classes_and_content_are_fixed(tasks, name):
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_no_text_is_in_two_splits_or_twice_in_one(tasks, name):
-    texts = [" ".join(text.lower().split()) for split in splits(tasks[name]) for text in split.texts]
-    assert len(set(texts)) == len(texts)
+    texts = [text for split in splits(tasks[name]) for text in split.texts]
+    # "$" or "+" are symbols, not punctuation, and 1.5 is not 15
+    letters = [re.sub(r"""(?<!\d)[\s!"#%&'()*,\-./:;?@[\\\]_{}]""", "", text.lower()) or text for text in texts]
+    assert len(set(letters)) == len(letters)
 
 
 @pytest.mark.parametrize("name", EXPECTED)

@@ -140,6 +140,34 @@ def test_copies_of_a_text_are_left_out_whatever_their_case_and_white_space():
     assert labels.tolist() == [1, 0, 0]
 
 
+def test_copies_of_a_text_are_left_out_whatever_their_punctuation_and_unicode_form():
+    texts = ["It's SO good!!", "its so good", "It\u2019s so\u00a0good \u2026", "\uff29ts so good", "its so bad"]
+    kept, _ = different_examples(texts, None, np.zeros(5, dtype=np.int64))
+    assert kept.tolist() == [0, 4]
+
+
+def test_texts_of_symbols_or_of_punctuation_alone_stay_apart():
+    texts = [
+        ":)",
+        ":(",
+        "...",
+        "C++",
+        "C",
+        "\U0001f600",
+        "\U0001f622",
+        "5$",
+        "5",
+        "1.5",
+        "15",
+        "1-5",
+        "1 5",
+        "\u0939\u093f",
+        "\u0939\u0940",
+    ]
+    kept, _ = different_examples(texts, None, np.zeros(len(texts), dtype=np.int64))
+    assert kept.tolist() == list(range(len(texts)))
+
+
 def test_copies_with_different_classes_get_the_most_frequent_and_go_on_a_tie():
     texts = ["x", "x", "x", "tie", "tie", "y"]
     kept, labels = different_examples(texts, None, np.array([0, 2, 2, 1, 0, 1]))

@@ -65,6 +65,12 @@ def test_fingerprint_changes_with_everything_else(task):
     assert len(prints) == len(changed) + 1
 
 
+def test_fingerprint_tells_further_test_splits(task):
+    further = replace(task, further_tests={"mismatched": split("e")})
+    assert further.fingerprint != task.fingerprint == "25539db568d070b3"
+    assert further.tests == {"": task.test, "_mismatched": further.further_tests["mismatched"]}
+
+
 @pytest.mark.parametrize(("name", "near"), [("packaged:movi", "packaged:movie"), ("sst3", "sst2")])
 def test_unknown_task_names_the_nearest(name, near):
     with pytest.raises(InputError, match=f"did you mean '{near}'"):

@@ -4,8 +4,8 @@ import torch
 from training_toys import toy_split, toy_task
 
 from prunepeft_ray.backbones import load_backbone
-from prunepeft_ray.tasks import Split
-from prunepeft_ray.training import encode_task
+from prunepeft_ray.tasks import Split, TaskData
+from prunepeft_ray.training import cut_line, encode_task
 from prunepeft_ray.training.encoding import encode, epoch_batches
 
 CPU = torch.device("cpu")
@@ -101,6 +101,22 @@ def test_pairs_are_cut_too(backbone):
     encoded = encode(pairs, backbone, 16)
     assert encoded.lengths.tolist() == [16, 5, 5]
     assert set(encoded.token_types[0].tolist()) == {0, 1}
+
+
+def test_texts_that_are_cut_are_counted_in_every_split_and_at_the_length_that_cuts(backbone):
+    exact = split_of(["film film", "film film film", "no"])
+    train, test = split_of(["film " * 200, "film " * 30, "no"]), split_of(["film " * 200, "no", "no"])
+    data = TaskData("t", train, exact, exact, ("a", "b"), ("accuracy",), "accuracy", {"mismatched": test})
+    told = {length: cut_line(encode_task(data, backbone, length), backbone, length) for length in (5, 1000)}
+    assert told[5] == (
+        "texts of more than 5 tokens (training.max_length) are cut: 2 of 3 in train, 1 of 3 in test_mismatched"
+    )
+    assert told[1000] == (
+        "texts of more than 64 tokens (the most that the model takes) are cut: 1 of 3 in train, 1 of 3 in "
+        "test_mismatched"
+    )
+    short = TaskData("t", exact, exact, exact, ("a", "b"), ("accuracy",), "accuracy")
+    assert cut_line(encode_task(short, backbone, 5), backbone, 5) is None
 
 
 def test_padding_is_on_the_right_for_a_decoder_without_a_padding_token(tiny_llama):

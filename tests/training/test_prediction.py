@@ -70,6 +70,14 @@ def test_predictions_do_not_depend_on_company_or_order(predictor, task):
     assert [p.value for p in turned] == pytest.approx([p.value for p in together], abs=1e-5)
 
 
+def test_texts_that_are_cut_are_counted_once(predictor):
+    told = []
+    predictor.predict(["film " * 40, "film " * 50, "no"], tell=told.append)
+    assert told == ["texts of more than 32 tokens (training.max_length) are cut: 2 of 3"]
+    predictor.predict(["no"], tell=told.append)
+    assert len(told) == 1
+
+
 def test_nothing_to_predict_gives_no_predictions(predictor):
     assert predictor.predict([]) == []
 

@@ -89,7 +89,7 @@ def test_the_weights_and_metrics_are_the_best_epochs(learned, backbone, task):
     assert result.metrics == result.epochs[result.best_epoch - 1].metrics
     assert result.metrics["loss"] != result.epochs[-1].metrics["loss"]
     assert measured_again(job, backbone, task.dev, task, trained.state) == result.metrics
-    assert measured_again(job, backbone, task.test, task, trained.state) == result.test
+    assert measured_again(job, backbone, task.tests[""], task, trained.state) == result.test
 
 
 def test_training_stops_early_when_nothing_gets_better(backbone, task):
@@ -100,7 +100,7 @@ def test_training_stops_early_when_nothing_gets_better(backbone, task):
 
 
 def test_the_test_split_is_not_touched_unless_asked(backbone, task):
-    blind = replace(task, test=Untouchable(), data=replace(task.data, test=Untouchable()))
+    blind = replace(task, tests={"": Untouchable()}, data=replace(task.data, test=Untouchable()))
     # the job's name of the data is all that training needs of it
     blind.data.__dict__["fingerprint"] = task.data.fingerprint
     for changes in ({"evaluate": "dev"}, {"evaluate": "none"}, {"evaluate": "holdout", "holdout": 0.3}):
@@ -114,7 +114,21 @@ def test_the_test_split_is_not_touched_unless_asked(backbone, task):
 def test_the_test_split_is_measured_once(learned, task):
     result = learned[1].result
     assert set(result.test) == {"loss", "accuracy", "f1"}
-    assert result.cost.eval_examples == len(result.epochs) * len(task.dev) + len(task.test)
+    assert result.cost.eval_examples == len(result.epochs) * len(task.dev) + len(task.tests[""])
+
+
+def test_further_test_splits_are_measured_beside_the_test_split(backbone, task):
+    data = replace(task.data, further_tests={"mismatched": task.data.dev})
+    both = encode_task(data, backbone, 32)
+    job = make_job(backbone, both, epochs=1, test=True)
+    result = train_alone(job, backbone, both).result
+    assert {name for name in result.test if name.endswith("_mismatched")} == {
+        "loss_mismatched",
+        "accuracy_mismatched",
+        "f1_mismatched",
+    }
+    assert result.test["accuracy_mismatched"] == result.metrics["accuracy"]
+    assert result.cost.eval_examples == 2 * len(both.dev) + len(both.tests[""])
 
 
 def test_without_evaluation_nothing_is_measured(backbone, task):

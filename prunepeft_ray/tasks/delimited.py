@@ -1,0 +1,143 @@
+"""Rows of CSV and TSV: which character lies between columns, and on which line a row begins."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from prunepeft_ray.errors import InputError
+from prunepeft_ray.tasks.base import one_line
+
+SEPARATORS = (",", ";", "\t", "|")
+SAMPLED_RECORDS = 50
+_NAMES = {"\t": "tab", ",": "comma", ";": "semicolon"}
+_WRITTEN = {"tab": "\t", "\\t": "\t"}
+
+
+@dataclass(frozen=True)
+class Records:
+    """The content of a delimited file.
+
+    Attributes:
+        header: Names of the columns, without white space around them.
+        rows: One list of fields per row, each as long as the header.
+        lines: The 1-based line on which each row begins.
+    """
+
+    header: list[str]
+    rows: list[list[str]]
+    lines: list[int]
+
+
+def parse_separator(text: str) -> str:
+    r"""Return the separator that a user wrote: one character, ``tab`` or ``\t``.
+
+    Raises:
+        InputError: If it is none.
+    """
+    separator = _WRITTEN.get(text.lower(), text)
+    if len(separator) != 1 or separator.isalnum() or separator in '"\r\n ':
+        raise InputError(f"separator '{one_line(text)}': expected one character such as ; or |, or the word tab")
+    return separator
+
+
+def separator_name(separator: str) -> str:
+    """Name a separator for people, such as ``tab`` or ``'|'``."""
+    return "tab" if separator == "\t" else f"'{separator}'"
+
+
+def find_separator(text: str, usual: str, columns: Collection[str]) -> str:
+    """Tell from a text which character separates its columns.
+
+    It is one that gives a header with the columns that are meant, and rows as long as the header; where more than
+    one does, or none, the usual one comes first.
+
+    Args:
+        text: The file's text.
+        usual: The separator that the file's name promises.
+        columns: Names of columns that the user gave; may be empty.
+    """
+    samples = {separator: _sample(text, separator) for separator in dict.fromkeys((usual, *SEPARATORS))}
+
+    def rank(separator: str) -> tuple[bool, bool, bool]:
+        header, *rows = samples[separator]
+        even = len(header) > 1 and all(len(row) == len(header) for row in rows)
+        return bool(columns) and set(header).issuperset(columns), even, len(header) > 1
+
+    return max(samples, key=rank)
+
+
+def read_records(file: Path, text: str, separator: str) -> Records:
+    """Take a text apart into rows; blank lines are left out.
+
+    Args:
+        file: The file, for messages.
+        text: Its text.
+        separator: What separates columns.
+
+    Raises:
+        InputError: If there is nothing, a row is longer or shorter than the header, or a quotation mark is never
+            closed; names the line.
+    """
+    records = _records(file, text, separator)
+    _, first = next(records, (0, None))
+    if first is None:
+        raise InputError(f"{file}: the file is empty; expected column names, then one example per line")
+    header = [name.strip() for name in first]
+    rows, lines = [], []
+    for line, row in records:
+        if len(row) != len(header):
+            raise InputError(f"{file}, line {line}: {_length_problem(row, header, separator)}")
+        rows.append(row)
+        lines.append(line)
+    return Records(header, rows, lines)
+
+
+def _records(file: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield every record that is not blank with the 1-based line on which it begins."""
+    _allow_fields_of(text)
+    lines = list(io.StringIO(text, newline=""))
+    blank = " \t\r\n".replace(separator, "")
+    reader = csv.reader(lines, delimiter=separator)
+    begin = 1
+    for row in reader:
+        if reader.line_num == len(lines):
+            _check_closed(file, lines[begin - 1 :], begin, separator)
+        if lines[begin - 1].strip(blank):
+            yield begin, row
+        begin = reader.line_num + 1
+
+
+def _check_closed(file: Path, lines: list[str], begin: int, separator: str) -> None:
+    try:
+        list(csv.reader(lines, delimiter=separator, strict=True))
+    except csv.Error as error:
+        # strict reading objects to more than this, which is read all the same
+        if "unexpected end of data" in str(error):
+            raise InputError(
+                f"{file}, line {begin}: a quotation mark is never closed; write a quotation mark inside of a text twice"
+            ) from error
+
+
+def _sample(text: str, separator: str) -> list[list[str]]:
+    """The header, and some rows."""
+    _allow_fields_of(text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    header, *rows = list(islice((row for row in reader if any(row)), SAMPLED_RECORDS)) or [[]]
+    return [[name.strip() for name in header], *rows]
+
+
+def _allow_fields_of(text: str) -> None:
+    """Raise the csv module's own limit of 128 KiB for a field."""
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+
+
+def _length_problem(row: list[str], header: list[str], separator: str) -> str:
+    counted = f"{len(row)} field{'' if len(row) == 1 else 's'}, the header has {len(header)}"
+    if len(row) > len(header):
+        return f"{counted}; put a text that contains a {_NAMES.get(separator, separator)} in double quotes"
+    return f"{counted}: '{one_line(header[len(row)])}' is missing"

@@ -1,0 +1,96 @@
+"""Dividing a file's examples into splits that share no text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from prunepeft_ray.config import TaskConfig
+from prunepeft_ray.errors import InputError
+from prunepeft_ray.tasks.base import Labels, Split, Tell, one_line, pair_keys, same_letters
+from prunepeft_ray.tasks.splits import different_examples, stratified_split
+
+HELD_OUT_SHARE = 0.15
+FEWEST_TO_SPLIT = 10
+
+
+def divide(
+    config: TaskConfig, train: Split, given: dict[str, Split], names: tuple[str, ...], tell: Tell
+) -> dict[str, Split]:
+    """Make train, dev and test of a training file and of the files that the user has for the others.
+
+    Texts of the user's own dev and test are left out of training, whatever their case, punctuation and white space;
+    those files stay as they are. What they do not hold is split off, after copies of a text are left out.
+
+    Args:
+        config: The files, and the seed.
+        train: All examples of the training file.
+        given: Those of the files for dev and test, where there are such.
+        names: Class names by class id; empty for regression.
+        tell: Told how many rows were left out, and of dev and test with texts in common.
+
+    Returns:
+        The splits ``train``, ``dev`` and ``test``.
+
+    Raises:
+        InputError: If too few examples are left, or a class has none to train on.
+    """
+    rest = _apart(config, train, given, tell)
+    return {**_split_off(config.name, rest, names, given, config.seed, tell), **given}
+
+
+def _apart(config: TaskConfig, train: Split, given: dict[str, Split], tell: Tell) -> Split:
+    """Leave out of training what is in a split of the user's own; splits that share texts are told of."""
+    keys = {part: set(pair_keys(split.texts, split.texts2, same_letters)) for part, split in given.items()}
+    own = pair_keys(train.texts, train.texts2, same_letters)
+    left = np.ones(len(train), dtype=bool)
+    for part, texts in keys.items():
+        shared = own.isin(texts).to_numpy(dtype=bool)
+        if shared.any():
+            file = getattr(config, part)
+            tell(f"{config.name}: left out {_rows(shared)} of training whose text is in {file} too")
+        left &= ~shared
+    if len(keys) == 2 and (shared_texts := keys["dev"] & keys["test"]):
+        tell(f"{config.dev} and {config.test} have {len(shared_texts)} texts in common; both are kept as they are")
+    if not left.any():
+        raise InputError(f"{config.name}: all texts are in the files for dev or test too; nothing is left to train on")
+    return train.take(np.flatnonzero(left))
+
+
+def _rows(chosen: Any) -> str:
+    count = int(np.sum(chosen))
+    return f"{count} row{'' if count == 1 else 's'}"
+
+
+def _split_off(
+    path: str, train: Split, names: tuple[str, ...], given: dict[str, Split], seed: int, tell: Tell
+) -> dict[str, Split]:
+    """Divide the training file into train and the parts that have no file of their own."""
+    parts = [part for part in ("dev", "test") if part not in given]
+    if not parts:
+        _check_classes(path, train.labels, names)
+        return {"train": train}
+    kept, labels = different_examples(train.texts, train.texts2, train.labels)
+    if len(kept) < len(train):
+        tell(f"{path}: left out {len(train) - len(kept)} of {len(train)} rows that repeat a text before splitting")
+    if len(kept) < FEWEST_TO_SPLIT:
+        raise InputError(
+            f"{path}: {len(train)} rows have {len(kept)} different texts with a clear label, too few to split; "
+            f"expected at least {FEWEST_TO_SPLIT}, or give {' and '.join('--' + part for part in parts)}"
+        )
+    different = replace(train.take(kept), labels=labels)
+    shares = [1 - HELD_OUT_SHARE * len(parts)] + [HELD_OUT_SHARE] * len(parts)
+    indices = stratified_split(different.labels, shares, seed)
+    _check_classes(path, different.labels[indices[0]], names)
+    return {part: different.take(chosen) for part, chosen in zip(["train", *parts], indices, strict=True)}
+
+
+def _check_classes(path: str, train_labels: Labels, names: tuple[str, ...]) -> None:
+    lost = np.setdiff1d(np.arange(len(names)), train_labels)
+    if len(lost):
+        raise InputError(
+            f"{path}: class '{one_line(names[int(lost[0])])}' has no example left to train on after splitting; "
+            "expected more examples of it, each with a text that has no other class"
+        )
