@@ -241,7 +241,7 @@ def _run_on_ray(
     terms: Terms,
 ) -> None:
     execution = spec.execution
-    with ray_cluster(address, math.ceil(execution.cpus * execution.workers)), catching_signals() as request:
+    with catching_signals() as request, ray_cluster(address, math.ceil(execution.cpus * execution.workers)):
         # it imports Ray, which reads its settings then
         from prunepeft_ray.execution.tune_study import run_study
 

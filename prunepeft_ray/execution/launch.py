@@ -233,8 +233,7 @@ def _crew(wanted: int | None, address: str | None, device: torch.device, terms: 
     use_gpu = device.type == "cuda"
     # an own cluster starts with that many CPUs; it finds the GPUs by itself
     least = wanted or (1 if use_gpu or is_joined() else min(CPU_WORKERS, os.cpu_count() or 1))
-    # Ray sets handlers of its own when it starts
-    with ray_cluster(address, least), catching_signals() as request:
+    with catching_signals() as request, ray_cluster(address, least):
         check_room(least, use_gpu)
         check_limits([_unit(use_gpu)], terms)
         yield _Crew(wanted if is_joined() or use_gpu else least, use_gpu, terms, request)
