@@ -87,9 +87,10 @@ class Ending:
         """Keep for us the standard error that native libraries write to, past all of Python, when others end."""
         with suppress(OSError):
             self._errors = os.dup(2)
-            with open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), 2)
-            sys.stderr = open(self._errors, "w", buffering=1, errors="backslashreplace", closefd=False)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
+            sys.stderr = os.fdopen(self._errors, "w", buffering=1, errors="backslashreplace", closefd=False)
 
     def decide(self, code: int) -> None:
         """Hear no more signals: the line that says how the command ends is about to be said.
