@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
@@ -36,11 +37,20 @@ def asked_to_end(number: int) -> str:
     return f"{_WORDS[signal.Signals(number)]}; {_SAFE}"
 
 
+def _nothing() -> None:
+    pass
+
+
 class Ending:
     """Hears the signals of a command's process.
 
     Until the command begins, a signal ends the process on the spot. From then on the first one is raised as an
     exception, for all that is open to be closed, and the second one ends the process on the spot.
+
+    Attributes:
+        hears: Whether this is the process of a command, whose signals are heard here.
+        asked: The signal that has asked it to end.
+        before_leaving: What must not be left behind even when it ends on the spot.
     """
 
     def __init__(self) -> None:
@@ -51,6 +61,7 @@ class Ending:
         self._said = False
         self._until = 0.0
         self._errors = 2
+        self.before_leaving: Callable[[], None] = _nothing
 
     def hear(self) -> None:
         """Listen from now on, and see to it that nothing runs after the last exit handler.
@@ -123,6 +134,8 @@ class Ending:
         with suppress(OSError):
             # past sys.stderr, whose lock the interrupted code may hold
             os.write(self._errors, f"error: {message}\n".encode(errors="backslashreplace"))
+        with suppress(Exception):
+            self.before_leaving()
         os._exit(code)
 
     def leave_as_asked(self, number: int) -> None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from prunepeft_ray.ending import ENDING
+from prunepeft_ray.execution.marked import kill_descendants
 from prunepeft_ray.execution.signals import StopRequest, catching_signals
 
 LISTEN_SECONDS = 0.005
@@ -74,6 +75,8 @@ def start_ray(start: Callable[[], Any]) -> None:
         Terminated: On SIGTERM, likewise.
     """
     global _thread
+    # Ray's processes notice only after a while that they are alone
+    ENDING.before_leaving = kill_descendants
     with catching_signals() as request:
         _thread = RayThread(start)
         _thread.start()
