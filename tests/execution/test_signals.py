@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from chaos import environment, kill_all, processes
@@ -20,8 +21,13 @@ LINES = {
     signal.SIGINT: "error: interrupted; finished jobs and checkpoints are safe, 'prunepeft resume DIR' goes on",
     signal.SIGTERM: "error: asked to end; finished jobs and checkpoints are safe, 'prunepeft resume DIR' goes on",
 }
-DEAF_SECONDS = 0.1
-"""How long Python itself may take to start: it hears no signals of ours then."""
+
+
+def hears(pid):
+    """Whether our handlers are in place: nobody else has one for SIGALRM. Until then Python itself starts."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) >> (signal.SIGALRM - 1) & 1)
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,10 @@ class Ended:
 
 
 def run_until(arguments, seconds, number, whom="driver"):
-    """Run a command, and send a signal to ``driver``, ``group`` or ``all``; None if it was over before."""
+    """Run a command, and send a signal to ``driver``, ``group`` or ``all``; None if it was over before.
+
+    The seconds count from the first moment at which it hears signals.
+    """
     env = environment()
     mark = env["PRUNEPEFT_TEST"]
     command = subprocess.Popen(
@@ -46,6 +55,8 @@ def run_until(arguments, seconds, number, whom="driver"):
         start_new_session=True,
     )
     try:
+        while not hears(command.pid):
+            time.sleep(0.001)
         time.sleep(seconds)
         if command.poll() is not None:
             return None
@@ -83,7 +94,7 @@ def test_a_quick_command_says_one_line_at_any_moment(seed):
     rng, longest, heard = random.Random(seed), seconds_of(["methods"]), 0
     for number in LINES:
         for _ in range(3):
-            if (ended := run_until(["methods"], rng.uniform(DEAF_SECONDS, longest), number)) is not None:
+            if (ended := run_until(["methods"], rng.uniform(0, longest), number)) is not None:
                 assert is_right(ended, number), ended
                 heard += 1
     assert heard
@@ -102,7 +113,7 @@ def test_a_hundred_signals_at_random_moments(tmp_path, tiny_bert, small_task, ki
     wrong, heard, resumed = [], 0, 0
     for attempt in range(50):
         number, whom = list(LINES)[attempt % 2], ("driver", "group", "all")[attempt % 3]
-        seconds = rng.uniform(DEAF_SECONDS, longest)
+        seconds = rng.uniform(0, longest)
         path = tmp_path / f"run{attempt}"
         ended = run_until([*begin[kind], "--output", path], seconds, number, whom)
         heard += ended is not None
