@@ -1,5 +1,15 @@
-"""``python -m prunepeft_ray``: the ``prunepeft`` command."""
+"""``prunepeft`` and ``python -m prunepeft_ray``: signals are heard before anything that is slow is imported."""
 
-from prunepeft_ray.cli.main import main
+from prunepeft_ray.ending import ENDING
 
-main()
+
+def main() -> None:
+    """Run the command line."""
+    ENDING.hear()
+    from prunepeft_ray.cli.main import main as run_command
+
+    run_command()
+
+
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -50,6 +49,9 @@ def unknown(noun: str, name: str, known: Iterable[str]) -> InputError:
         name: What the user wrote.
         known: The names that would be right.
     """
+    # signals are heard only once this module is imported
+    import difflib
+
     choices = sorted(known)
     near = difflib.get_close_matches(name, choices, n=1)
     hint = f"did you mean '{near[0]}'? " if near else ""

@@ -26,6 +26,7 @@ ROOMS = (
     {"config"},
     {"plugins"},
     {"registry", "paths"},
+    {"ending"},
     {"errors", "lazy", "pareto", "seeds"},
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

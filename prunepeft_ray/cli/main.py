@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import typer
 
 from prunepeft_ray.cli import cluster, compare, doctor, driver, lists, report, search, service, track, use
+from prunepeft_ray.ending import ENDING, asked_to_end, exit_code
 from prunepeft_ray.errors import PrunePEFTError, Terminated
 
 # typer does not export the base of its usage errors
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
-
-_SAFE = "finished jobs and checkpoints are safe, 'prunepeft resume DIR' goes on"
 
 app = typer.Typer(
     name="prunepeft",
@@ -28,7 +28,13 @@ for module in (search, compare, report, track, use, service, cluster, lists, doc
 
 def main() -> None:
     """Run the command line: exit code 0 done, 1 failed, 2 wrong input, 130 interrupted, 143 asked to end."""
-    sys.exit(run(sys.argv[1:]))
+    ENDING.hear()
+    ENDING.begin()
+    try:
+        ENDING.finish(run(sys.argv[1:]))
+    except (KeyboardInterrupt, Terminated):
+        # just before the outcome was said
+        ENDING.leave_as_asked(ENDING.asked or signal.SIGINT)
 
 
 def run(arguments: list[str]) -> int:
@@ -50,15 +56,25 @@ def run(arguments: list[str]) -> int:
         message = error.format_message()  # type: ignore[attr-defined]
         return _complain(f"{' '.join(message.split())}; see prunepeft --help", 2)
     except (KeyboardInterrupt, typer.Abort):
-        return _complain(f"interrupted; {_SAFE}", 130)
-    except Terminated as ended:
-        return _complain(f"asked to end; {_SAFE}", int(str(ended.code)))
+        return _ended_by(signal.SIGINT)
+    except Terminated:
+        return _ended_by(signal.SIGTERM)
     except BrokenPipeError:
         # the reader of our output has gone, as with `| head`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
         return 0
+    except Exception:
+        # what a signal has broken is not worth a word
+        if ENDING.asked is None:
+            raise
+        return _ended_by(ENDING.asked)
+
+
+def _ended_by(number: int) -> int:
+    return _complain(asked_to_end(number), exit_code(number))
 
 
 def _complain(message: str, code: int) -> int:
+    ENDING.decide(code)
     print(f"error: {message}", file=sys.stderr)
     return code

@@ -13,9 +13,9 @@ from prunepeft_ray.backbones import Backbone, load_outline
 from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
 from prunepeft_ray.execution.claiming import wait_for_share
 from prunepeft_ray.execution.events import Emit, Event, telling
-from prunepeft_ray.execution.launch import attempting, joining, named, resolve, share_of_cluster
+from prunepeft_ray.execution.launch import attempting, check_unchanged, joining, named, resolve, share_of_cluster
 from prunepeft_ray.execution.local_ray import is_joined, ray_cluster
-from prunepeft_ray.execution.room import check_job_fits, check_limits, has_gpu, job_unit, room_for_jobs
+from prunepeft_ray.execution.room import check_limits, check_room, has_gpu, job_needs, job_unit, room_for_jobs
 from prunepeft_ray.execution.search import plan_search, what_is_gone
 from prunepeft_ray.execution.signals import catching_signals
 from prunepeft_ray.execution.study_run import StudyRun, Watch
@@ -201,7 +201,7 @@ def _run(
     terms: Terms,
 ) -> RunFolder:
     store = ResultsStore(folder.results)
-    _check_unchanged(folder, store, settings)
+    check_unchanged(folder, _fingerprints(settings))
     told, unordered = _requests(store)
     searches = [StudySearch(setting, store, told.get(setting.context.run_id, ())) for setting in settings]
     with attempting(folder, emit):
@@ -244,13 +244,13 @@ def _run_on_ray(
     terms: Terms,
 ) -> None:
     execution = spec.execution
-    with ray_cluster(address, math.ceil(execution.cpus * execution.workers)), catching_signals() as request:
+    with catching_signals() as request, ray_cluster(address, math.ceil(execution.cpus * execution.workers)):
         # it imports Ray, which reads its settings then
         from prunepeft_ray.execution.losses import reaching_cluster
         from prunepeft_ray.execution.tune_study import run_study
 
         unit = job_unit(execution, has_gpu(terms))
-        check_job_fits(unit)
+        check_room(job_needs(unit))
         # on an own cluster, a worker that falls idle finds its next job waiting
         units = run.wanted if is_joined() else 2 * room_for_jobs(unit)
         with reaching_cluster(folder), share_of_cluster(named(terms, folder), unit, units) as share:
@@ -305,14 +305,9 @@ def _requests(store: ResultsStore) -> tuple[Mapping[str, list[Request]], list[Re
     return found, unordered
 
 
-def _check_unchanged(folder: RunFolder, store: ResultsStore, settings: list[Setting]) -> None:
-    """Make sure that tasks and models are what they were when the study's jobs ran."""
-    jobs = store.read("jobs")
-    for what in ("task", "model"):
-        here = {getattr(s.context, what): getattr(s.problem.template, f"{what}_fingerprint") for s in settings}
-        for name, before in zip(jobs[what], jobs[f"{what}_fingerprint"], strict=True):
-            if name in here and here[name] != before:
-                raise InputError(
-                    f"{folder.path}: the {what} '{name}' has changed since this study began (it was {before}, now "
-                    f"{here[name]}): bring the old one back, or choose another folder"
-                )
+def _fingerprints(settings: list[Setting]) -> dict[str, dict[str, str]]:
+    """Those of a study's tasks and models as they are now, by their names."""
+    return {
+        what: {getattr(one.context, what): getattr(one.problem.template, f"{what}_fingerprint") for one in settings}
+        for what in ("task", "model")
+    }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from prunepeft_ray.errors import InputError, RunError
+from prunepeft_ray.execution.autoscaling import is_autoscaled
 from prunepeft_ray.execution.tokens import HOW_TO_SET, Token
 from prunepeft_ray.paths import one_line
 
@@ -33,12 +33,14 @@ class NodeInfo:
         host: Its address.
         is_head: Whether it is the head node.
         resources: What it has: ``CPU``, ``GPU`` and others by name.
+        labels: Its labels.
     """
 
     id: str
     host: str
     is_head: bool
     resources: dict[str, float]
+    labels: dict[str, str]
 
 
 class JobServer:
@@ -152,19 +154,21 @@ class JobServer:
         """All living nodes."""
         found = self._get("/api/v0/nodes", detail=1, limit=MOST_NODES)["data"]["result"]["result"]
         return [
-            NodeInfo(row["node_id"], row["node_ip"], bool(row["is_head_node"]), row["resources_total"])
+            NodeInfo(
+                row["node_id"],
+                row["node_ip"],
+                bool(row["is_head_node"]),
+                row["resources_total"],
+                row.get("labels") or {},
+            )
             for row in found
             if row["state"] == "ALIVE"
         ]
 
-    def scales(self) -> bool:
-        """Whether the cluster has an autoscaler that may add nodes.
-
-        Without one Ray reports each node under a name made of its id; an autoscaler gives node types.
-        """
+    def may_grow(self) -> bool:
+        """Whether an autoscaler, of its first or its second version, looks after the cluster."""
         status = self._get("/api/cluster_status").get("data", {}).get("clusterStatus") or {}
-        kinds = (status.get("autoscalerReport") or {}).get("activeNodes") or {}
-        return any(not re.fullmatch(r"node_?[0-9a-f]{40,}", kind, flags=re.IGNORECASE) for kind in kinds)
+        return is_autoscaled(status.get("autoscalerReport") or {}, [node.labels for node in self.nodes()])
 
     @property
     def _headers(self) -> dict[str, str]:

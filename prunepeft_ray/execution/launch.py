@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from prunepeft_ray.execution.events import Emit, Event, telling
 from prunepeft_ray.execution.fairness import Bundle
 from prunepeft_ray.execution.local_ray import is_joined, ray_cluster
 from prunepeft_ray.execution.merging import merging
-from prunepeft_ray.execution.room import check_limits, check_room, has_gpu, room_for_workers
+from prunepeft_ray.execution.room import check_limits, check_room, has_gpu, room_for_workers, worker_needs
 from prunepeft_ray.execution.search import plan_search, what_is_gone
 from prunepeft_ray.execution.signals import StopRequest, catching_signals
 from prunepeft_ray.execution.terms import EQUAL_TERMS, Terms
@@ -105,7 +105,9 @@ def resume_search(
         emit(Event("message", what_is_gone(folder, gone)))
     load_plugins(folder.spec.plugins)
     data = load_task(folder.spec.task, telling(emit))
-    finished = _check_unchanged(folder, data)
+    task, model = folder.spec.task.name, folder.spec.model
+    here = {"task": {task: data.fingerprint}, "model": {model: load_outline(model).fingerprint}}
+    finished = check_unchanged(folder, here)
     emit(Event("message", f"going on with {output}: {finished} job{'' if finished == 1 else 's'} finished so far"))
     with (
         attempting(folder, emit),
@@ -158,16 +160,27 @@ def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _check_unchanged(folder: RunFolder, data: TaskData) -> int:
-    """Make sure that the run's task and model are what they were; returns the number of finished jobs."""
+def check_unchanged(folder: RunFolder, here: Mapping[str, Mapping[str, str]]) -> int:
+    """Make sure that a run's tasks and models are what they were when its jobs ran.
+
+    Args:
+        folder: The run.
+        here: What they are now: fingerprints of the ``task`` and the ``model`` by their names.
+
+    Returns:
+        The number of finished jobs.
+
+    Raises:
+        InputError: If one has changed.
+    """
     jobs = ResultsStore(folder.results).read("jobs")
-    here = {"task": data.fingerprint, "model": load_outline(folder.spec.model).fingerprint}
-    for what, fingerprint in here.items():
-        if odd := sorted(set(jobs[f"{what}_fingerprint"]) - {fingerprint}):
-            raise InputError(
-                f"{folder.path}: the {what} has changed since this run began (it was {odd[0]}, now {fingerprint}): "
-                "bring the old one back, or start a new search"
-            )
+    for what, fingerprints in here.items():
+        for name, before in zip(jobs[what], jobs[f"{what}_fingerprint"], strict=True):
+            if (now := fingerprints.get(name, before)) != before:
+                raise InputError(
+                    f"{folder.path}: the {what} '{name}' has changed since this run began (it was {before}, now "
+                    f"{now}): bring the old one back, or choose another folder"
+                )
     return len(jobs)
 
 
@@ -244,10 +257,9 @@ def _crew(wanted: int | None, address: str | None, device: torch.device, terms: 
     use_gpu = device.type == "cuda"
     # an own cluster starts with that many CPUs; it finds the GPUs by itself
     least = wanted or (1 if use_gpu or is_joined() else min(CPU_WORKERS, os.cpu_count() or 1))
-    # Ray sets handlers of its own when it starts
-    with ray_cluster(address, least), catching_signals() as request:
-        check_room(least, use_gpu)
-        check_limits([_unit(use_gpu)], terms)
+    with catching_signals() as request, ray_cluster(address, least):
+        check_room(worker_needs(least, use_gpu))
+        check_limits(_unit(use_gpu), terms)
         yield _Crew(wanted if is_joined() or use_gpu else least, use_gpu, terms, request)
 
 
@@ -257,9 +269,9 @@ def _check_precision(spec: SearchSpec, device: torch.device) -> None:
         autocast(spec.training.precision, device)
 
 
-def _unit(use_gpu: bool) -> dict[str, float]:
+def _unit(use_gpu: bool) -> Sequence[Bundle]:
     """What Ray Train sets aside for a worker."""
-    return {"GPU" if use_gpu else "CPU": 1.0}
+    return worker_needs(1, use_gpu).bundles
 
 
 def _run(folder: RunFolder, data: TaskData, emit: Emit, crew: _Crew) -> None:
@@ -269,10 +281,10 @@ def _run(folder: RunFolder, data: TaskData, emit: Emit, crew: _Crew) -> None:
     from prunepeft_ray.execution.train_group import run_in_group
 
     unit = _unit(crew.use_gpu)
-    (kind,) = unit
+    kind = "GPU" if crew.use_gpu else "CPU"
     with (
         reaching_cluster(folder),
-        share_of_cluster(named(crew.terms, folder), [unit], crew.count) as share,
+        share_of_cluster(named(crew.terms, folder), unit, crew.count) as share,
     ):
         emit(Event("accepted", ""))
         wait_for_share(share, emit, crew.request)

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from prunepeft_ray.errors import RunError
+from prunepeft_ray.errors import RunError, Terminated
+from prunepeft_ray.execution.starting import end_ray, start_ray
 from prunepeft_ray.execution.tokens import use_token
 
 CONNECT_SECONDS = 10
@@ -53,8 +54,6 @@ def ray_cluster(address: str | None, workers: int, packages: Mapping[str, Any] |
         _keep_to_this_machine()
     else:
         use_token()
-    import ray
-
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
     if address is None:
         cpus = max(os.cpu_count() or 1, workers)
@@ -67,6 +66,9 @@ def ray_cluster(address: str | None, workers: int, packages: Mapping[str, Any] |
         if address is not None:
             _knock(address)
         _start(options, attempts=1 if address else START_ATTEMPTS)
+    except (KeyboardInterrupt, Terminated):
+        end_ray()
+        raise
     except (OSError, OverflowError, RuntimeError, ValueError) as error:
         what = f"the Ray cluster at '{address}' cannot be reached" if address else "Ray cannot be started"
         raise RunError(f"{what}: {' '.join(str(error).split())[:200]}") from error
@@ -77,7 +79,7 @@ def ray_cluster(address: str | None, workers: int, packages: Mapping[str, Any] |
         yield
     finally:
         _own = False
-        ray.shutdown()
+        end_ray()
 
 
 def is_joined() -> bool:
@@ -92,14 +94,14 @@ def _start(options: dict[str, Any], attempts: int) -> None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                ray.init(**options)
+                start_ray(lambda: ray.init(**options))
             return
         except Exception as error:
             # Ray tells by a bare one that a node started too slowly
             if not isinstance(error, RuntimeError) and type(error) is not Exception:
                 raise
             # two clusters that start at once may pick the same free port
-            ray.shutdown()
+            end_ray()
             if attempt == attempts:
                 raise RuntimeError(str(error)) from error
 

@@ -22,17 +22,32 @@ def family(mark: str) -> set[Process]:
     Args:
         mark: The mark: ``a`` finds those marked ``a`` and ``a.1``, not those marked ``ab``.
     """
-    everyone = {int(folder.name) for folder in Path("/proc").glob("[0-9]*")}
-    children: dict[int, list[int]] = {}
-    for pid in everyone:
-        children.setdefault(_parent(pid), []).append(pid)
-    found, new = set[int](), [pid for pid in everyone if _bears(pid, mark)]
-    while new:
-        found.update(new)
-        new = [child for pid in new for child in children.get(pid, ()) if child not in found]
+    everyone = _everyone()
+    found = _with_descendants([pid for pid in everyone if _bears(pid, mark)], everyone)
     # the mark may be this process's own, where it was started from within the cluster
     found.discard(os.getpid())
     return {process for process in map(Process.of, found) if process.birth}
+
+
+def kill_descendants() -> None:
+    """Kill all processes that this one has started, and theirs."""
+    for pid in _with_descendants([os.getpid()], _everyone()) - {os.getpid()}:
+        send(Process.of(pid), signal.SIGKILL)
+
+
+def _everyone() -> set[int]:
+    return {int(folder.name) for folder in Path("/proc").glob("[0-9]*")}
+
+
+def _with_descendants(pids: list[int], everyone: set[int]) -> set[int]:
+    children: dict[int, list[int]] = {}
+    for pid in everyone:
+        children.setdefault(_parent(pid), []).append(pid)
+    found, new = set[int](), pids
+    while new:
+        found.update(new)
+        new = [child for pid in new for child in children.get(pid, ()) if child not in found]
+    return found
 
 
 def is_alive(process: Process) -> bool:

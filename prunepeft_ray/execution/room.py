@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
 
-from prunepeft_ray.errors import InputError, RunError
+from prunepeft_ray.errors import InputError
+from prunepeft_ray.execution.autoscaling import is_autoscaled
 from prunepeft_ray.execution.fairness import Bundle, fits, total
 from prunepeft_ray.execution.ledger import amount
 from prunepeft_ray.execution.terms import Terms
 from prunepeft_ray.study import StudyExecutionConfig
 
-BY_HAND = re.compile(r"node_[0-9a-f]{20,}")
-"""What Ray calls the type of a node that no autoscaler has started."""
+
+@dataclass(frozen=True)
+class Needs:
+    """The least that a run needs at once.
+
+    Args:
+        bundles: Resources of each process.
+        why: That in words, such as ``2 workers need 2 CPUs``.
+    """
+
+    bundles: Sequence[Bundle]
+    why: str
 
 
 def nodes() -> list[Bundle]:
@@ -26,7 +38,18 @@ def nodes() -> list[Bundle]:
 
 def has_gpu(terms: Terms) -> bool:
     """Whether workers are to have GPUs: the cluster has one, or may get one and the run has a limit for them."""
-    return any(node.get("GPU") for node in nodes()) or (terms.gpus is not None and may_grow())
+    return gpus_for(terms, nodes(), may_grow)
+
+
+def gpus_for(terms: Terms, there: Sequence[Bundle], grows: Callable[[], bool]) -> bool:
+    """Whether workers are to have GPUs, on a cluster of certain nodes.
+
+    Args:
+        terms: Its limits.
+        there: Resources of each node.
+        grows: Whether an autoscaler may bring more.
+    """
+    return any(node.get("GPU") for node in there) or (terms.gpus is not None and grows())
 
 
 def room_for_workers(use_gpu: bool) -> int:
@@ -45,28 +68,19 @@ def room_for_jobs(unit: Sequence[Bundle]) -> int:
 
 
 def may_grow() -> bool:
-    """Whether an autoscaler looks after the cluster: it reports nodes of types that have names."""
-    return any(not BY_HAND.fullmatch(name) for name in _reported_types())
-
-
-def _reported_types() -> set[str]:
-    """Types of nodes in the reports of Ray's autoscaler, of its first or its second version."""
+    """Whether an autoscaler, of its first or its second version, looks after the cluster."""
     import ray
-    from ray.autoscaler.v2.sdk import get_cluster_status
+
+    return is_autoscaled(_report(), [node.get("Labels") or {} for node in ray.nodes() if node["Alive"]])
+
+
+def _report() -> dict[str, Any]:
     from ray.experimental.internal_kv import _internal_kv_get
 
-    found: set[str] = set()
-    # its absence is no error, and Ray promises nothing about these
+    # its absence is no error, and Ray promises nothing about it
     with suppress(Exception):
-        report = json.loads(_internal_kv_get("__autoscaling_status") or b"{}").get("autoscaler_report", {})
-        for part in ("active_nodes", "idle_nodes", "pending_launches"):
-            found |= set(report.get(part) or {})
-        found |= set((report.get("node_type_mapping") or {}).values())
-    with suppress(Exception):
-        status = get_cluster_status(ray.get_runtime_context().gcs_address)
-        if status.stats.autoscaler_version not in (None, "0"):
-            found |= {node.ray_node_type_name for node in (*status.active_nodes, *status.idle_nodes)}
-    return found
+        return dict(json.loads(_internal_kv_get("__autoscaling_status") or b"{}").get("autoscaler_report") or {})
+    return {}
 
 
 def job_unit(execution: StudyExecutionConfig, use_gpu: bool) -> list[dict[str, float]]:
@@ -80,39 +94,66 @@ def job_unit(execution: StudyExecutionConfig, use_gpu: bool) -> list[dict[str, f
     return [{"CPU": execution.cpus, **({"GPU": gpus} if gpus else {})}] * execution.workers
 
 
-def check_room(workers: int, use_gpu: bool) -> None:
-    """Make sure that the cluster can hold the workers, since Ray would wait for ever.
-
-    Raises:
-        RunError: If it cannot, and will not grow; the message says what is missing.
-    """
-    room, kind = room_for_workers(use_gpu), "GPU" if use_gpu else "CPU"
-    if room < workers and not may_grow():
-        raise RunError(
-            f"{workers} worker{'s need' if workers > 1 else ' needs'} {amount(workers, kind)}, but the cluster has "
-            f"{room}: give a smaller --workers"
-        )
+def worker_needs(workers: int, use_gpu: bool) -> Needs:
+    """What the workers of a search need."""
+    kind = "GPU" if use_gpu else "CPU"
+    needs = "a worker needs" if workers == 1 else f"{workers} workers need"
+    return Needs([{kind: 1.0}] * workers, f"{needs} {amount(workers, kind)}")
 
 
-def check_job_fits(unit: Sequence[Bundle]) -> None:
-    """Make sure that the cluster can hold at least one job, since Ray would wait for ever.
+def job_needs(unit: Sequence[Bundle]) -> Needs:
+    """What a training job of a study needs.
 
     Args:
-        unit: Resources of each worker of a job.
+        unit: Resources of each of its workers.
+    """
+    amounts = " and ".join(amount(number, kind) for kind, number in unit[0].items())
+    each = f"{len(unit)} workers of {amounts} each" if len(unit) > 1 else amounts
+    return Needs(unit, f"a training job needs {each} (execution.cpus, gpus and workers)")
+
+
+def check_fits(needs: Needs, there: Sequence[Bundle], grows: Callable[[], bool], where: str = "the cluster") -> str:
+    """Make sure that a cluster can hold what a run needs, since Ray would wait for ever.
+
+    Args:
+        needs: What it needs.
+        there: Resources of each node.
+        grows: Whether an autoscaler may bring more.
+        where: What to call the cluster.
+
+    Returns:
+        What is missing now, if an autoscaler may bring it; else nothing.
 
     Raises:
-        RunError: If it cannot, and will not grow; the message says what is missing.
+        InputError: If it cannot, and will not grow; the message says what is needed and what there is.
     """
-    there = nodes()
-    if fits(unit, there) or may_grow():
-        return
-    room = total(there)
-    smaller = "give a smaller execution.workers, execution.cpus or execution.gpus"
-    for kind, needed in total(unit).items():
-        if needed > room.get(kind, 0):
-            raise RunError(f"a job needs {needed:g} {kind}s, but the cluster has {room.get(kind, 0):g}: {smaller}")
-    each = " and ".join(amount(number, kind) for kind, number in unit[0].items())
-    raise RunError(f"each worker of a job needs {each} on one node, and no {len(unit)} fit on the cluster: {smaller}")
+    if fits(needs.bundles, there):
+        return ""
+    if grows():
+        return f"{needs.why}, and the cluster has {describe(there)} now"
+    raise InputError(f"{needs.why}, but {where} has {describe(there)}: ask for less, or add nodes")
+
+
+def check_room(needs: Needs) -> None:
+    """Make sure that the cluster that this process has joined can hold what a run needs.
+
+    Raises:
+        InputError: If it cannot, and will not grow.
+    """
+    check_fits(needs, nodes(), may_grow)
+
+
+def describe(there: Sequence[Bundle]) -> str:
+    """Say what nodes have, such as ``3 CPUs and 1 GPU on 2 nodes, at most 2 CPUs on one``.
+
+    Args:
+        there: Resources of each node.
+    """
+    have = total(there)
+    amounts = [amount(have.get(kind, 0), kind) for kind in ("CPU", "GPU") if kind == "CPU" or have.get(kind)]
+    most = max((node.get("CPU", 0) for node in there), default=0)
+    where = f" on {len(there)} nodes, at most {amount(most, 'CPU')} on one" if len(there) > 1 else ""
+    return " and ".join(amounts) + where
 
 
 def check_limits(unit: Sequence[Bundle], terms: Terms) -> None:

@@ -19,7 +19,7 @@ from prunepeft_ray.execution.job_server import JobServer
 from prunepeft_ray.execution.terms import EQUAL_TERMS, Terms
 from prunepeft_ray.paths import is_local, open_path
 from prunepeft_ray.service.addresses import find_cluster
-from prunepeft_ray.service.checking import check_fits
+from prunepeft_ray.service.checking import check_submission
 from prunepeft_ray.service.fetching import fetch, is_here
 from prunepeft_ray.service.owner import RunOwner
 from prunepeft_ray.service.packing import packed
@@ -124,7 +124,7 @@ class Client:
         with packed(Path(file), tuple(settings)) as package:
             if workers is not None and package.kind == "study":
                 raise InputError("--workers is for searches; a study says execution.workers")
-            check_fits(self._server, package.spec, workers, terms, tell)
+            check_submission(self._server, package.spec, workers, terms, tell)
             where = self._output(output, cleaned)
             job, attempt = self._continued(where) if package.kind == "study" else (None, 1)
             submission = Submission(

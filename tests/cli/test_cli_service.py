@@ -90,7 +90,7 @@ def test_wrong_commands_are_told(capsys, arguments, code, says):
         (["submit", "search.yaml", "--output", "/x", "--workers", "2"], "2 workers need 2 GPUs, but the cluster at"),
         (
             ["submit", "study.yaml", "--output", "/x", "--cpus", "0.5"],
-            "0.5 CPUs, but a training job needs 1 CPU",
+            "at most 0.5 CPUs: expected at least 1, which one job needs at once",
         ),
         (["submit", "search.yaml", "--output", "/x", "--name", "!!"], "expected some letters or digits"),
         (["submit", "search.yaml", "--output", "/x", "--track", "tensorbord"], "did you mean 'tensorboard'"),

@@ -77,7 +77,7 @@ class SearchProcess:
         arguments: list[str],
         log: Path,
         env: dict[str, str],
-        start: Sequence[str] = ("-c", "from prunepeft_ray.cli.main import main; main()"),
+        start: Sequence[str] = ("-m", "prunepeft_ray"),
     ) -> None:
         self.folder, self.log, self.mark = folder, log, env["PRUNEPEFT_TEST"]
         with log.open("ab") as stream:

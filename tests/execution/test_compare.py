@@ -327,7 +327,7 @@ def test_a_task_that_has_changed_since_is_refused_and_nothing_is_touched(study, 
             begin(study(methods=["lowest"], tasks=[str(file)], seeds=[0, 1]), folder.path)
         else:
             go_on(folder.path)
-    assert f"the task '{file}' has changed since this study began" in str(caught.value)
+    assert f"the task '{file}' has changed since this run began" in str(caught.value)
     assert ray_runs == []
     assert (folder.path / "spec.yaml").read_bytes() == before
 

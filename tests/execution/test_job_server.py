@@ -92,7 +92,7 @@ def test_living_nodes_are_listed():
 
 
 @pytest.mark.parametrize(
-    ("kinds", "scales"),
+    ("kinds", "grows"),
     [
         (["node42Fbb7F7788340B5374B46A784Aec556F4C3714F03F36Cd7D627E514"], False),
         (["node_42fbb7f7788340b5374b46a784aec556f4c3714f03f36cd7d627e514"], False),
@@ -101,9 +101,18 @@ def test_living_nodes_are_listed():
         ([], False),
     ],
 )
-def test_an_autoscaler_shows_by_its_node_types(kinds, scales):
-    with answering(ray_answers(**{"/api/cluster_status": json.dumps(status_answer(*kinds))})) as address:
-        assert JobServer(address, None).scales() is scales
+def test_an_autoscaler_shows_by_its_node_types(kinds, grows):
+    answers = {"/api/cluster_status": json.dumps(status_answer(*kinds)), "/api/v0/nodes": json.dumps(nodes_answer())}
+    with answering(ray_answers(**answers)) as address:
+        assert JobServer(address, None).may_grow() is grows
+
+
+def test_an_autoscaler_v2_shows_by_the_labels_of_its_nodes():
+    nodes = nodes_answer()
+    nodes["data"]["result"]["result"][0]["labels"] = {"ray.io/node-group": "headgroup"}
+    answers = {"/api/cluster_status": json.dumps(status_answer()), "/api/v0/nodes": json.dumps(nodes)}
+    with answering(ray_answers(**answers)) as address:
+        assert JobServer(address, None).may_grow()
 
 
 def test_a_file_of_logs_that_is_not_there_is_nothing():

@@ -359,15 +359,27 @@ def test_an_error_of_ours_inside_one_of_rays_is_what_is_raised():
 
 
 def test_the_first_signal_is_noted_and_the_second_ends():
-    with catching_signals() as request:
+    with pytest.raises(KeyboardInterrupt), catching_signals() as request:
         signal.raise_signal(signal.SIGTERM)
         assert request.signal == signal.SIGTERM
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
     with pytest.raises(Terminated) as caught, catching_signals() as request:
         signal.raise_signal(signal.SIGTERM)
         request.end()
     assert caught.value.code == 143
+
+
+@pytest.mark.parametrize("error", [None, RunError("the connection to the cluster is lost")])
+def test_a_signal_that_was_noted_ends_whatever_else_came_of_it(error):
+    with pytest.raises(Terminated), catching_signals(), catching_signals():
+        signal.raise_signal(signal.SIGTERM)
+        if error is not None:
+            raise error
+
+
+def test_an_error_without_a_signal_stays_what_it_is():
+    with pytest.raises(RunError, match="full"), catching_signals():
+        raise RunError("the disk is full")
 
 
 def test_handlers_are_given_back_and_other_threads_get_none():

@@ -7,7 +7,7 @@ import pytest
 from prunepeft_ray.config import SearchSpec, validate
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.execution.terms import Terms
-from prunepeft_ray.service.checking import check_fits
+from prunepeft_ray.service.checking import check_submission
 from prunepeft_ray.study import StudySpec
 
 SEARCH = validate(SearchSpec, {"model": "packaged:minilm", "task": "packaged:movie", "budget": "1%"}, "search")
@@ -18,9 +18,9 @@ def study(**execution):
     return validate(StudySpec, axes | {"budget": "1%", "execution": execution}, "study")
 
 
-def cluster(*nodes, scales=False):
+def cluster(*nodes, grows=False):
     found = [SimpleNamespace(resources=resources) for resources in nodes]
-    return SimpleNamespace(address="http://head:8265", nodes=lambda: found, scales=lambda: scales)
+    return SimpleNamespace(address="http://head:8265", nodes=lambda: found, may_grow=lambda: grows)
 
 
 CPUS = ({"CPU": 1.0}, {"CPU": 2.0})
@@ -29,7 +29,7 @@ GPUS = ({"CPU": 0.0}, {"CPU": 8.0, "GPU": 2.0})
 
 def told(*arguments):
     lines = []
-    check_fits(*arguments, lines.append)
+    check_submission(*arguments, lines.append)
     return lines
 
 
@@ -66,16 +66,16 @@ def test_what_can_never_fit_is_told_with_what_there_is(nodes, spec, workers, say
 
 
 def test_an_autoscaler_may_bring_it():
-    (line,) = told(cluster({"CPU": 0.0}, scales=True), SEARCH, 4, Terms())
+    (line,) = told(cluster({"CPU": 0.0}, grows=True), SEARCH, 4, Terms())
     assert line == (
         "4 workers need 4 CPUs, and the cluster has 0 CPUs now: the job waits until its autoscaler has brought more"
     )
     # a limit of GPUs says that it is to have some
-    (line,) = told(cluster({"CPU": 0.0}, scales=True), SEARCH, None, Terms(gpus=2))
+    (line,) = told(cluster({"CPU": 0.0}, grows=True), SEARCH, None, Terms(gpus=2))
     assert line.startswith("a worker needs 1 GPU, and")
 
 
 def test_limits_must_let_a_training_job_through():
-    with pytest.raises(InputError, match=r"the limit is 1 CPU, but a training job needs 2 CPUs"):
+    with pytest.raises(InputError, match="at most 1 CPU: expected at least 2, which one job needs at once"):
         told(cluster(*CPUS), study(cpus=2), None, Terms(cpus=1))
     assert told(cluster(*CPUS), study(cpus=2), None, Terms(cpus=2)) == []

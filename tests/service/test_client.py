@@ -59,7 +59,7 @@ class Server:
     def nodes(self):
         return [SimpleNamespace(resources={"CPU": 2.0})]
 
-    def scales(self):
+    def may_grow(self):
         return False
 
 
