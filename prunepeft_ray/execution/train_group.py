@@ -7,6 +7,7 @@ import socket
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import ray
@@ -14,7 +15,9 @@ import torch
 from ray import train
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.torch.config import _TorchBackend
 from ray.train.v2._internal.exceptions import (
     WorkerGroupStartupFailedError,
     WorkerGroupStartupTimeoutError,
@@ -32,6 +35,7 @@ from prunepeft_ray.execution.executor import Workbench
 from prunepeft_ray.execution.following import Fitting, follow, nowhere, start_board
 from prunepeft_ray.execution.interruptions import BrokenGroupError, StoppedError
 from prunepeft_ray.execution.losses import TellLosses, describe_losses, last_line
+from prunepeft_ray.execution.rendezvous import join_group, listen_on_node
 from prunepeft_ray.execution.resizing import Resizing
 from prunepeft_ray.execution.room import may_grow, room_for_workers
 from prunepeft_ray.execution.search import run_search
@@ -42,9 +46,9 @@ from prunepeft_ray.paths import open_path
 from prunepeft_ray.plugins import load_plugins
 from prunepeft_ray.results import RunFolder
 from prunepeft_ray.tasks import TaskData
-from prunepeft_ray.training import DistributedGroup, Group, SoloGroup
+from prunepeft_ray.training import Group, SoloGroup
 
-GROUP_TIMEOUT_SECONDS = 24 * 3600
+GROUP_TIMEOUT = timedelta(hours=24)
 """How long a worker waits for others that are still at an independent job."""
 
 
@@ -134,7 +138,7 @@ def _run_once(
             failure_config=FailureConfig(max_failures=settings.max_failures, controller_failure_limit=0),
             callbacks=[TellLosses(board, settings.max_failures)],
         ),
-        torch_config=TorchConfig(timeout_s=GROUP_TIMEOUT_SECONDS),
+        torch_config=_WorkersMeet(),
     )
     fitting = Fitting(lambda: trainer.fit().return_value)
     left = follow(fitting, board, emit, request, look, must_leave)
@@ -147,6 +151,19 @@ def _run_once(
     if isinstance(fitting.result, PrunePEFTError):
         raise fitting.result
     return left
+
+
+class _WorkersMeet(TorchConfig):  # type: ignore[misc]
+    """Ray Train's settings for torch, but for the process group, whose store would listen at every address."""
+
+    @property
+    def backend_cls(self) -> type[_TorchBackend]:
+        return _NoProcessGroup
+
+
+class _NoProcessGroup(_TorchBackend):  # type: ignore[misc]
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        """Leave it to the workers, see :func:`_meet`."""
 
 
 class _Trainer(TorchTrainer):  # type: ignore[misc]
@@ -244,12 +261,11 @@ def _worker(config: dict[str, Any]) -> PrunePEFTError | None:
     Returns:
         The error that ended the search in all of them.
     """
+    rank, group = train.get_context().get_world_rank(), _meet()
     line, board = Line(config["board"]), config["board"]
     # an error or a wish that a lost worker has left
     if (verdict := ray.get(board.join.remote(ray.get_runtime_context().current_actor))) is not None:
         return verdict if isinstance(verdict, PrunePEFTError) else None
-    rank, world = train.get_context().get_world_rank(), train.get_context().get_world_size()
-    group = DistributedGroup() if world > 1 else SoloGroup()
     try:
         return _work(config, line, group, rank)
     except StoppedError:
@@ -261,6 +277,16 @@ def _worker(config: dict[str, Any]) -> PrunePEFTError | None:
         raise
     finally:
         line.settle()
+
+
+def _meet() -> Group:
+    """Come together with the other workers, if there are any."""
+    rank, world = train.get_context().get_world_rank(), train.get_context().get_world_size()
+    if world == 1:
+        return SoloGroup()
+    listener = listen_on_node() if rank == 0 else None
+    address = broadcast_from_rank_zero(listener.getsockname()[:2] if listener else None)
+    return join_group(rank, world, address, listener, GROUP_TIMEOUT)
 
 
 def _work(config: dict[str, Any], line: Line, group: Group, rank: int) -> PrunePEFTError | None:
