@@ -9,7 +9,7 @@ from datetime import timedelta
 import psutil
 import ray
 import torch
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.constants import default_pg_timeout
 
 from prunepeft_ray.errors import RunError
@@ -81,5 +81,5 @@ _HOW_TO_NAME = "start its Ray with --node-ip-address and an address of the machi
 def _interface(address: str) -> str:
     for name, found in psutil.net_if_addrs().items():
         if address in {one.address for one in found}:
-            return name
+            return str(name)
     raise RunError(f"no network interface of {socket.gethostname()} has the node's address {address}; {_HOW_TO_NAME}")
