@@ -292,8 +292,6 @@ def start_on_host(host: Host, cluster: LocalCluster, cpus: int, hidden: Path | N
                 "RAY_USAGE_STATS_ENABLED": "0",
                 # drivers of jobs are started as 'python'
                 "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-                # the host's name says nothing of its address
-                "GLOO_SOCKET_IFNAME": CARD,
             },
             stdin=subprocess.DEVNULL,
             stdout=output,

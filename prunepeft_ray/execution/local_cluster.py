@@ -12,7 +12,6 @@ import random
 import secrets
 import shutil
 import socket
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -27,6 +26,7 @@ from prunepeft_ray.errors import InputError, RunError
 from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.local_node import LOOPBACK, start_node
 from prunepeft_ray.execution.marked import end_family, is_alive
+from prunepeft_ray.execution.ray_folder import make_ray_folder
 from prunepeft_ray.paths import one_line
 from prunepeft_ray.results.attempts import Process
 from prunepeft_ray.results.files import locked
@@ -41,8 +41,6 @@ GCS_PORT = 6379
 FREE_PORTS = range(20000, 32000)
 """Where ports are looked for: above those of Ray's workers, below those that the system gives to anybody."""
 LEAST_STORE_BYTES = 80 * 2**20
-LONGEST_TEMP = 40
-"""Ray adds up to 65 characters for its sockets, whose names may have 107."""
 
 DOWN = "'prunepeft cluster down'"
 
@@ -368,19 +366,20 @@ def _lay_out(folder: Path) -> LocalCluster:
     descriptor = os.open(token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as stream:
         stream.write(secrets.token_hex(32))
-    short = [
-        base for base in (tempfile.gettempdir(), "/tmp") if len(base) + len("/prunepeft-12345678/32") < LONGEST_TEMP
-    ]
     cluster = LocalCluster(
         address=f"http://{LOOPBACK}:{_free_port(DASHBOARD_PORT)}",
         gcs=f"{LOOPBACK}:{_free_port(GCS_PORT)}",
         token_file=token_file,
         nodes=(),
         folder=folder,
-        temp=Path(tempfile.mkdtemp(prefix="prunepeft-", dir=short[0])),
+        temp=make_ray_folder(),
         mark=uuid.uuid4().hex,
     )
-    cluster.save()
+    try:
+        cluster.save()
+    except OSError:
+        _clear(cluster)
+        raise
     return cluster
 
 

@@ -10,10 +10,13 @@ import socket
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
-from prunepeft_ray.errors import RunError, Terminated
+from prunepeft_ray.errors import RunError
+from prunepeft_ray.execution.marked import kill_descendants
+from prunepeft_ray.execution.ray_folder import ray_folder, remove_ray_folder
 from prunepeft_ray.execution.starting import end_ray, start_ray
 from prunepeft_ray.execution.tokens import use_token
 
@@ -29,7 +32,7 @@ def ray_cluster(address: str | None, workers: int, packages: Mapping[str, Any] |
     """Join the cluster at an address, or start one on this machine and end it afterwards.
 
     A cluster that this process has joined before is used as it is. One that is started here listens on the loopback
-    interface alone and asks for a token that nobody else knows.
+    interface alone, asks for a token that nobody else knows, and leaves no files behind.
 
     Args:
         address: Address of a running cluster, such as ``"auto"`` or ``"ray://host:10001"``; None to start one.
@@ -40,13 +43,7 @@ def ray_cluster(address: str | None, workers: int, packages: Mapping[str, Any] |
         InputError: If the file of a token is named and cannot be read.
         RunError: If the cluster cannot be reached or started.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    # an actor whose warnings nobody reads: a node that goes is noticed when it is gone
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # Ray prints a paragraph on standard output for every lost worker; we say it in a line
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+    _set_defaults()
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         yield
         return
@@ -54,32 +51,51 @@ def ray_cluster(address: str | None, workers: int, packages: Mapping[str, Any] |
         _keep_to_this_machine()
     else:
         use_token()
+    global _own
+    with ray_folder() if address is None else nullcontext() as folder:
+        try:
+            _join(address, _options(address, workers, packages, folder))
+            _own = address is None
+            yield
+        finally:
+            _own = False
+            end_ray()
+
+
+def _set_defaults() -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    # an actor whose warnings nobody reads: a node that goes is noticed when it is gone
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray prints a paragraph on standard output for every lost worker; we say it in a line
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+
+
+def _options(
+    address: str | None, workers: int, packages: Mapping[str, Any] | None, folder: Path | None
+) -> dict[str, Any]:
+    """What to start Ray with, or to join it."""
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
     if address is None:
         cpus = max(os.cpu_count() or 1, workers)
-        options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+        options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False, "_temp_dir": str(folder)}
     else:
         options["address"] = address
     if packages:
         options["runtime_env"] = dict(packages)
+    return options
+
+
+def _join(address: str | None, options: dict[str, Any]) -> None:
     try:
         if address is not None:
             _knock(address)
         _start(options, attempts=1 if address else START_ATTEMPTS)
-    except (KeyboardInterrupt, Terminated):
-        end_ray()
-        raise
     except (OSError, OverflowError, RuntimeError, ValueError) as error:
         what = f"the Ray cluster at '{address}' cannot be reached" if address else "Ray cannot be started"
         raise RunError(f"{what}: {' '.join(str(error).split())[:200]}") from error
     logging.getLogger("ray").setLevel(logging.ERROR)
-    global _own
-    _own = address is None
-    try:
-        yield
-    finally:
-        _own = False
-        end_ray()
 
 
 def is_joined() -> bool:
@@ -94,7 +110,7 @@ def _start(options: dict[str, Any], attempts: int) -> None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                start_ray(lambda: ray.init(**options))
+                start_ray(lambda: ray.init(**options), lambda: _leave_nothing(options))
             return
         except Exception as error:
             # Ray tells by a bare one that a node started too slowly
@@ -104,6 +120,13 @@ def _start(options: dict[str, Any], attempts: int) -> None:
             end_ray()
             if attempt == attempts:
                 raise RuntimeError(str(error)) from error
+
+
+def _leave_nothing(options: Mapping[str, Any]) -> None:
+    # Ray's processes notice only after a while that they are alone
+    kill_descendants()
+    if "_temp_dir" in options:
+        remove_ray_folder(Path(options["_temp_dir"]).parent)
 
 
 def _keep_to_this_machine() -> None:

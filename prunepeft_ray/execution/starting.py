@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import Any
 
 from prunepeft_ray.ending import ENDING
-from prunepeft_ray.execution.marked import kill_descendants
 from prunepeft_ray.execution.signals import StopRequest, catching_signals
 
 LISTEN_SECONDS = 0.005
@@ -64,19 +63,19 @@ class RayThread(threading.Thread):
 _thread: RayThread | None = None
 
 
-def start_ray(start: Callable[[], Any]) -> None:
+def start_ray(start: Callable[[], Any], before_leaving: Callable[[], None]) -> None:
     """Start Ray, or join a cluster, in a thread of its own; signals are noted meanwhile.
 
     Args:
         start: Does it.
+        before_leaving: What a process does that ends on the spot: nothing of Ray is to stay behind.
 
     Raises:
         KeyboardInterrupt: On SIGINT; what has been started is for the caller to end.
         Terminated: On SIGTERM, likewise.
     """
     global _thread
-    # Ray's processes notice only after a while that they are alone
-    ENDING.before_leaving = kill_descendants
+    ENDING.before_leaving = before_leaving
     with catching_signals() as request:
         _thread = RayThread(start)
         _thread.start()

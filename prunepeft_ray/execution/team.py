@@ -19,6 +19,7 @@ from prunepeft_ray.execution.board import Line
 from prunepeft_ray.execution.events import Event
 from prunepeft_ray.execution.executor import GroupExecutor, Workbench
 from prunepeft_ray.execution.interruptions import BrokenGroupError, StoppedError
+from prunepeft_ray.execution.rendezvous import join_group, listen_on_node
 from prunepeft_ray.execution.sharing import Shared, open_shared
 from prunepeft_ray.execution.watchdog import Watchdog
 from prunepeft_ray.execution.work_meter import spent_before
@@ -27,7 +28,7 @@ from prunepeft_ray.paths import one_line, open_path
 from prunepeft_ray.plugins import load_plugins
 from prunepeft_ray.results import ResultsStore, RunContext, RunFolder, hardware
 from prunepeft_ray.tasks import TaskData
-from prunepeft_ray.training import DistributedGroup, EncodedTask, Group, SoloGroup, encode_task
+from prunepeft_ray.training import EncodedTask, Group, SoloGroup, encode_task
 
 
 @dataclass(frozen=True)
@@ -86,17 +87,9 @@ class Worker:
         self._benches: dict[tuple[str, str], Workbench] = {}
         ray.get(place.board.join.remote(ray.get_runtime_context().current_actor))
 
-    def join(self, rank: int, world: int, address: str) -> None:
-        """Become one of several workers that train together.
-
-        Args:
-            rank: Which one.
-            world: How many.
-            address: Where the first one listens, as ``host:port``.
-        """
-        backend = "nccl" if self.device.type == "cuda" else "gloo"
-        torch.distributed.init_process_group(backend, init_method=f"tcp://{address}", rank=rank, world_size=world)
-        self.group = DistributedGroup()
+    def join(self, rank: int, world: int, address: tuple[str, int], listener: socket.socket | None = None) -> None:
+        """Become one of several workers that train together; see :func:`join_group`."""
+        self.group = join_group(rank, world, address, listener)
 
     def run(self, assignment: Assignment) -> str:
         """Run and store a job; returns ``"finished"``, also if it failed, ``"stopped"``, or why nothing can go on.
@@ -208,9 +201,10 @@ class Team:
         ]
         # one that is lost while it starts is noticed here; in the rendezvous the others would wait for it
         ray.get([other.__ray_ready__.remote() for other in self._others])
-        address = _free_address()
+        listener = listen_on_node()
+        address = listener.getsockname()[:2]
         joined = [other.join.remote(rank, workers, address) for rank, other in enumerate(self._others, start=1)]
-        self._worker.join(0, workers, address)
+        self._worker.join(0, workers, address, listener)
         ray.get(joined)
 
     def run(self, assignment: Assignment) -> str:
@@ -230,10 +224,3 @@ class Team:
             self._worker.line.settle()
             raise
         return outcome
-
-
-def _free_address() -> str:
-    host = ray.util.get_node_ip_address()
-    with socket.socket() as listener:
-        listener.bind((host, 0))
-        return f"{host}:{listener.getsockname()[1]}"

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import ray
@@ -16,7 +17,9 @@ import torch
 from ray import train
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.torch.config import _TorchBackend
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
 from prunepeft_ray.backbones import load_backbone, read_backbone
@@ -38,6 +41,7 @@ from prunepeft_ray.execution.losses import (
     is_worker_loss,
     own_error,
 )
+from prunepeft_ray.execution.rendezvous import join_group, listen_on_node
 from prunepeft_ray.execution.resizing import Resizing
 from prunepeft_ray.execution.room import may_grow, room_for_workers
 from prunepeft_ray.execution.search import run_search
@@ -48,9 +52,9 @@ from prunepeft_ray.paths import open_path
 from prunepeft_ray.plugins import load_plugins
 from prunepeft_ray.results import RunFolder
 from prunepeft_ray.tasks import TaskData
-from prunepeft_ray.training import DistributedGroup, Group, SoloGroup
+from prunepeft_ray.training import Group, SoloGroup
 
-GROUP_TIMEOUT_SECONDS = 24 * 3600
+GROUP_TIMEOUT = timedelta(hours=24)
 """How long a worker waits for others that are still at an independent job."""
 
 
@@ -155,7 +159,7 @@ def _run_once(
             # it would count apart what fails while a group starts and what fails later
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
         ),
-        torch_config=TorchConfig(timeout_s=GROUP_TIMEOUT_SECONDS),
+        torch_config=_WorkersMeet(),
     )
     fitting = Fitting(lambda: trainer.fit().return_value)
     left = follow(fitting, board, emit, request, look, must_leave)
@@ -212,6 +216,19 @@ def _room_left(use_gpu: bool, folder: RunFolder, error: Exception) -> int:
     if room < 1 and _is_full(error) and not may_grow():
         raise RunError(f"{describe_failure(error)}; {how_to_resume(folder)}") from error
     return room
+
+
+class _WorkersMeet(TorchConfig):  # type: ignore[misc]
+    """Ray Train's settings for torch, but for the process group, whose store would listen at every address."""
+
+    @property
+    def backend_cls(self) -> type[_TorchBackend]:
+        return _NoProcessGroup
+
+
+class _NoProcessGroup(_TorchBackend):  # type: ignore[misc]
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        """Leave it to the workers, see :func:`_meet`."""
 
 
 class _Trainer(TorchTrainer):  # type: ignore[misc]
@@ -293,12 +310,11 @@ def _worker(config: dict[str, Any]) -> PrunePEFTError | None:
     Returns:
         The error that ended the search in all of them.
     """
+    rank, group = train.get_context().get_world_rank(), _meet()
     line, board = Line(config["board"]), config["board"]
     # an error or a wish that a lost worker has left
     if (verdict := ray.get(board.join.remote(ray.get_runtime_context().current_actor))) is not None:
         return verdict if isinstance(verdict, PrunePEFTError) else None
-    rank, world = train.get_context().get_world_rank(), train.get_context().get_world_size()
-    group = DistributedGroup() if world > 1 else SoloGroup()
     try:
         return _work(config, line, group, rank)
     except StoppedError:
@@ -310,6 +326,16 @@ def _worker(config: dict[str, Any]) -> PrunePEFTError | None:
         raise
     finally:
         line.settle()
+
+
+def _meet() -> Group:
+    """Come together with the other workers, if there are any."""
+    rank, world = train.get_context().get_world_rank(), train.get_context().get_world_size()
+    if world == 1:
+        return SoloGroup()
+    listener = listen_on_node() if rank == 0 else None
+    address = broadcast_from_rank_zero(listener.getsockname()[:2] if listener else None)
+    return join_group(rank, world, address, listener, GROUP_TIMEOUT)
 
 
 def _work(config: dict[str, Any], line: Line, group: Group, rank: int) -> PrunePEFTError | None:

@@ -9,14 +9,15 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ray.job_submission import JobSubmissionClient
+from chaos import longer_spec
+from listening import beyond_loopback, listening
 from service_bench import FAST, clean_environment, running_cluster
 
+from prunepeft_ray.config import dump_yaml
 from prunepeft_ray.errors import InputError, RunError
 from prunepeft_ray.execution import local_cluster
 from prunepeft_ray.execution.local_cluster import (
@@ -29,22 +30,7 @@ from prunepeft_ray.execution.local_cluster import (
 from prunepeft_ray.execution.marked import family, is_alive, send
 from prunepeft_ray.results.attempts import Process
 
-LISTENS = "0A"
-LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}
 PROGRAM = (sys.executable, "-c", "from prunepeft_ray.cli.main import main; main()")
-BUSY_JOB = """
-import ray, sys, time
-from pathlib import Path
-ray.init(address="auto")
-@ray.remote(num_cpus=1)
-class Busy:
-    def node(self):
-        return ray.get_runtime_context().get_node_id()
-actors = [Busy.remote(), Busy.remote()]
-assert len(set(ray.get([actor.node.remote() for actor in actors]))) == 2
-Path(sys.argv[1]).touch()
-time.sleep(300)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -69,19 +55,6 @@ def prunepeft(env, *arguments):
     return subprocess.run([*PROGRAM, *arguments], env=env, capture_output=True, text=True, timeout=400)
 
 
-def listening_addresses(processes):
-    """Local addresses, in the kernel's hexadecimal, at which processes listen."""
-    inodes = set()
-    for process in processes:
-        # some may have ended meanwhile
-        with suppress(OSError):
-            inodes.update(str(link.readlink()) for link in Path(f"/proc/{process.pid}/fd").iterdir())
-    lines = [
-        line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
-    ]
-    return {line[1].split(":")[0] for line in lines if line[3] == LISTENS and f"socket:[{line[9]}]" in inodes}
-
-
 def wait_for(what, seconds=200):
     until = time.monotonic() + seconds
     while not what():
@@ -89,16 +62,18 @@ def wait_for(what, seconds=200):
         time.sleep(0.1)
 
 
-def test_all_its_processes_listen_on_this_machine_alone(bench, tmp_path):
-    headers = {"Authorization": f"Bearer {bench.token_file.read_text()}"}
-    (tmp_path / "job.py").write_text(BUSY_JOB)
-    client = JobSubmissionClient(bench.address, headers=headers)
-    job = client.submit_job(entrypoint=f"{sys.executable} {tmp_path / 'job.py'} {tmp_path / 'busy'}")
-    wait_for((tmp_path / "busy").exists)
-    everyone = family(bench.cluster.mark)
-    assert len(everyone) > 20
-    assert listening_addresses(everyone) == LOOPBACK
-    client.stop_job(job)
+def test_all_processes_keep_to_this_machine_while_two_workers_train(bench, tmp_path, tiny_bert, small_task):
+    config, run = tmp_path / "search.yaml", tmp_path / "run"
+    config.write_text(dump_yaml(longer_spec(tiny_bert, small_task)))
+    submitted = prunepeft(bench.env, "submit", str(config), "--output", str(run), "--workers", "2")
+    assert submitted.returncode == 0, submitted.stderr
+    wait_for(lambda: list((run / "checkpoints").glob("*.ckpt")))
+    found = listening(process.pid for process in family(bench.cluster.mark))
+    assert prunepeft(bench.env, "stop", submitted.stdout.split()[0]).returncode == 0
+    assert len(found) > 20
+    # the first worker has Ray's, gloo's and the store's
+    assert 3 in map(len, found.values())
+    assert beyond_loopback(found) == {}
 
 
 def test_its_token_is_in_a_private_file_and_nowhere_else(bench, state):

@@ -9,33 +9,42 @@ from service_bench import hosts
 from prunepeft_ray.execution.marked import family
 
 PROGRAM = """
-import json, os, ray, sys
-from pathlib import Path
+import json, os, psutil, ray, sys
+from prunepeft_ray.execution.rendezvous import join_group, listen_on_node
+
+def listening():
+    return {one.laddr for one in psutil.Process().net_connections("tcp") if one.status == psutil.CONN_LISTEN}
 
 @ray.remote(num_cpus=1)
-def sum_of_ranks(rank, address, folder):
-    import torch
-    from torch import distributed
-    distributed.init_process_group("gloo", f"tcp://{address}:29500", rank=rank, world_size=2)
-    total = torch.tensor([rank])
-    distributed.all_reduce(total)
-    seen = sorted(os.listdir(folder))
-    return ray.util.get_node_ip_address(), int(total), seen
+class Member:
+    listener = None
+
+    def listen(self):
+        self.before = listening()
+        self.listener = listen_on_node()
+        return self.listener.getsockname()
+
+    def sum_of_ranks(self, rank, address, folder):
+        import torch
+        before = self.before if self.listener else listening()
+        group, total = join_group(rank, 2, address, self.listener), torch.tensor([rank])
+        group.sum_(total)
+        opened = sorted(one.ip for one in listening() - before)
+        return ray.util.get_node_ip_address(), int(total), sorted(os.listdir(folder)), opened
 
 ray.init(address="auto")
 address = ray.util.get_node_ip_address()
 here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
 nodes = {node["NodeManagerAddress"]: node["NodeID"] for node in ray.nodes()}
-ranks = [address, *sorted(set(nodes) - {address})]
-tasks = [
-    sum_of_ranks.options(scheduling_strategy=here(nodes[host], soft=False)).remote(rank, address, sys.argv[1])
-    for rank, host in enumerate(ranks)
-]
+hosts = [address, *sorted(set(nodes) - {address})]
+members = [Member.options(scheduling_strategy=here(nodes[host], soft=False)).remote() for host in hosts]
+door = ray.get(members[0].listen.remote())
+tasks = [member.sum_of_ranks.remote(rank, door, sys.argv[1]) for rank, member in enumerate(members)]
 print("RESULT", json.dumps(ray.get(tasks)))
 """
 
 
-def test_two_hosts_form_a_cluster_and_compute_together(tmp_path):
+def test_two_hosts_form_a_cluster_and_compute_together_at_their_own_addresses(tmp_path):
     hidden, state = tmp_path / "hidden", tmp_path / "state"
     hidden.mkdir()
     state.mkdir()
@@ -49,5 +58,6 @@ def test_two_hosts_form_a_cluster_and_compute_together(tmp_path):
         result = json.loads(done.stdout.partition("RESULT ")[2].splitlines()[0])
         head = bench.cluster.gcs.partition(":")[0]
         other = f"{head.rpartition('.')[0]}.2"
-        assert result == [[head, 1, ["file"]], [other, 1, []]]
+        # the first opens the store and gloo's socket, the other gloo's: each at its own address
+        assert result == [[head, 1, ["file"], [head, head]], [other, 1, [], [other]]]
     assert family(bench.cluster.mark) == set()
