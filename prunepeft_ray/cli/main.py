@@ -8,6 +8,7 @@ import sys
 import typer
 
 from prunepeft_ray.cli import cluster, compare, doctor, driver, lists, report, search, service, track, use
+from prunepeft_ray.cli.terminal import complain
 from prunepeft_ray.errors import PrunePEFTError, Terminated
 
 # typer does not export the base of its usage errors
@@ -60,5 +61,5 @@ def run(arguments: list[str]) -> int:
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    complain(message)
     return code

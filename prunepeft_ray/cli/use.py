@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from prunepeft_ray.cli.terminal import Terminal, put_json
 from prunepeft_ray.config import TaskConfig
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.paths import is_file, open_path
@@ -20,6 +19,13 @@ Model = Annotated[str | None, typer.Option(help="Where to load the backbone from
 Data = Annotated[Path | None, typer.Option(help="CSV, JSONL or Parquet file.")]
 TextColumn = Annotated[str | None, typer.Option("--text-column", help="Column of the text in the file.")]
 Text2Column = Annotated[str | None, typer.Option("--text2-column", help="Column of the second text.")]
+TrustPlugins = Annotated[
+    bool,
+    typer.Option(
+        "--trust-plugins",
+        help="Import plugins that the folder's spec names even if you have not used them on this machine.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -38,6 +44,7 @@ def evaluate(
     text2: Text2Column = None,
     label: Annotated[str | None, typer.Option("--label-column", help="Column of the label in the file.")] = None,
     model: Model = None,
+    trust_plugins: TrustPlugins = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure a saved adapter on a split of a task or on a labelled file."""
@@ -53,21 +60,21 @@ def evaluate(
     if data:
         examples = read_examples(data, text, text2, label, labels, regression=not labels, find_label=True)
     else:
-        examples = _task_split(folder, task, split, labels)
+        examples = _task_split(folder, task, split, labels, trust_plugins)
     metrics = predictor.evaluate(examples)
     if as_json:
-        print(json.dumps({"examples": len(examples), "metrics": metrics}, indent=2))
+        put_json({"examples": len(examples), "metrics": metrics})
         return
-    console = Console()
-    console.print(f"{len(examples):,} examples of {data or task or folder}", highlight=False)
+    console = Terminal()
+    console.tell(f"{len(examples):,} examples of {data or task or folder}")
     table = Table("metric", "value")
     for name, value in metrics.items():
         table.add_row(name, f"{value:.4f}")
     console.print(table)
 
 
-def _task_split(folder: str, task: str | None, split: str, labels: tuple[str, ...]) -> Any:
-    from prunepeft_ray.plugins import load_plugins
+def _task_split(folder: str, task: str | None, split: str, labels: tuple[str, ...], trust_plugins: bool) -> Any:
+    from prunepeft_ray.plugins import load_run_plugins
     from prunepeft_ray.results import RunFolder
     from prunepeft_ray.tasks import load_task
 
@@ -76,7 +83,7 @@ def _task_split(folder: str, task: str | None, split: str, labels: tuple[str, ..
         if not is_file(path / "spec.yaml"):
             raise InputError(f"{folder} is no run's folder: say what to measure with --task or --data")
         spec = RunFolder.open(path).spec
-        load_plugins(spec.plugins)
+        load_run_plugins(spec.plugins, path, trust_plugins)
         config = spec.task
     else:
         config = TaskConfig(name=task)
@@ -120,9 +127,9 @@ def predict(
     predictions = predictor.predict(texts, texts2)
     if as_json:
         for one, found in zip(texts, predictions, strict=True):
-            print(json.dumps({"text": one, "label": found.label, "value": found.value}, ensure_ascii=False))
+            put_json({"text": one, "label": found.label, "value": found.value}, None, ensure_ascii=False)
         return
     table = Table("prediction", "probability" if predictor.config.labels else "value", "text")
     for one, found in zip(texts, predictions, strict=True):
         table.add_row(found.label or "", f"{found.value:.4f}", one)
-    Console().print(table)
+    Terminal().print(table)
