@@ -19,6 +19,8 @@ from pathlib import Path
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.paths import one_line, user_state
 
+MOST_NAMED = 5
+
 
 def load_plugins(plugins: Iterable[str]) -> None:
     """Import plugins that this process has not imported yet.
@@ -75,9 +77,10 @@ def load_run_plugins(plugins: Iterable[str], folder: Path, trust: bool) -> None:
     plugins = tuple(plugins)
     unknown = () if trust else tuple(plugin for plugin in plugins if not _is_known(plugin))
     if unknown:
+        named = ", ".join([*unknown[:MOST_NAMED], *["..."] * (len(unknown) > MOST_NAMED)])
         raise InputError(
             f"{folder} names plugins that have not been used on this machine, or have changed since: "
-            f"{', '.join(unknown)}; they run as your own code: look at them, then add --trust-plugins "
+            f"{named}; they run as your own code: look at them, then add --trust-plugins "
             "(in Python trust_plugins=True)"
         )
     load_plugins(plugins)
