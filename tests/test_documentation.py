@@ -106,4 +106,4 @@ def test_the_documented_task_is_found_again_to_evaluate_a_run_on(documented, tmp
             registry._items.pop(name, None)
     for name in ("greedy", "mine"):
         del sys.modules[name]
-    assert len(use._task_split(str(tmp_path / "run"), None, "test", ("negative", "positive"))) == 800
+    assert len(use._task_split(str(tmp_path / "run"), None, "test", ("negative", "positive"), True)) == 800
