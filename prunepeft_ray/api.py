@@ -106,6 +106,7 @@ def resume(
     terms: Terms = EQUAL_TERMS,
     emit: Emit | None = None,
     track: Sequence[str] = (),
+    trust_plugins: bool = False,
 ) -> RunFolder:
     """Go on with an interrupted search or study; finished jobs are not run again.
 
@@ -116,17 +117,19 @@ def resume(
         terms: On what terms it shares that cluster with other runs.
         emit: Told the news.
         track: Trackers to log to meanwhile: ``tensorboard``, ``mlflow`` or ``wandb``.
+        trust_plugins: Whether to import plugins of the folder's spec that you have not used on this machine; they run
+            as your own code.
 
     Raises:
-        InputError: If the folder holds no run, or its task or model has changed since.
+        InputError: If the folder holds no run, its plugins are not trusted, or its task or model has changed since.
         RunError: If the search failed.
     """
     folder = open_path(output)
     is_study = RunFolder.open(folder).is_study
     with tracking(folder, track, emit or _ignore) as tell:
         if is_study:
-            return resume_study(folder, tell, _ignore, address, terms)
-        return resume_search(folder, tell, workers, address, terms)
+            return resume_study(folder, tell, _ignore, address, terms, trust_plugins)
+        return resume_search(folder, tell, workers, address, terms, trust_plugins)
 
 
 def track(output: str | Path, *, to: Sequence[str]) -> None:

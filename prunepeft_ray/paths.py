@@ -24,7 +24,16 @@ PUT_SECONDS, PUT_RATE = 20.0, 50_000
 
 T = TypeVar("T")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""C0 but line breaks and tabs, DEL and C1; separators of lines and overrides of direction of Unicode."""
 _HALF_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
+
+
+def user_state() -> Path:
+    """Where this user's state is kept: ``$PRUNEPEFT_STATE``, else below ``$XDG_STATE_HOME`` or ``~/.local/state``."""
+    own = os.environ.get("PRUNEPEFT_STATE")
+    base = Path(own) if own else Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / "prunepeft"
+    return base.expanduser().absolute()
 
 
 def open_path(text: str | Path) -> Path:
@@ -345,3 +354,13 @@ def one_line(error: BaseException) -> str:
     """What an error says, in one short line."""
     text = " ".join((getattr(error, "strerror", None) or str(error)).split()) or type(error).__name__
     return text if len(text) <= 300 else f"{text[:300]}..."
+
+
+def visible(text: str) -> str:
+    """Write control characters, and those that reorder text, as escapes; line breaks and tabs stay."""
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def visible_line(text: str) -> str:
+    """Write line breaks and tabs as escapes too: for what is to be one line."""
+    return visible(text).replace("\n", "\\n").replace("\t", "\\t")

@@ -1,15 +1,25 @@
-"""Code of the user's own: files and modules that register criteria, tasks or methods."""
+"""Code of the user's own: files and modules that register criteria, tasks or methods.
+
+Whoever names a plugin in a spec that they start trusts it. The spec in a run's folder may come from anybody, so its
+plugins are imported only if they have been used before on this machine, by this user and with the same content, or if
+the user says so.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
+from importlib.machinery import all_suffixes
 from pathlib import Path
 
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.paths import one_line
+from prunepeft_ray.paths import one_line, user_state
+
+MOST_NAMED = 5
 
 
 def load_plugins(plugins: Iterable[str]) -> None:
@@ -32,6 +42,74 @@ def load_plugins(plugins: Iterable[str]) -> None:
         except Exception as error:
             what = f"{type(error).__name__}: {one_line(error)}"
             raise InputError(f"plugins: '{plugin}' cannot be loaded: {what}") from error
+
+
+def load_named_plugins(plugins: Iterable[str]) -> None:
+    """Import plugins of a spec that the user has named, and remember that they are trusted.
+
+    Args:
+        plugins: As in :func:`load_plugins`.
+
+    Raises:
+        InputError: If one is missing, or an error occurs in it.
+    """
+    plugins = tuple(plugins)
+    load_plugins(plugins)
+    for plugin in plugins:
+        # without a state folder that can be written, a resume asks
+        with suppress(OSError):
+            note = _note(plugin)
+            note.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            note.write_text(_content(plugin), encoding="ascii")
+
+
+def load_run_plugins(plugins: Iterable[str], folder: Path, trust: bool) -> None:
+    """Import plugins that the spec in a run's folder names, if they are trusted.
+
+    Args:
+        plugins: As in :func:`load_plugins`.
+        folder: The run's folder, for the message.
+        trust: Whether the user trusts them whatever they are.
+
+    Raises:
+        InputError: If they are not trusted; none is imported then.
+    """
+    plugins = tuple(plugins)
+    unknown = () if trust else tuple(plugin for plugin in plugins if not _is_known(plugin))
+    if unknown:
+        named = ", ".join([*unknown[:MOST_NAMED], *["..."] * (len(unknown) > MOST_NAMED)])
+        raise InputError(
+            f"{folder} names plugins that have not been used on this machine, or have changed since: "
+            f"{named}; they run as your own code: look at them, then add --trust-plugins "
+            "(in Python trust_plugins=True)"
+        )
+    load_plugins(plugins)
+
+
+def _note(plugin: str) -> Path:
+    """The file that remembers a plugin's content."""
+    name = str(Path(plugin).resolve()) if is_path(plugin) else plugin
+    return user_state() / "plugins" / hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _is_known(plugin: str) -> bool:
+    try:
+        return _note(plugin).read_text(encoding="ascii") == _content(plugin)
+    except (OSError, ValueError):
+        return False
+
+
+def _content(plugin: str) -> str:
+    """A digest of a plugin's code; an installed module is known by its name alone."""
+    if not is_path(plugin):
+        return "installed"
+    path, digest = Path(plugin), hashlib.sha256()
+    found = sorted(path.rglob("*")) if path.is_dir() else [path]
+    for file in found:
+        if file.is_file() and file.name.endswith(tuple(all_suffixes())) and file.parent.name != "__pycache__":
+            name, code = str(file.relative_to(path)), hashlib.sha256(file.read_bytes()).hexdigest()
+            digest.update(f"{name!r} {code}\n".encode())
+    return digest.hexdigest()
 
 
 def is_path(plugin: str) -> bool:

@@ -20,6 +20,14 @@ settings.register_profile("offline", deadline=None, derandomize=True, database=N
 settings.load_profile("offline")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_state(tmp_path_factory):
+    """Keep what tests remember of plugins and clusters out of the user's own state."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PRUNEPEFT_STATE", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory):
     """Paths of tiny random models by family: ``bert`` and ``roberta`` of 4 layers, ``llama`` of 5; hidden size 32."""

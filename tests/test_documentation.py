@@ -106,5 +106,5 @@ def test_the_documented_task_is_found_again_to_evaluate_a_run_on(documented, tmp
             registry._items.pop(name, None)
     for name in ("greedy", "mine"):
         del sys.modules[name]
-    found = use._task_splits(str(tmp_path / "run"), None, "test", ("negative", "positive"), {})
+    found = use._task_splits(str(tmp_path / "run"), None, "test", ("negative", "positive"), {}, True)
     assert [(suffix, len(split)) for suffix, split in found.items()] == [("", 800)]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from prunepeft_ray.cli.terminal import Terminal, put, put_json
 from prunepeft_ray.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def up(
             "several machines see docs/deployment.md"
         )
     started = start_local_cluster(local, cpus, gpus, _say)
-    print(f"""\
+    put(f"""\
 a cluster of {counted(local, "node")} runs at {started.address}
 it listens on this machine alone and asks for a token, which is in {started.token_file}
 next:
@@ -57,16 +56,16 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     found = find_local_cluster()
     nodes = node_states(found) if found else []
     if as_json:
-        print(json.dumps({"address": found and found.address, "nodes": [asdict(node) for node in nodes]}, indent=2))
+        put_json({"address": found and found.address, "nodes": [asdict(node) for node in nodes]})
         return
     if found is None:
-        print(NONE_RUNS)
+        put(NONE_RUNS)
         return
     table = Table("node", "state", "CPUs", "GPUs", title=f"local cluster at {found.address}")
     for node in nodes:
         name = "head" if node.is_head else node.node_id[:8]
         table.add_row(name, node.state.lower(), f"{node.cpus:g}", f"{node.gpus:g}")
-    Console().print(table)
+    Terminal().print(table)
 
 
 @cluster.command()
@@ -75,8 +74,8 @@ def down() -> None:
     from prunepeft_ray.execution.local_cluster import stop_local_cluster
 
     ended = stop_local_cluster(_say)
-    print(f"the local cluster at {ended.address} is gone" if ended else NONE_RUNS)
+    put(f"the local cluster at {ended.address} is gone" if ended else NONE_RUNS)
 
 
 def _say(event: Event) -> None:
-    print(event.text, flush=True)
+    put(event.text)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from prunepeft_ray.cli.study_progress import show_study
+from prunepeft_ray.cli.terminal import Terminal, put_json, say
 from prunepeft_ray.cli.track import Track
 from prunepeft_ray.paths import open_path
 
@@ -44,19 +43,21 @@ def compare(
     from prunepeft_ray.tracking import tracking
 
     folder = open_path(output) if output else Path("runs") / study.stem
-    with show_study(Console(stderr=as_json)) as (show, watch), tracking(folder, track or (), show) as emit:
+    with show_study(Terminal(stderr=as_json)) as (show, watch), tracking(folder, track or (), show) as emit:
         run = start_study(spec, folder, emit, watch, address)
     print_comparison(compare_study(run), as_json)
 
 
-def resume_compare(folder: Path, address: str | None, track: list[str] | None, as_json: bool) -> None:
+def resume_compare(
+    folder: Path, address: str | None, track: list[str] | None, trust_plugins: bool, as_json: bool
+) -> None:
     """Go on with a study, and print the comparison."""
     from prunepeft_ray.execution import resume_study
     from prunepeft_ray.report import compare_study
     from prunepeft_ray.tracking import tracking
 
-    with show_study(Console(stderr=as_json)) as (show, watch), tracking(folder, track or (), show) as emit:
-        run = resume_study(folder, emit, watch, address)
+    with show_study(Terminal(stderr=as_json)) as (show, watch), tracking(folder, track or (), show) as emit:
+        run = resume_study(folder, emit, watch, address, trust_plugins=trust_plugins)
     print_comparison(compare_study(run), as_json)
 
 
@@ -65,9 +66,9 @@ def print_comparison(comparison: Comparison, as_json: bool) -> None:
     from prunepeft_ray.report import comparison_tables
 
     if as_json:
-        print(json.dumps(comparison.to_dict(), indent=2))
+        put_json(comparison.to_dict())
         return
-    console = Console()
+    console = Terminal()
     for table in comparison_tables(comparison):
         console.print(table)
 
@@ -85,7 +86,7 @@ def write_comparison(results: Results, output: Path) -> None:
     command = f"prunepeft compare {results.run.path / 'spec.yaml'}"
     write_text(output, comparison_markdown(results.comparison, command, versions, hardware))
     files = write_csv(results.comparison, output.with_suffix(""))
-    Console(stderr=True).print(f"written: {', '.join(map(str, (output, *files)))}", highlight=False, soft_wrap=True)
+    say(f"written: {', '.join(map(str, (output, *files)))}")
 
 
 def write_text(file: Path, text: str) -> None:

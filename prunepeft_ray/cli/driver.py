@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from prunepeft_ray.cli.compare import print_comparison
 from prunepeft_ray.cli.report import print_summary
 from prunepeft_ray.cli.study_progress import show_study
+from prunepeft_ray.cli.terminal import Terminal
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,7 +25,7 @@ def drive(submission: Annotated[str, typer.Argument(help="A submission, as JSON.
     from prunepeft_ray.service import Submission
     from prunepeft_ray.service.driving import drive as run
 
-    with show_study(Console(width=120)) as (emit, watch):
+    with show_study(Terminal(width=120)) as (emit, watch):
         folder = run(Submission.from_json(submission), emit, watch)
     if folder.is_study:
         print_comparison(compare_study(folder), as_json=False)

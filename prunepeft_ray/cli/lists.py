@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+
+from prunepeft_ray.cli.terminal import Terminal, put, put_json
 
 if TYPE_CHECKING:
     from prunepeft_ray.methods import MethodInfo
@@ -41,9 +40,7 @@ def models(as_json: AsJson = False) -> None:
     _print(rows, as_json, "packaged models")
     if not as_json:
         families = ", ".join(FAMILIES[key].name for key in FAMILIES)
-        Console().print(
-            f"Also any Hub id, local folder (safetensors) or GGUF file of these families: {families}.", highlight=False
-        )
+        put(f"Also any Hub id, local folder (safetensors) or GGUF file of these families: {families}.")
 
 
 def tasks(as_json: AsJson = False) -> None:
@@ -61,9 +58,7 @@ def tasks(as_json: AsJson = False) -> None:
     ]
     _print(rows, as_json, "tasks (the first metric decides)")
     if not as_json:
-        Console().print(
-            "Also any CSV, JSONL or Parquet file: --task FILE --text COLUMN --label COLUMN.", highlight=False
-        )
+        put("Also any CSV, JSONL or Parquet file: --task FILE --text COLUMN --label COLUMN.")
 
 
 def criteria(as_json: AsJson = False) -> None:
@@ -85,10 +80,10 @@ def methods(as_json: AsJson = False) -> None:
     variants = [{"key": "pruning.profile", "value": name, "what": _first_line(PROFILES[name])} for name in PROFILES]
     variants += [{"key": "warmup.select", "value": name, "what": _first_line(SELECTORS[name])} for name in SELECTORS]
     if as_json:
-        print(json.dumps([*(_method_facts(name, METHODS[name]) for name in METHODS), *variants], indent=2, default=str))
+        put_json([*(_method_facts(name, METHODS[name]) for name in METHODS), *variants], default=str)
         return
     _print([_method_row(name, METHODS[name]) for name in METHODS], as_json, "search methods")
-    Console().print("Also methods of your own: see plugins and entry points in docs/extending.md.", highlight=False)
+    put("Also methods of your own: see plugins and entry points in docs/extending.md.")
     _print(variants, as_json, "variants of method prunepeft")
 
 
@@ -138,9 +133,9 @@ def _installed(package: str) -> str:
 
 def _print(rows: list[dict[str, str]], as_json: bool, title: str) -> None:
     if as_json:
-        print(json.dumps(rows, indent=2))
+        put_json(rows)
         return
     table = Table(*(rows[0] if rows else ()), title=title)
     for row in rows:
-        table.add_row(*map(escape, row.values()))
-    Console().print(table)
+        table.add_row(*row.values())
+    Terminal().print(table)

@@ -9,6 +9,7 @@ import sys
 import typer
 
 from prunepeft_ray.cli import cluster, compare, doctor, driver, lists, report, search, service, track, use
+from prunepeft_ray.cli.terminal import complain
 from prunepeft_ray.ending import ENDING, asked_to_end, exit_code
 from prunepeft_ray.errors import PrunePEFTError, Terminated
 
@@ -76,5 +77,5 @@ def _ended_by(number: int) -> int:
 
 def _complain(message: str, code: int) -> int:
     ENDING.decide(code)
-    print(f"error: {message}", file=sys.stderr)
+    complain(message)
     return code

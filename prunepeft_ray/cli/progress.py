@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,7 +17,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from prunepeft_ray.cli.terminal import Terminal
 from prunepeft_ray.execution.events import MESSAGES
+from prunepeft_ray.paths import visible_line
 
 if TYPE_CHECKING:
     from prunepeft_ray.execution.events import Emit, Event
@@ -28,19 +28,19 @@ PLAIN_SECONDS = 10.0
 
 
 @contextmanager
-def show_progress(console: Console) -> Iterator[Emit]:
+def show_progress(console: Terminal) -> Iterator[Emit]:
     """Show events: bars on a terminal, plain lines elsewhere."""
     if console.is_terminal:
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TextColumn("examples, {task.fields[rate]}/s"),
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=console, transient=True) as progress:
-            yield _Bars(progress).show
+            yield _Bars(progress, console).show
     else:
         yield _Lines(console).show
 
@@ -48,8 +48,9 @@ def show_progress(console: Console) -> Iterator[Emit]:
 class _Bars:
     """One bar per running job."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, console: Terminal) -> None:
         self._progress = progress
+        self._console = console
         self._bars: dict[str, TaskID] = {}
         self._labels: dict[str, str] = {}
 
@@ -59,13 +60,13 @@ class _Bars:
                 self._progress.remove_task(bar)
             self._bars.clear()
         if event.type in MESSAGES:
-            self._progress.console.print(escape(event.text), highlight=False)
+            self._console.tell(event.text)
         elif event.type == "start":
             # a job that is tried again
             if event.job_id in self._bars:
                 self._progress.remove_task(self._bars.pop(event.job_id))
             self._labels[event.job_id] = event.text
-            self._bars[event.job_id] = self._progress.add_task(escape(event.text), total=None, rate="-")
+            self._bars[event.job_id] = self._progress.add_task(visible_line(event.text), total=None, rate="-")
         elif event.type == "progress" and event.job_id in self._bars:
             bar = self._bars[event.job_id]
             speed = next((t.speed for t in self._progress.tasks if t.id == bar), None)
@@ -73,14 +74,13 @@ class _Bars:
             self._progress.update(bar, completed=event.done, total=event.total, rate=rate)
         elif event.type == "end" and event.job_id in self._bars:
             self._progress.remove_task(self._bars.pop(event.job_id))
-            label = escape(self._labels[event.job_id])
-            self._progress.console.print(f"{label}: [dim]{escape(event.text)}[/dim]", highlight=False)
+            self._console.tell(f"{self._labels[event.job_id]}: {event.text}", style="dim")
 
 
 class _Lines:
     """Plain lines; a running job's progress every few seconds."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Terminal) -> None:
         self._console = console
         self._labels: dict[str, str] = {}
         self._since: dict[str, tuple[float, int]] = {}
@@ -88,13 +88,13 @@ class _Lines:
 
     def show(self, event: Event) -> None:
         if event.type in MESSAGES:
-            self._print(event.text)
+            self._console.tell(event.text)
         elif event.type == "start":
             self._labels[event.job_id] = event.text
             self._shown[event.job_id] = time.monotonic()
             self._since.pop(event.job_id, None)
         elif event.type == "end":
-            self._print(f"{self._labels.get(event.job_id, event.kind)}: {event.text}")
+            self._console.tell(f"{self._labels.get(event.job_id, event.kind)}: {event.text}")
         elif event.type == "progress" and event.job_id in self._shown:
             self._show_progress(event)
 
@@ -108,7 +108,4 @@ class _Lines:
         rate = (event.done - done_before) / max(1e-9, now - since)
         left = (event.total - event.done) / rate
         counted = f"{event.done:,} of at most {event.total:,} examples"
-        self._print(f"  {self._labels[event.job_id]}: {counted}, {rate:.0f}/s, {left:.0f} s left")
-
-    def _print(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.tell(f"  {self._labels[event.job_id]}: {counted}, {rate:.0f}/s, {left:.0f} s left")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from prunepeft_ray.cli.compare import print_comparison, write_comparison, write_text
-from prunepeft_ray.cli.service import Address, connect, is_service, say
+from prunepeft_ray.cli.service import Address, connect, is_service
+from prunepeft_ray.cli.terminal import Terminal, put_json, say
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.paths import open_path
 
@@ -100,9 +99,9 @@ def print_summary(summary: Summary, as_json: bool) -> None:
     from prunepeft_ray.report import summary_tables
 
     if as_json:
-        print(json.dumps(summary.to_dict(), indent=2))
+        put_json(summary.to_dict())
         return
-    console = Console()
+    console = Terminal()
     for table in summary_tables(summary):
         console.print(table)
 
@@ -140,7 +139,7 @@ def _write(runs: Sequence[Results], page: Path, refresh: int | None = None) -> b
 
 def _tell(*lines: str) -> None:
     for line in lines:
-        Console(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
+        say(line)
 
 
 def _watch(folders: Sequence[str], page: Path, every: int) -> None:
@@ -152,4 +151,4 @@ def _draw(results: Results, output: Path) -> None:
     from prunepeft_ray.report import summarise, summary_svg
 
     write_text(output, summary_svg(summarise(results.run, results)))
-    Console(stderr=True).print(f"drawn: {output}", highlight=False)
+    say(f"drawn: {output}")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from prunepeft_ray.cli.compare import Address, resume_compare
 from prunepeft_ray.cli.progress import show_progress
@@ -20,11 +19,11 @@ from prunepeft_ray.cli.service import (
     connect,
     is_service,
     leaving,
-    say,
     tell_started,
 )
+from prunepeft_ray.cli.terminal import Terminal, say
 from prunepeft_ray.cli.track import Track
-from prunepeft_ray.cli.use import Encoding, Separator
+from prunepeft_ray.cli.use import Encoding, Separator, TrustPlugins
 from prunepeft_ray.config import load_spec
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.paths import open_path
@@ -87,7 +86,7 @@ def search(
     from prunepeft_ray.tracking import tracking
 
     folder = open_path(output) if output else default_output(spec.model, spec.task.name, spec.budget, spec.seed)
-    with show_progress(Console(stderr=as_json)) as show, tracking(folder, track or (), show) as emit:
+    with show_progress(Terminal(stderr=as_json)) as show, tracking(folder, track or (), show) as emit:
         run = start_search(spec, folder, emit, workers, address)
     print_summary(summarise(run), as_json)
 
@@ -112,6 +111,7 @@ def resume(
     gpus: Gpus = None,
     ship_code: ShipCode = False,
     wait: Wait = False,
+    trust_plugins: TrustPlugins = False,
     as_json: AsJson = False,
 ) -> None:
     """Go on with an interrupted search, study or search job of a cluster; finished jobs are not run again."""
@@ -127,10 +127,17 @@ def resume(
         return
     if ship_code or wait or (priority, cpus, gpus) != (None, None, None):
         raise InputError("--priority, --cpus, --gpus, --ship-code and --wait are for search jobs of a cluster")
-    _resume_here(folder, workers, address, track, as_json)
+    _resume_here(folder, workers, address, track, trust_plugins, as_json)
 
 
-def _resume_here(folder: str, workers: int | None, address: str | None, track: list[str] | None, as_json: bool) -> None:
+def _resume_here(
+    folder: str,
+    workers: int | None,
+    address: str | None,
+    track: list[str] | None,
+    trust_plugins: bool,
+    as_json: bool,
+) -> None:
     from prunepeft_ray.execution import resume_search
     from prunepeft_ray.report import summarise
     from prunepeft_ray.results import RunFolder
@@ -140,8 +147,8 @@ def _resume_here(folder: str, workers: int | None, address: str | None, track: l
     if RunFolder.open(path).is_study:
         if workers is not None:
             raise InputError("--workers is for searches; a study says execution.workers")
-        resume_compare(path, address, track, as_json)
+        resume_compare(path, address, track, trust_plugins, as_json)
         return
-    with show_progress(Console(stderr=as_json)) as show, tracking(path, track or (), show) as emit:
-        run = resume_search(path, emit, workers, address)
+    with show_progress(Terminal(stderr=as_json)) as show, tracking(path, track or (), show) as emit:
+        run = resume_search(path, emit, workers, address, trust_plugins=trust_plugins)
     print_summary(summarise(run), as_json)

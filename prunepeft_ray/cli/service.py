@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -10,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from prunepeft_ray.cli.terminal import Terminal, put, put_json, put_log, say
 from prunepeft_ray.cli.track import Track
 from prunepeft_ray.errors import LeftRunningError
 
@@ -102,7 +100,7 @@ def jobs(
     """List the search jobs of a cluster, the newest first."""
     found = [job for job in connect(address).jobs() if owner is None or job.submission.owner == owner]
     if as_json:
-        print(json.dumps([job.to_dict() for job in found], indent=2))
+        put_json([job.to_dict() for job in found])
         return
     if not found:
         say("no search jobs: 'prunepeft submit FILE.yaml' submits one")
@@ -114,11 +112,11 @@ def status(job: Job, address: Address = None, as_json: AsJson = False) -> None:
     """Tell how a search job stands, and what to type next."""
     found = connect(address).status(job)
     if as_json:
-        print(json.dumps(found.to_dict(), indent=2))
+        put_json(found.to_dict())
         return
     wide_console().print(_status_table(found))
     for line in _next_steps(found):
-        print(line)
+        put(line)
 
 
 def logs(
@@ -129,11 +127,11 @@ def logs(
     """Print what a search job prints."""
     client = connect(address)
     if not follow:
-        print(client.logs(job), end="")
+        put_log(client.logs(job).removesuffix("\n"))
         return
     with leaving(job):
         for line in client.follow(job):
-            print(line, flush=True)
+            put_log(line)
 
 
 def stop(job: Job, address: Address = None) -> None:
@@ -194,12 +192,12 @@ def tell_started(client: Client, job: SearchJob, wait: bool, as_json: bool) -> N
         say(f"{job.id} is on {client.address}; Ctrl-C leaves it running there")
         with leaving(job.id):
             for line in client.follow(job.id):
-                print(line, flush=True)
+                put_log(line)
             job = client.wait(job.id)
     if as_json:
-        print(json.dumps(job.to_dict(), indent=2))
+        put_json(job.to_dict())
     else:
-        print(job.id)
+        put(job.id)
         for line in _next_steps(job):
             say(line)
     if wait and job.state != "finished":
@@ -222,15 +220,10 @@ def leaving(what: str) -> Iterator[None]:
         ) from error
 
 
-def say(line: str) -> None:
-    """Say something on standard error."""
-    Console(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def wide_console() -> Console:
+def wide_console() -> Terminal:
     """A console for tables of many columns: as wide as the terminal, and wider where nobody looks at it."""
-    console = Console()
-    return console if console.is_terminal else Console(width=PLAIN_WIDTH)
+    console = Terminal()
+    return console if console.is_terminal else Terminal(width=PLAIN_WIDTH)
 
 
 def _next_steps(job: SearchJob) -> list[str]:
@@ -251,7 +244,7 @@ def _jobs_table(found: list[SearchJob]) -> Table:
     for job in found:
         asked = job.submission
         cells = (job.id, asked.name, asked.owner, asked.kind, job.state, job.status.progress, job.status.best)
-        table.add_row(*map(escape, cells), _ago(job.started), _resources(job))
+        table.add_row(*cells, _ago(job.started), _resources(job))
     return table
 
 
@@ -279,7 +272,7 @@ def _status_table(job: SearchJob) -> Table:
     table = Table(title=job.id, show_header=False)
     for key, value in rows.items():
         if value:
-            table.add_row(key, escape(value))
+            table.add_row(key, value)
     return table
 
 

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 
 from prunepeft_ray.cli.progress import show_progress
+from prunepeft_ray.cli.terminal import Terminal
 from prunepeft_ray.execution.events import MESSAGES
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ PLAIN_SECONDS = 60.0
 
 
 @contextmanager
-def show_study(console: Console) -> Iterator[tuple[Emit, Watch]]:
+def show_study(console: Terminal) -> Iterator[tuple[Emit, Watch]]:
     """Show a study: a live table on a terminal, elsewhere plain lines, and the table's rows every minute."""
     if console.is_terminal:
         with Live(console=console, transient=True, auto_refresh=False) as live:
@@ -46,7 +45,7 @@ def progress_table(progress: Sequence[MethodProgress]) -> Table:
     for row in progress:
         best = [row.best.get(place) for place in places]
         table.add_row(
-            escape(row.method),
+            row.method,
             f"{row.ended}/{row.searches}" + (f" ({row.failed} failed)" if row.failed else ""),
             str(row.jobs),
             str(row.running),
@@ -69,17 +68,17 @@ def _left(seconds: float | None) -> str:
     return "–" if seconds is None else duration_text(seconds)
 
 
-def _messages(console: Console) -> Emit:
+def _messages(console: Terminal) -> Emit:
     """Print messages above the table; single jobs are in it."""
 
     def emit(event: Event) -> None:
         if event.type in MESSAGES or event.text.startswith("failed"):
-            console.print(event.text, markup=False, highlight=False)
+            console.tell(event.text)
 
     return emit
 
 
-def _lines(console: Console) -> Callable[[Sequence[MethodProgress]], None]:
+def _lines(console: Terminal) -> Callable[[Sequence[MethodProgress]], None]:
     shown = time.monotonic()
 
     def watch(progress: Sequence[MethodProgress]) -> None:
@@ -93,6 +92,6 @@ def _lines(console: Console) -> Callable[[Sequence[MethodProgress]], None]:
                 f"  {row.method}: {row.ended}/{row.searches} searches, {row.jobs} jobs, {row.running} running, "
                 f"{row.epochs:.1f} epochs, {_left(row.seconds_left)} left"
             )
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.tell(line)
 
     return watch

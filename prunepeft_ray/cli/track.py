@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from prunepeft_ray.cli.terminal import put
 from prunepeft_ray.paths import open_path
 
 Track = Annotated[
@@ -27,4 +28,4 @@ def track(
     from prunepeft_ray.results import RunFolder
     from prunepeft_ray.tracking import track
 
-    track(RunFolder.open(open_path(folder)), to, print)
+    track(RunFolder.open(open_path(folder)), to, put)

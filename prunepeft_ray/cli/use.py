@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from prunepeft_ray.cli.service import say
+from prunepeft_ray.cli.terminal import Terminal, put_json, say
 from prunepeft_ray.config import TaskConfig
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.paths import is_file, open_path
@@ -29,6 +27,13 @@ Encoding = Annotated[
 ]
 Separator = Annotated[
     str | None, typer.Option(help="Character between columns of a CSV file, or tab; default: told from the file.")
+]
+TrustPlugins = Annotated[
+    bool,
+    typer.Option(
+        "--trust-plugins",
+        help="Import plugins that the folder's spec names even if you have not used them on this machine.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -50,6 +55,7 @@ def evaluate(
     encoding: Encoding = None,
     separator: Separator = None,
     model: Model = None,
+    trust_plugins: TrustPlugins = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure a saved adapter on a split of a task or on a labelled file."""
@@ -66,7 +72,8 @@ def evaluate(
         form = FileFormat(encoding, separator)
         found = {"": read_examples(data, text, text2, label, labels, not labels, find_label=True, form=form, tell=say)}
     else:
-        found = _task_splits(folder, task, split, labels, {"encoding": encoding, "separator": separator})
+        config = {"encoding": encoding, "separator": separator}
+        found = _task_splits(folder, task, split, labels, config, trust_plugins)
     metrics = {
         f"{name}{suffix}": value
         for suffix, examples in found.items()
@@ -74,10 +81,10 @@ def evaluate(
     }
     count = sum(map(len, found.values()))
     if as_json:
-        print(json.dumps({"examples": count, "metrics": metrics}, indent=2))
+        put_json({"examples": count, "metrics": metrics})
         return
-    console = Console()
-    console.print(f"{count:,} examples of {data or task or folder}", highlight=False)
+    console = Terminal()
+    console.tell(f"{count:,} examples of {data or task or folder}")
     table = Table("metric", "value")
     for name, value in metrics.items():
         table.add_row(name, f"{value:.4f}")
@@ -85,10 +92,10 @@ def evaluate(
 
 
 def _task_splits(
-    folder: str, task: str | None, split: str, labels: tuple[str, ...], form: dict[str, str | None]
+    folder: str, task: str | None, split: str, labels: tuple[str, ...], form: dict[str, str | None], trust_plugins: bool
 ) -> dict[str, Split]:
     """Load what to measure, by the suffix of its metrics."""
-    from prunepeft_ray.plugins import load_plugins
+    from prunepeft_ray.plugins import load_run_plugins
     from prunepeft_ray.results import RunFolder
     from prunepeft_ray.tasks import load_task
 
@@ -97,7 +104,7 @@ def _task_splits(
         if not is_file(path / "spec.yaml"):
             raise InputError(f"{folder} is no run's folder: say what to measure with --task or --data")
         spec = RunFolder.open(path).spec
-        load_plugins(spec.plugins)
+        load_run_plugins(spec.plugins, path, trust_plugins)
         config = spec.task.model_copy(update={key: value for key, value in form.items() if value is not None})
     else:
         config = TaskConfig(name=task, **form)
@@ -144,9 +151,9 @@ def predict(
     predictions = predictor.predict(texts, texts2, say)
     if as_json:
         for one, found in zip(texts, predictions, strict=True):
-            print(json.dumps({"text": one, "label": found.label, "value": found.value}, ensure_ascii=False))
+            put_json({"text": one, "label": found.label, "value": found.value}, None, ensure_ascii=False)
         return
     table = Table("prediction", "probability" if predictor.config.labels else "value", "text")
     for one, found in zip(texts, predictions, strict=True):
         table.add_row(found.label or "", f"{found.value:.4f}", one)
-    Console().print(table)
+    Terminal().print(table)

@@ -24,7 +24,7 @@ from prunepeft_ray.execution.terms import EQUAL_TERMS, Terms
 from prunepeft_ray.methods import METHODS, Problem
 from prunepeft_ray.modules import module_cost
 from prunepeft_ray.paths import is_file, one_line
-from prunepeft_ray.plugins import load_plugins
+from prunepeft_ray.plugins import load_named_plugins, load_run_plugins
 from prunepeft_ray.results import Request, ResultsStore, RunContext, RunFolder, hardware, search_key, versions
 from prunepeft_ray.results.run import SPEC_FILE
 from prunepeft_ray.study import Cell, StudySpec
@@ -57,7 +57,7 @@ def start_study(
         InputError: If anything in the spec is wrong, or the folder holds something else.
         RunError: If the study cannot go on; failing jobs and searches do not end it.
     """
-    load_plugins(spec.plugins)
+    load_named_plugins(spec.plugins)
     check_limits(job_unit(spec.execution, use_gpu=False), terms)
     if not is_file(output / SPEC_FILE):
         RunFolder.check_free(output)
@@ -80,6 +80,7 @@ def resume_study(
     watch: Watch,
     address: str | None = None,
     terms: Terms = EQUAL_TERMS,
+    trust_plugins: bool = False,
 ) -> RunFolder:
     """Go on with a study where it stopped: finished jobs are told to the methods again, not run.
 
@@ -89,14 +90,15 @@ def resume_study(
         watch: Shown the progress.
         address: Ray cluster to run on; default: one on this machine.
         terms: On what terms it shares that cluster.
+        trust_plugins: Whether to import plugins of the folder's spec that this user has not used on this machine.
 
     Raises:
-        InputError: If the folder holds no study, or a task or model has changed since.
+        InputError: If the folder holds no study, its plugins are not trusted, or a task or model has changed since.
         RunError: If the study cannot go on.
     """
     folder = RunFolder.open(output)
     spec = folder.study
-    load_plugins(spec.plugins)
+    load_run_plugins(spec.plugins, output, trust_plugins)
     settings, data = plan_study(spec, emit)
     return _run(folder, spec, settings, data, emit, watch, address, terms)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from prunepeft_ray.paths import one_line
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0
 MOST_NODES = 10_000
+MOST_BYTES = 4 * 2**30
+"""Most that is taken of one answer."""
 _TALKATIVE = (
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
@@ -147,8 +150,8 @@ class JobServer:
         Returns:
             The content, or None if the file or the node is not there.
         """
-        answer = self._ask("/api/v0/logs/file", node_id=node, filename=name, lines=lines)
-        return answer.content if answer.status_code == 200 else None
+        code, content = self._ask("/api/v0/logs/file", node_id=node, filename=name, lines=lines)
+        return content if code == 200 else None
 
     def nodes(self) -> list[NodeInfo]:
         """All living nodes."""
@@ -175,28 +178,37 @@ class JobServer:
         return dict(self._token.headers) if self._token else {}
 
     def _get(self, path: str, **parameters: Any) -> dict[str, Any]:
-        answer = self._ask(path, **parameters)
+        code, content = self._ask(path, **parameters)
         try:
-            found = answer.json()
-        except ValueError as error:
+            found = json.loads(content)
+        except (ValueError, RecursionError) as error:
             raise self._no_ray() from error
-        if not isinstance(found, dict) or answer.status_code != 200:
+        if not isinstance(found, dict) or code != 200:
             raise self._no_ray()
         return found
 
-    def _ask(self, path: str, **parameters: Any) -> Any:
+    def _ask(self, path: str, **parameters: Any) -> tuple[int, bytes]:
+        """Status code and content of an answer."""
         import requests
 
-        with self._reaching():
-            answer = requests.get(
+        with (
+            self._reaching(),
+            requests.get(
                 self.address + path,
                 params=parameters,
                 headers=self._headers,
                 timeout=(CONNECT_SECONDS, ANSWER_SECONDS),
-            )
+                stream=True,
+            ) as answer,
+        ):
+            content = bytearray()
+            for piece in answer.iter_content(2**20):
+                content += piece
+                if len(content) > MOST_BYTES:
+                    raise RunError(f"the cluster at {self.address} answers with more than {MOST_BYTES // 2**30} GiB")
         if answer.status_code in (401, 403):
             raise self._no_entry()
-        return answer
+        return answer.status_code, bytes(content)
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:

@@ -25,7 +25,7 @@ from prunepeft_ray.execution.room import check_limits, check_room, has_gpu, room
 from prunepeft_ray.execution.search import plan_search, what_is_gone
 from prunepeft_ray.execution.signals import StopRequest, catching_signals
 from prunepeft_ray.execution.terms import EQUAL_TERMS, Terms
-from prunepeft_ray.plugins import load_plugins
+from prunepeft_ray.plugins import load_named_plugins, load_run_plugins
 from prunepeft_ray.results import Attempt, ResultsStore, RunFolder, attempt
 from prunepeft_ray.tasks import TaskData, load_task
 from prunepeft_ray.training import default_micro_batches
@@ -62,7 +62,7 @@ def start_search(
         InputError: If anything in the spec is wrong, or the folder is not free.
         RunError: If the search failed.
     """
-    load_plugins(spec.plugins)
+    load_named_plugins(spec.plugins)
     with joining(address, terms) as device:
         emit(Event("message", f"reading task {spec.task.name} and model {spec.model}"))
         data = load_task(spec.task, telling(emit))
@@ -82,6 +82,7 @@ def resume_search(
     workers: int | None = None,
     address: str | None = None,
     terms: Terms = EQUAL_TERMS,
+    trust_plugins: bool = False,
 ) -> RunFolder:
     """Go on with a search where it stopped; a finished one is left as it is.
 
@@ -91,9 +92,10 @@ def resume_search(
         workers: Workers; may differ from before.
         address: Ray cluster to run on; default: one on this machine.
         terms: On what terms it shares that cluster.
+        trust_plugins: Whether to import plugins of the folder's spec that this user has not used on this machine.
 
     Raises:
-        InputError: If the folder holds no run, or its task or model has changed since.
+        InputError: If the folder holds no run, its plugins are not trusted, or its task or model has changed since.
         RunError: If the search failed.
     """
     folder = RunFolder.open(output)
@@ -103,7 +105,7 @@ def resume_search(
             emit(Event("message", f"{output} is finished; there is nothing to resume"))
             return folder
         emit(Event("message", what_is_gone(folder, gone)))
-    load_plugins(folder.spec.plugins)
+    load_run_plugins(folder.spec.plugins, output, trust_plugins)
     data = load_task(folder.spec.task, telling(emit))
     task, model = folder.spec.task.name, folder.spec.model
     here = {"task": {task: data.fingerprint}, "model": {model: load_outline(model).fingerprint}}

@@ -27,7 +27,8 @@ from prunepeft_ray.execution.events import Emit, Event
 from prunepeft_ray.execution.local_node import LOOPBACK, start_node
 from prunepeft_ray.execution.marked import end_family, is_alive
 from prunepeft_ray.execution.ray_folder import make_ray_folder
-from prunepeft_ray.paths import one_line
+from prunepeft_ray.execution.tokens import read_token
+from prunepeft_ray.paths import one_line, user_state
 from prunepeft_ray.results.attempts import Process
 from prunepeft_ray.results.files import locked
 
@@ -122,9 +123,7 @@ def state_folder() -> Path:
 
     ``$PRUNEPEFT_STATE/cluster``, or ``prunepeft/cluster`` in ``$XDG_STATE_HOME`` or ``~/.local/state``.
     """
-    own = os.environ.get("PRUNEPEFT_STATE")
-    base = Path(own) if own else Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / "prunepeft"
-    return base.expanduser().absolute() / "cluster"
+    return user_state() / "cluster"
 
 
 def start_local_cluster(nodes: int, cpus: int | None, gpus: int | None, emit: Emit) -> LocalCluster:
@@ -426,14 +425,14 @@ def _clear(cluster: LocalCluster, keep_logs: bool = False) -> int:
 
 def _ask(cluster: LocalCluster, path: str) -> dict[str, Any]:
     try:
-        token = cluster.token_file.read_text(encoding="ascii")
-        request = urllib.request.Request(cluster.address + path, headers={"Authorization": f"Bearer {token}"})
+        token = read_token(cluster.token_file, str(cluster.token_file))
+        request = urllib.request.Request(cluster.address + path, headers=token.headers)
         # no proxy knows this machine's loopback
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=ANSWER_SECONDS) as answer:
             content: dict[str, Any] = json.load(answer)
             return content
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, InputError) as error:
         raise RunError(f"the local cluster at {cluster.address} does not answer ({error}); end it by {DOWN}") from error
 
 

@@ -26,6 +26,7 @@ from prunepeft_ray.paths import (
     put_object,
     read_bytes,
     store_of,
+    visible_line,
 )
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
@@ -38,6 +39,7 @@ _CREATE_TRIES = 5
 _UNFINISHED = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 WRITE_SECONDS = 10.0
 """No file takes longer to write."""
+LONGEST_NAME, LONGEST_PART = 1024, 255
 
 
 @contextmanager
@@ -157,6 +159,28 @@ def _create(file: Path, data: bytes) -> bool:
     raise OSError("others keep writing the same file")
 
 
+def check_name(name: str) -> str:
+    """Make sure that the name of a file that comes from outside stays within the folder that it is put into.
+
+    Args:
+        name: The name, relative to the folder, as an archive or a bucket has it.
+
+    Returns:
+        The same name.
+
+    Raises:
+        RunError: If it is none: a whole path, one that leads up, or one that no file can have.
+    """
+    parts = name.split("/")
+    if (
+        len(name) > LONGEST_NAME
+        or any(part in ("", ".", "..") or len(part) > LONGEST_PART for part in parts)
+        or visible_line(name) != name
+    ):
+        raise RunError(f"a file is named '{name[:LONGEST_PART]}' there, which is no name within the folder: not copied")
+    return name
+
+
 def copy_files(source: Path, target: Path, names: Iterable[str]) -> None:
     """Copy files between folders, on disks or in buckets, each whole or not at all; what is there is replaced.
 
@@ -166,8 +190,9 @@ def copy_files(source: Path, target: Path, names: Iterable[str]) -> None:
         names: Names of the files, relative to both.
 
     Raises:
-        RunError: If one cannot be read or written.
+        RunError: If one cannot be read or written, or its name leads out of the folder; nothing is copied then.
     """
+    names = [check_name(name) for name in names]
 
     def copy(file: Path) -> None:
         write_whole(target / str(file)[len(str(source)) :].lstrip("/"), read_bytes(file), replace=True)

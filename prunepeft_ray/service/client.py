@@ -21,6 +21,7 @@ from prunepeft_ray.paths import is_local, open_path
 from prunepeft_ray.service.addresses import find_cluster
 from prunepeft_ray.service.checking import check_submission
 from prunepeft_ray.service.fetching import fetch, is_here
+from prunepeft_ray.service.gate import State
 from prunepeft_ray.service.owner import RunOwner
 from prunepeft_ray.service.packing import packed
 from prunepeft_ray.service.shipping import code_modules
@@ -28,7 +29,6 @@ from prunepeft_ray.service.submission import (
     METADATA_KEY,
     UNDECIDED,
     SearchJob,
-    State,
     Status,
     Submission,
     clean_name,
@@ -394,6 +394,11 @@ class Client:
             environment["working_dir"] = str(package)
         if ship_code:
             environment["py_modules"] = code_modules()
+        try:
+            # what others, and we ourselves, would not take from the cluster is not sent there
+            submission = Submission.from_json(submission.to_json())
+        except ValueError as error:
+            raise InputError(f"this cannot be submitted: {error}") from error
         asked = submission.to_json()
         entrypoint = f"exec python -P -m prunepeft_ray drive {shlex.quote(asked)}"
         self._server.submit(submission.ray_id, entrypoint, {METADATA_KEY: asked}, environment)

@@ -78,9 +78,10 @@ def _joined(submission: Submission, folder: Path) -> Iterator[Path]:
 def _run(submission: Submission, folder: Path, here: Path, emit: Emit, watch: Watch) -> RunFolder:
     terms = Terms(submission.job, submission.priority, submission.cpus, submission.gpus)
     if submission.resumes and is_file(folder / SPEC_FILE):
+        # whoever may submit to the cluster may run code on it
         if RunFolder.open(folder).is_study:
-            return resume_study(folder, emit, watch, terms=terms)
-        return resume_search(folder, emit, submission.workers, terms=terms)
+            return resume_study(folder, emit, watch, terms=terms, trust_plugins=True)
+        return resume_search(folder, emit, submission.workers, terms=terms, trust_plugins=True)
     if submission.resumes:
         return _start(_left_spec(folder, here), submission, folder, emit, watch, terms)
     before = _spec_there(folder)

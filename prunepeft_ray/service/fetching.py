@@ -7,7 +7,6 @@ import shlex
 import signal
 import tarfile
 import time
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,11 +14,12 @@ from types import FrameType
 
 from prunepeft_ray.errors import InputError, PrunePEFTError, RunError, Terminated
 from prunepeft_ray.execution.job_server import JobServer
-from prunepeft_ray.paths import files_under, is_file, is_local, names, one_line, open_path, read_bytes
+from prunepeft_ray.paths import EXTRAS, files_under, is_file, is_local, names, open_path, read_bytes
 from prunepeft_ray.results import RunFolder, copy_files
 from prunepeft_ray.results.run import SPEC_FILE
 from prunepeft_ray.service.owner import RunOwner
 from prunepeft_ray.service.submission import SearchJob
+from prunepeft_ray.service.unpacking import unpack
 
 LEFT_THERE = ("checkpoints", "attempts")
 """What is of use on the cluster only."""
@@ -32,9 +32,13 @@ ARCHIVES = "prunepeft"
 
 def is_here(job: SearchJob) -> bool:
     """Whether the folder of a search job can be seen from this machine."""
+    place = job.submission.output
+    if not place.startswith(("/", *(f"{scheme}://" for scheme in EXTRAS))):
+        # the cluster says where to look; the world's servers are not asked
+        return False
     # another folder of that name may be here
     with suppress(PrunePEFTError, OSError):
-        return _is_of(RunOwner.read(open_path(job.submission.output)), job)
+        return _is_of(RunOwner.read(open_path(place)), job)
     return False
 
 
@@ -66,7 +70,7 @@ def fetch(server: JobServer, job: SearchJob, target: Path, tell: Callable[[str],
             copy_files(source, target, _wanted(source))
     else:
         tell(f"{job.submission.output} cannot be seen from here: the cluster packs it")
-        _unpack(_archive(server, job), target)
+        unpack(_archive(server, job), target, _is_wanted)
     tell(f"fetched: {target}")
 
 
@@ -82,12 +86,14 @@ def _check_begun(job: SearchJob, begun: bool) -> None:
 
 
 def _wanted(folder: Path) -> list[str]:
-    """Names of all files to bring; those that are being written are not."""
-    return [
-        name
-        for name in files_under(folder)
-        if name.split("/")[0] not in LEFT_THERE and not name.rsplit("/", 1)[-1].startswith(".")
-    ]
+    return [name for name in files_under(folder) if _is_wanted(name)]
+
+
+def _is_wanted(name: str) -> bool:
+    """Whether to bring a file: not what is hidden, such as files that are being written, and no compiled Python."""
+    parts = name.split("/")
+    is_hidden = any(part.startswith(".") and part != ".." for part in parts)
+    return parts[0] not in LEFT_THERE and not is_hidden and "__pycache__" not in parts and not name.endswith(".pyc")
 
 
 def _archive(server: JobServer, job: SearchJob) -> bytes:
@@ -159,12 +165,3 @@ def _add(tar: tarfile.TarFile, file: Path, name: str) -> None:
     member.size = len(data)
     member.mtime = time.time()
     tar.addfile(member, io.BytesIO(data))
-
-
-def _unpack(archive: bytes, target: Path) -> None:
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
-            tar.extractall(target, filter="data")
-    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        raise RunError(f"{target} cannot be written ({one_line(error)}); try again") from error

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.paths import is_file, one_line, read_bytes
 from prunepeft_ray.results import write_whole
 from prunepeft_ray.results.run import SUBMISSION_FILE
-from prunepeft_ray.service.submission import Kind, Submission
+from prunepeft_ray.service.gate import (
+    Amount,
+    JobId,
+    Kind,
+    Number,
+    Priority,
+    SpecText,
+    Text,
+    Trackers,
+    read_json,
+)
+from prunepeft_ray.service.submission import Submission
 
 
 @dataclass(frozen=True)
@@ -31,17 +42,17 @@ class RunOwner:
         track: Trackers to log to.
     """
 
-    job: str
-    name: str
-    owner: str
+    job: JobId
+    name: Text
+    owner: Text
     kind: Kind
-    submitted_at: str
-    spec: str
-    priority: int = 0
-    cpus: float | None = None
-    gpus: float | None = None
-    workers: int | None = None
-    track: tuple[str, ...] = ()
+    submitted_at: Text
+    spec: SpecText
+    priority: Priority = 0
+    cpus: Amount | None = None
+    gpus: Amount | None = None
+    workers: Number | None = None
+    track: Trackers = ()
 
     @classmethod
     def of(cls, submission: Submission, spec: str) -> RunOwner:
@@ -66,9 +77,8 @@ class RunOwner:
         if not is_file(file):
             return None
         try:
-            found = cls(**json.loads(read_bytes(file).decode()))
-            return replace(found, track=tuple(found.track))
-        except (OSError, ValueError, TypeError) as error:
+            return read_json(cls, read_bytes(file))
+        except (OSError, ValueError) as error:
             raise InputError(f"{file} cannot be read: {one_line(error)}; delete it, then resume") from error
 
     def take(self, folder: Path) -> RunOwner:

@@ -14,7 +14,7 @@ from prunepeft_ray.config import SearchSpec, TaskConfig, dump_yaml, load_spec, r
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.paths import one_line
 from prunepeft_ray.results.run import INPUTS, SPEC_FILE
-from prunepeft_ray.service.submission import Kind
+from prunepeft_ray.service.gate import Kind
 from prunepeft_ray.study import StudySpec, load_study
 
 MOST_BYTES = 200 * 2**20

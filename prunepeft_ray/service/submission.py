@@ -8,12 +8,22 @@ import secrets
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from prunepeft_ray.errors import InputError, unknown
+from prunepeft_ray.service.gate import (
+    Amount,
+    JobId,
+    Kind,
+    Number,
+    Place,
+    Priority,
+    State,
+    Text,
+    Trackers,
+    read_json,
+)
 
-Kind = Literal["search", "study"]
-State = Literal["starting", "checking", "waiting", "running", "finished", "failed", "stopped"]
 OVER: tuple[State, ...] = ("finished", "failed", "stopped")
 
 UNDECIDED = "waiting for its share of the cluster"
@@ -49,20 +59,20 @@ class Submission:
         submitted_at: When the attempt was submitted.
     """
 
-    job: str
-    attempt: int
-    name: str
-    owner: str
+    job: JobId
+    attempt: Number
+    name: Text
+    owner: Text
     kind: Kind
-    output: str
+    output: Place
     resumes: bool
-    priority: int
-    cpus: float | None
-    gpus: float | None
-    workers: int | None
-    track: tuple[str, ...]
-    version: str
-    submitted_at: str
+    priority: Priority
+    cpus: Amount | None
+    gpus: Amount | None
+    workers: Number | None
+    track: Trackers
+    version: Text
+    submitted_at: Text
 
     @property
     def ray_id(self) -> str:
@@ -75,17 +85,12 @@ class Submission:
 
     @classmethod
     def from_json(cls, text: str) -> Submission:
-        """Read what :meth:`to_json` wrote, by this version or a later one.
+        """Read what :meth:`to_json` wrote, by this version or a later one; whoever wrote it is not trusted.
 
         Raises:
             ValueError: If it is something else.
         """
-        data = json.loads(text)
-        try:
-            known = {name: data[name] for name in cls.__dataclass_fields__}
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"no submission: {error}") from error
-        return cls(**known | {"track": tuple(known["track"])})
+        return read_json(cls, text)
 
     def again(self, attempt: int, **changes: Any) -> Submission:
         """The next attempt at it, which goes on with the run."""
@@ -107,12 +112,12 @@ class Status:
     """
 
     state: State = "checking"
-    progress: str = ""
-    best: str = ""
-    waits_for: str = ""
-    cpus: float = 0
-    gpus: float = 0
-    error: str = ""
+    progress: Text = ""
+    best: Text = ""
+    waits_for: Text = ""
+    cpus: Amount = 0
+    gpus: Amount = 0
+    error: Text = ""
 
     MARK = "@prunepeft "
 
@@ -132,9 +137,8 @@ class Status:
     def read(cls, line: str) -> Status | None:
         """Read a line that :meth:`line` wrote; None if it is damaged."""
         try:
-            data = json.loads(line[len(cls.MARK) :])
-            return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
-        except (ValueError, TypeError):
+            return read_json(cls, line[len(cls.MARK) :])
+        except ValueError:
             return None
 
 

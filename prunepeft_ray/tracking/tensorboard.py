@@ -99,7 +99,7 @@ class TensorBoard:
         return self._writers[search.key]
 
     def _job_folder(self, job: Job) -> Path:
-        return self._root / _folder(job.search) / f"{_plain(job.label)}-{job.id[:8]}"
+        return self._root / _folder(job.search) / f"{_plain(job.label)}-{_plain(job.id[:8])}"
 
 
 def _known(folder: Path) -> Known:
@@ -118,7 +118,7 @@ def _add_step(writer: SummaryWriter, step: Step) -> None:
 
 def _folder(search: Search) -> str:
     """Name a search's folder; in a study so that no two are alike."""
-    return _plain(search.name) if search.name == search.run else f"{_plain(search.name)}-{search.key[:6]}"
+    return _plain(search.name) if search.name == search.run else f"{_plain(search.name)}-{_plain(search.key[:6])}"
 
 
 def _plain(text: str) -> str:

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 import yaml
-from rich.console import Console
 
 from prunepeft_ray.cli import study_progress
 from prunepeft_ray.cli.main import run
 from prunepeft_ray.cli.study_progress import progress_table, show_study
+from prunepeft_ray.cli.terminal import Terminal
 from prunepeft_ray.execution import Event, MethodProgress
 from prunepeft_ray.results import RunFolder
 from prunepeft_ray.study import StudySpec
@@ -159,7 +159,7 @@ def started(monkeypatch, tmp_path):
         emit(Event("message", "reading 1 task and 1 model"))
         return make_study(tmp_path / "made")
 
-    def resume(output, emit, watch, address=None):
+    def resume(output, emit, watch, address=None, *, trust_plugins):
         calls.append(("resume", str(output), address))
         return RunFolder.open(output)
 
@@ -237,7 +237,7 @@ def make_progress(method="prunepeft", **changes):
 
 def drawn(*rows, width=160):
     out = io.StringIO()
-    Console(file=out, width=width).print(progress_table(rows))
+    Terminal(file=out, width=width).print(progress_table(rows))
     return [" ".join(line.replace("│", " ").replace("┃", " ").split()) for line in out.getvalue().splitlines()]
 
 
@@ -271,7 +271,7 @@ def shown(monkeypatch, steps, terminal=False):
     now = [0.0]
     monkeypatch.setattr(study_progress.time, "monotonic", lambda: now[0])
     out = io.StringIO()
-    with show_study(Console(file=out, force_terminal=terminal, width=160)) as (emit, watch):
+    with show_study(Terminal(file=out, force_terminal=terminal, width=160)) as (emit, watch):
         emit(Event("message", "reading [1] task"))
         for now[0], rows in steps:
             watch(rows)
@@ -298,7 +298,7 @@ def test_a_terminal_gets_a_live_table_and_messages_above_it(monkeypatch):
 
 def test_single_jobs_are_not_told_on_a_terminal_unless_they_failed():
     out = io.StringIO()
-    with show_study(Console(file=out, force_terminal=True, width=160)) as (emit, _):
+    with show_study(Terminal(file=out, force_terminal=True, width=160)) as (emit, _):
         emit(Event("end", "100 examples in 2.0 s", "round", "a"))
         emit(Event("end", "failed: out of memory", "round", "b"))
         emit(Event("lost", "a worker died", "round", "b"))

@@ -1,10 +1,10 @@
 import io
 
 import pytest
-from rich.console import Console
 
 from prunepeft_ray.cli.main import run
 from prunepeft_ray.cli.progress import show_progress
+from prunepeft_ray.cli.terminal import Terminal
 from prunepeft_ray.errors import Terminated
 from prunepeft_ray.execution import Event
 
@@ -19,7 +19,7 @@ EVENTS = [
 
 def shown(terminal: bool) -> str:
     out = io.StringIO()
-    with show_progress(Console(file=out, force_terminal=terminal, width=100)) as emit:
+    with show_progress(Terminal(file=out, force_terminal=terminal, width=100)) as emit:
         for event in EVENTS:
             emit(event)
     return out.getvalue()
@@ -38,7 +38,7 @@ def shown_lines(monkeypatch, progress):
     now = [0.0]
     monkeypatch.setattr("prunepeft_ray.cli.progress.time.monotonic", lambda: now[0])
     out = io.StringIO()
-    with show_progress(Console(file=out, force_terminal=False, width=100)) as emit:
+    with show_progress(Terminal(file=out, force_terminal=False, width=100)) as emit:
         emit(EVENTS[1])
         for now[0], done in progress:
             emit(Event("progress", "round 1/3", "round", "a", done, 100))
@@ -60,7 +60,7 @@ def test_the_rate_of_a_job_that_goes_on_leaves_out_what_was_done_before(monkeypa
 
 def test_lost_jobs_give_up_their_bars_and_may_begin_again():
     out = io.StringIO()
-    with show_progress(Console(file=out, force_terminal=True, width=100)) as emit:
+    with show_progress(Terminal(file=out, force_terminal=True, width=100)) as emit:
         emit(EVENTS[1])
         emit(EVENTS[2])
         emit(Event("lost", "worker 1 died; starting again (1 of at most 3 times)"))
@@ -81,7 +81,7 @@ def test_bars_on_a_terminal_give_way_to_what_came_of_the_job():
 
 def test_progress_of_a_job_that_was_not_announced_is_ignored():
     out = io.StringIO()
-    with show_progress(Console(file=out, force_terminal=False)) as emit:
+    with show_progress(Terminal(file=out, force_terminal=False)) as emit:
         emit(Event("progress", "round 1/3", "round", "unknown", 1, 2))
     assert out.getvalue() == ""
 

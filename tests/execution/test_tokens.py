@@ -6,7 +6,7 @@ import pytest
 
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.execution import tokens
-from prunepeft_ray.execution.tokens import find_token, use_token
+from prunepeft_ray.execution.tokens import Token, find_token, use_token
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +62,30 @@ def test_ray_is_told_to_use_a_token_only_if_there_is_one(monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     use_token()
     assert os.environ["RAY_AUTH_MODE"] == "disabled"
+
+
+@pytest.mark.parametrize(
+    "value", ["secret\r\nX-Evil: 1", "secret\nmore", "sec ret", "secret\x1b[2J", "sécret", "s" * 5000]
+)
+def test_a_token_that_can_be_in_no_header_is_refused_and_not_shown(tmp_path, monkeypatch, value):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", value)
+    for ask in (find_token, use_token, lambda: Token(value, "RAY_AUTH_TOKEN")):
+        with pytest.raises(InputError) as refused:
+            ask()
+        assert "RAY_AUTH_TOKEN holds a space, a line break or another character" in str(refused.value)
+        assert not any(part in str(refused.value) for part in (value, "secret", "sec ret"))
+        assert refused.value.__cause__ is None
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(a_file(tmp_path, "named", value)))
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    with pytest.raises(InputError) as refused:
+        use_token()
+    assert value not in str(refused.value)
+
+
+def test_a_file_that_is_no_text_is_refused_without_a_byte_of_it(tmp_path, monkeypatch):
+    (tmp_path / "named").write_bytes(b"\xc3\x28secret")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "named"))
+    with pytest.raises(InputError, match="it is no text") as refused:
+        find_token()
+    assert "0xc3" not in str(refused.value)

@@ -114,7 +114,7 @@ def test_an_archive_that_reaches_outside_is_not_unpacked(run, tmp_path, monkeypa
         tar.add(run / "spec.yaml", "../outside")
     server = PackingServer(tmp_path / "logs", monkeypatch)
     monkeypatch.setattr(server, "log_file", lambda node, name: evil.read_bytes())
-    with pytest.raises(RunError, match="cannot be written"):
+    with pytest.raises(RunError, match="no name within the folder"):
         fetch(server, job_at(run), tmp_path / "home", lambda line: None)
     assert not (tmp_path / "outside").exists()
 
@@ -123,7 +123,7 @@ def test_a_damaged_archive_and_a_bucket_as_target_are_told(run, tmp_path, monkey
     monkeypatch.setattr(fetching, "is_here", lambda job: False)
     server = PackingServer(tmp_path / "logs", monkeypatch)
     monkeypatch.setattr(server, "log_file", lambda node, name: server.taken[: len(server.taken) // 2])
-    with pytest.raises(RunError, match="cannot be written"):
+    with pytest.raises(RunError, match="did not arrive whole"):
         fetch(server, job_at(run), tmp_path / "home", lambda line: None)
     with pytest.raises(InputError, match="expected a folder of this machine"):
         fetch(server, job_at(run), open_path("memory://home"), lambda line: None)

@@ -1,0 +1,69 @@
+"""All that commands print goes through here: as it is, without markup, and with control characters made visible."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
+
+from prunepeft_ray.paths import visible, visible_line
+
+_LEFT_BY_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
+
+
+class Terminal(Console):
+    """A console of rich that takes no text for markup, and lets none reach the terminal as a command.
+
+    Args:
+        settings: Those of ``rich.console.Console``.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **settings)
+
+    def render_str(self, text: str, **settings: Any) -> Text:
+        """Make text of a string; before it is measured, so that columns fit."""
+        return super().render_str(visible(text), **settings)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render anything; rich's own control sequences are no text, and stay."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+    def tell(self, text: str, style: str | Style | None = None) -> None:
+        """Print one line, however long."""
+        self.print(visible_line(text), style=style, soft_wrap=True)
+
+
+def say(line: str) -> None:
+    """Say something on standard error, in one line."""
+    Terminal(stderr=True).tell(line)
+
+
+def put(text: str) -> None:
+    """Print lines on standard output."""
+    print(visible(text), flush=True)
+
+
+def put_log(text: str) -> None:
+    """Print a piece of a log, which may hold colours; they are left out."""
+    put(_COLOUR.sub("", text))
+
+
+def put_json(data: Any, indent: int | None = 2, **settings: Any) -> None:
+    """Print data as JSON."""
+    text = json.dumps(data, indent=indent, **settings)
+    print(_LEFT_BY_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def complain(message: str) -> None:
+    """Print the one line of an error."""
+    print(f"error: {visible_line(message)}", file=sys.stderr)

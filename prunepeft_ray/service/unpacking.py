@@ -1,0 +1,84 @@
+"""Unpacking an archive that comes from a cluster: nothing in it reaches beyond the folder, and it is bounded."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prunepeft_ray.errors import RunError
+from prunepeft_ray.paths import one_line
+from prunepeft_ray.results.files import check_name, write_whole
+
+MOST_FILES = 200_000
+MOST_BYTES = 4 * 2**30
+MOST_AT_ONCE = 2**20
+"""Most bytes of a header; files are read in pieces of that size."""
+
+
+def unpack(archive: bytes, target: Path, wanted: Callable[[str], bool]) -> None:
+    """Unpack a run's files into a folder; what is there is replaced.
+
+    Args:
+        archive: A gzipped tar archive.
+        target: The folder.
+        wanted: Whether to take a file, by its name.
+
+    Raises:
+        RunError: If the archive is damaged, too large, or holds anything but files within the folder; nothing is
+            written then. Also if the folder cannot be written.
+    """
+    # all of it is looked at before any of it is written
+    for _ in _files(archive, wanted):
+        pass
+    for name, data in _files(archive, wanted):
+        write_whole(target / name, data, replace=True)
+
+
+def _files(archive: bytes, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    with _reading(), _Bounded(fileobj=io.BytesIO(archive)) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+        for count, member in enumerate(tar, 1):
+            if count > MOST_FILES:
+                raise _refusal(f"it holds more than {MOST_FILES:,} files")
+            if member.isdir():
+                continue
+            if not member.isreg() or member.issparse():
+                raise _refusal(f"'{member.name[:100]}' is no plain file")
+            if not 0 <= member.size <= MOST_BYTES:
+                raise _refusal(TOO_LARGE)
+            name = check_name(member.name)
+            if wanted(name) and (content := tar.extractfile(member)) is not None:
+                yield name, b"".join(iter(lambda file=content: file.read(MOST_AT_ONCE), b""))  # type: ignore[misc]
+
+
+TOO_LARGE = f"it is larger than {MOST_BYTES / 2**30:.0f} GiB unpacked"
+
+
+def _refusal(why: str) -> RunError:
+    return RunError(f"the archive that the cluster has packed is refused: {why}; see to the run's folder there")
+
+
+class _Bounded(gzip.GzipFile):
+    """Unpacks no more than may be, and never more than a little at once: a few bytes may stand for any amount."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= MOST_AT_ONCE or self.tell() + size > MOST_BYTES:
+            raise _refusal(TOO_LARGE)
+        return super().read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if offset > MOST_BYTES:
+            raise _refusal(TOO_LARGE)
+        return super().seek(offset, whence)
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, ValueError, OverflowError, RecursionError, zlib.error, tarfile.TarError) as error:
+        raise RunError(f"the archive did not arrive whole ({one_line(error)}); try again") from error
