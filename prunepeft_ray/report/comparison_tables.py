@@ -295,11 +295,11 @@ def few_tasks_text(rows: Iterable[OverallRow]) -> str:
 
 
 def _few_text(found: Iterable[Difference], what: str) -> str:
-    reaches = {one: one.high - one.mean for one in found if one.high is not None and one.mean is not None}
-    number = max((one.n for one in reaches), default=ENOUGH)
+    reaches = [(one.n, one.high - one.mean) for one in found if one.high is not None and one.mean is not None]
+    number = max((n for n, _ in reaches), default=ENOUGH)
     if number >= ENOUGH:
         return ""
-    reach = median(reaches.values())
+    reach = median(reach for _, reach in reaches)
     return (
         f"Only {number} {what}: half of the intervals of differences reach ±{reach:.4f} or farther, so a smaller "
         "difference cannot be told from chance"
