@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,6 +24,7 @@ class StudyFake:
         self.store = ResultsStore(path / "results")
         self._jobs = 0
         self._told: dict[tuple[object, ...], int] = {}
+        self._retrained: Counter[tuple[str, str, int]] = Counter()
 
     def job(self, kind: str = "round", *, cost: Cost = COST, task: str = TASK, **changes: object) -> str:
         """Commit a job; its id."""
@@ -71,11 +73,12 @@ class StudyFake:
         self, method: str, seed: int, tests: list[float], devs: list[float] | None = None, *, task: str = TASK
     ) -> None:
         """Retrain what a search has chosen; dev is test + 0.05 unless given."""
-        for retrain_seed, test in enumerate(tests):
-            dev = devs[retrain_seed] if devs else test + 0.05
+        for number, test in enumerate(tests):
+            dev = devs[number] if devs else test + 0.05
             metrics, measured = {"accuracy": dev, "loss": 9.0}, {"accuracy": test, "f1": 0.0}
             job_id = self.job("final", task=task, metrics=metrics, test=measured)
-            self.ask(method, seed, job_id, "final", task=task, retrain_seed=retrain_seed)
+            self.ask(method, seed, job_id, "final", task=task, retrain_seed=self._retrained[method, task, seed])
+            self._retrained[method, task, seed] += 1
 
     def search(
         self,

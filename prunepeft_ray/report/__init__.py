@@ -2,16 +2,10 @@
 
 from prunepeft_ray.report.building import Report, build_report
 from prunepeft_ray.report.charges import CostAccount
-from prunepeft_ray.report.comparison import (
-    Comparison,
-    MethodRow,
-    OverallRow,
-    best_so_far,
-    compare_methods,
-    compare_study,
-)
+from prunepeft_ray.report.comparison import Comparison, best_so_far, compare_methods, compare_study
 from prunepeft_ray.report.comparison_tables import comparison_markdown, comparison_tables, write_csv
 from prunepeft_ray.report.drawing import architecture_table, summary_svg
+from prunepeft_ray.report.method_rows import MethodRow, OverallRow
 from prunepeft_ray.report.opening import DerivedFrame, Results, open_results, open_several
 from prunepeft_ray.report.reference import results_markdown
 from prunepeft_ray.report.summary import Phase, Removal, Summary, summarise

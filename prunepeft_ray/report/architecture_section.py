@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from prunepeft_ray.architecture import KIND_TITLES
 from prunepeft_ray.report.blocks import Block, Drawing, Figure, Section, Table
 from prunepeft_ray.report.charges import CELL, SEARCH
-from prunepeft_ray.report.comparison import BASELINE
 from prunepeft_ray.report.drawing import summary_svg
 from prunepeft_ray.report.heatmaps import Panel, stacked
+from prunepeft_ray.report.method_rows import BASELINE
 from prunepeft_ray.report.opening import Results
 from prunepeft_ray.report.pruning_frames import trainings
 from prunepeft_ray.report.searches import basis_of, seen_in, trained

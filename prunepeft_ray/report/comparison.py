@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from prunepeft_ray.report.charges import (
     CELL,
@@ -16,7 +16,9 @@ from prunepeft_ray.report.charges import (
     add_up,
     charged_jobs,
 )
-from prunepeft_ray.report.statistics import Difference, Estimate, correct, estimate, paired
+from prunepeft_ray.report.differences import overall_rows, with_differences
+from prunepeft_ray.report.method_rows import BASELINE, ROLES, MethodRow, OverallRow, Role
+from prunepeft_ray.report.statistics import estimate_crossed
 from prunepeft_ray.results import ResultsStore
 
 if TYPE_CHECKING:
@@ -25,112 +27,11 @@ if TYPE_CHECKING:
     from prunepeft_ray.results import RunFolder
     from prunepeft_ray.study import StudySpec
 
-BASELINE = "prunepeft"
 SINGLE = "single:"
 BEST_BY_DEV, BEST_BY_TEST = "best single (dev)", "best single (oracle)"
 
-Role = Literal["method", "choice", "oracle", "reference"]
-ROLES: tuple[Role, ...] = ("method", "choice", "oracle", "reference")
 Search = tuple[str, str, str, int]
 """Model, task, method and seed."""
-
-
-@dataclass(frozen=True)
-class MethodRow:
-    """A method on a model and a task.
-
-    Args:
-        model: Backbone.
-        task: Task.
-        method: The method's label in the study, or what a made-up row is called.
-        role: ``method``; ``reference``: may be above the budget; ``choice``: the best single criterion by dev;
-            ``oracle``: by test, which nobody could know.
-        chosen: The single criterion that a ``choice`` or ``oracle`` took.
-        metric: The deciding metric.
-        done: Searches that have ended with an architecture.
-        failed: Searches that have failed.
-        missing: Searches that have not ended.
-        retrained: Finished retrainings.
-        retrainings_failed: Retrainings that have failed.
-        retrainings_missing: Retrainings of ended searches that are not there yet.
-        dev: The deciding metric on dev: of every search the mean over its retrainings, then over searches.
-        test: The same on test.
-        tests: What ``test`` rests on, by seed of the search.
-        retraining_deviation: Deviation on test among retrainings of the same choice, pooled over searches.
-        parameters_min: Fewest parameters of a chosen architecture.
-        parameters_max: Most.
-        backbone_parameters: Parameters of the backbone without its head.
-        budget: Most parameters allowed.
-        search: Mean cost of a search, without retraining.
-        search_ended: Whether that is the mean of searches that are done; if none is, it is of what there is so far.
-        retraining: Mean cost of all retrainings of one search.
-        single_retraining: Mean cost of one retraining.
-        total: Everything charged: all searches, failed and unfinished ones too, and all retrainings.
-        difference: Difference to ``prunepeft`` on test, paired on the seed; corrected for many tests among the rows of
-            role ``method`` of this model and task.
-        pareto: Whether no other row of this model and task has a better test mean at no more parameters, or fewer
-            parameters at no worse a mean; never for a choice or an oracle, which stand for another row.
-    """
-
-    model: str
-    task: str
-    method: str
-    role: Role
-    metric: str | None
-    done: int
-    failed: int
-    missing: int
-    retrained: int
-    retrainings_failed: int
-    retrainings_missing: int
-    dev: Estimate
-    test: Estimate
-    tests: Mapping[int, float]
-    retraining_deviation: float | None
-    parameters_min: int | None
-    parameters_max: int | None
-    backbone_parameters: int | None
-    budget: int | None
-    search: CostAccount
-    search_ended: bool
-    retraining: CostAccount
-    single_retraining: CostAccount
-    total: CostAccount
-    chosen: str | None = None
-    difference: Difference = field(default_factory=Difference)
-    pareto: bool = False
-
-    @property
-    def within_budget(self) -> bool | None:
-        """Whether every chosen architecture is within the budget; None if that is not known yet."""
-        if self.parameters_max is None or self.budget is None:
-            return None
-        return self.parameters_max <= self.budget
-
-    @property
-    def percent(self) -> float | None:
-        """The most parameters as a percentage of the backbone."""
-        if self.parameters_max is None or not self.backbone_parameters:
-            return None
-        return 100 * self.parameters_max / self.backbone_parameters
-
-
-@dataclass(frozen=True)
-class OverallRow:
-    """A method over all models and tasks.
-
-    Args:
-        method: The method.
-        role: As in :class:`MethodRow`.
-        places: Models and tasks, counted together, with a pair.
-        difference: Difference to ``prunepeft`` on test, paired on model, task and seed; corrected for many tests among
-            the rows of role ``method``.
-    """
-
-    method: str
-    role: Role
-    places: int
-    difference: Difference
 
 
 @dataclass(frozen=True)
@@ -160,7 +61,10 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
         return {
-            "rows": [asdict(row) | {"within_budget": row.within_budget, "percent": row.percent} for row in self.rows],
+            "rows": [
+                asdict(row) | {"tests": row.tests, "within_budget": row.within_budget, "percent": row.percent}
+                for row in self.rows
+            ],
             "overall": [asdict(row) for row in self.overall],
             "computed": asdict(self.computed),
         }
@@ -173,7 +77,8 @@ class Comparison:
 def frame_of(rows: Iterable[MethodRow]) -> pd.DataFrame:
     """Return rows as a table with a column for every number, such as ``test_mean`` or ``search_flops``."""
     return _flat(
-        {**asdict(replace(row, tests={})), "within_budget": row.within_budget, "percent": row.percent} for row in rows
+        {**asdict(replace(row, measured={})), "within_budget": row.within_budget, "percent": row.percent}
+        for row in rows
     )
 
 
@@ -197,9 +102,9 @@ def compare_methods(tables: Tables, planned: Iterable[Search] = ()) -> Compariso
     rows = [_row(study, *cell, seeds={search[3] for search in searches if search[:3] == cell}) for cell in cells]
     rows = [replace(row, pareto=_on_front(row, rows)) for row in rows]
     rows += _best_singles(rows)
-    rows = sorted(_with_differences(rows), key=_order)
+    rows = sorted(with_differences(rows), key=_order)
     once = charged.drop_duplicates("job_id")
-    return Comparison(tuple(rows), _overall(rows), account(once, float((once.kind == "candidate").sum())))
+    return Comparison(tuple(rows), overall_rows(rows), account(once, float((once.kind == "candidate").sum())))
 
 
 def compare_study(folder: RunFolder) -> Comparison:
@@ -288,9 +193,7 @@ def _row(study: _Study, model: str, task: str, method: str, *, seeds: set[int]) 
     done, failed = set(ended.seed[ended.status == "done"]), set(ended.seed[ended.status == "failed"])
     finals = charged[charged.kind == "final"]
     good = finals[(finals.status == "done") & ~finals.seed.isin(failed)]
-    values = good.groupby("seed")[["dev", "test"]].mean()
-    measured = values.test.dropna()
-    tests = {int(seed): float(value) for seed, value in zip(measured.index, measured, strict=True)}
+    measured = _by_seeds(good, "test")
     begun = {*charged.seed, *done, *failed}
     costs = {seed: _search_cost(charged, ended, seed) for seed in begun}
     costed = done or begun
@@ -309,9 +212,9 @@ def _row(study: _Study, model: str, task: str, method: str, *, seeds: set[int]) 
         retrained=len(good),
         retrainings_failed=int((finals.status == "failed").sum()),
         retrainings_missing=max(0, len(done) * study.retrain_seeds - len(told)),
-        dev=estimate([float(value) for value in values.dev.dropna()]),
-        test=estimate(list(tests.values())),
-        tests=tests,
+        dev=estimate_crossed(_by_seeds(good, "dev")),
+        test=estimate_crossed(measured),
+        measured=measured,
         retraining_deviation=_pooled_deviation(good),
         parameters_min=int(sizes.min()) if len(sizes) else None,
         parameters_max=int(sizes.max()) if len(sizes) else None,
@@ -323,6 +226,14 @@ def _row(study: _Study, model: str, task: str, method: str, *, seeds: set[int]) 
         single_retraining=add_up([account(finals)], parts=len(finals)),
         total=add_up([*costs.values(), account(finals)]),
     )
+
+
+def _by_seeds(finals: pd.DataFrame, split: str) -> dict[int, dict[int, float]]:
+    found: dict[int, dict[int, float]] = {}
+    known = finals.dropna(subset=split).sort_values(["seed", "retrain_seed"])
+    for seed, retrain_seed, value in zip(known.seed, known.retrain_seed, known[split], strict=True):
+        found.setdefault(int(seed), {})[int(retrain_seed)] = float(value)
+    return found
 
 
 def _search_cost(charged: pd.DataFrame, ended: pd.DataFrame, seed: int) -> CostAccount:
@@ -383,43 +294,6 @@ def _chosen(name: str, role: Role, best: MethodRow, singles: list[MethodRow]) ->
         retraining=add_up(row.retraining for row in singles),
         total=add_up(row.total for row in singles),
         pareto=False,
-    )
-
-
-def _with_differences(rows: list[MethodRow]) -> list[MethodRow]:
-    baseline = {(row.model, row.task): row.tests for row in rows if row.method == BASELINE}
-    compared = [
-        row
-        if row.method == BASELINE
-        else replace(row, difference=paired(row.tests, baseline.get((row.model, row.task), {})))
-        for row in rows
-    ]
-    families: dict[tuple[str, str], dict[str, Difference]] = {}
-    for row in compared:
-        # references stand outside the contest, and a choice repeats the test of the criterion that it took
-        if row.role == "method":
-            families.setdefault((row.model, row.task), {})[row.method] = row.difference
-    corrected = {place: correct(family) for place, family in families.items()}
-    return [
-        replace(row, difference=corrected.get((row.model, row.task), {}).get(row.method, row.difference))
-        for row in compared
-    ]
-
-
-def _overall(rows: list[MethodRow]) -> tuple[OverallRow, ...]:
-    values: dict[str, dict[tuple[str, str, int], float]] = {}
-    for row in rows:
-        of_method = values.setdefault(row.method, {})
-        of_method.update({(row.model, row.task, seed): value for seed, value in row.tests.items()})
-    baseline = values.pop(BASELINE, None)
-    if baseline is None:
-        return ()
-    roles = {row.method: row.role for row in rows}
-    differences = {method: paired(own, baseline) for method, own in values.items()}
-    differences |= correct({method: found for method, found in differences.items() if roles[method] == "method"})
-    return tuple(
-        OverallRow(method, roles[method], len({key[:2] for key in own if key in baseline}), differences[method])
-        for method, own in values.items()
     )
 
 

@@ -32,14 +32,22 @@ _SEARCH = (
     Column("method", TEXT, "the method's label in the study"),
     Column("seed", WHOLE, "seed of the search"),
 )
-_DIFFERENCE = (
-    Column("difference_n", WHOLE, "pairs"),
-    Column("difference_mean", NUMBER, "mean difference to `prunepeft` on test over pairs of equal seed"),
-    Column("difference_low", NUMBER, "lower end of its 95 % confidence interval"),
-    Column("difference_high", NUMBER, "upper end"),
-    Column("difference_p", NUMBER, "p value of the paired test that there is no difference"),
-    Column("difference_p_holm", NUMBER, "the same, corrected for the number of rows of role method tested here (Holm)"),
-)
+_NEW_SEEDS = "new seeds of search and retraining"
+_PAIRS = Column("pairs", WHOLE, "pairs of searches with the same model, task and seed")
+
+
+def _difference(n: str, mean: str, interval: str) -> tuple[Column, ...]:
+    return (
+        Column("difference_n", WHOLE, n),
+        Column("difference_mean", NUMBER, f"difference to `prunepeft` on test: mean over {mean}"),
+        Column("difference_low", NUMBER, f"lower end of its 95 % confidence interval, for {interval}"),
+        Column("difference_high", NUMBER, "upper end"),
+        Column("difference_df", NUMBER, "degrees of freedom of interval and test"),
+        Column("difference_p", NUMBER, "two-sided p value of the test that there is no difference"),
+        Column(
+            "difference_p_holm", NUMBER, "the same, corrected for the number of rows of role method tested here (Holm)"
+        ),
+    )
 
 
 def _estimate(split: str) -> tuple[Column, ...]:
@@ -47,8 +55,9 @@ def _estimate(split: str) -> tuple[Column, ...]:
         Column(f"{split}_n", WHOLE, f"searches with a value on {split}"),
         Column(f"{split}_mean", NUMBER, f"deciding metric on {split}: of a search the mean over its retrainings"),
         Column(f"{split}_deviation", NUMBER, "its standard deviation over searches"),
-        Column(f"{split}_low", NUMBER, "lower end of the mean's 95 % confidence interval"),
+        Column(f"{split}_low", NUMBER, f"lower end of the mean's 95 % confidence interval, for {_NEW_SEEDS}"),
         Column(f"{split}_high", NUMBER, "upper end"),
+        Column(f"{split}_df", NUMBER, "degrees of freedom of that interval"),
     )
 
 
@@ -117,7 +126,7 @@ METHODS = DerivedFrame(
         Column(
             "retraining_deviation", NUMBER, "deviation on test among retrainings of one choice, pooled over searches"
         ),
-        *_DIFFERENCE,
+        *_difference("pairs of searches with the same seed", "those pairs, of equal retraining seeds", _NEW_SEEDS),
         Column("parameters_min", WHOLE, "fewest PEFT parameters of a chosen architecture"),
         Column("parameters_max", WHOLE, "most"),
         Column("percent", NUMBER, "the most as a percentage of the backbone", "%"),
@@ -143,9 +152,15 @@ METHODS = DerivedFrame(
 )
 OVERALL = DerivedFrame(
     "overall",
-    "One row per method but `prunepeft`: the difference to it over all models and tasks, paired on model, task and "
-    "seed.",
-    (_METHOD, _ROLE, Column("places", WHOLE, "models and tasks, counted together, with a pair"), *_DIFFERENCE),
+    "One row per method but `prunepeft`: the difference to it over all tasks, each with the mean over its models and "
+    "pairs.",
+    (
+        _METHOD,
+        _ROLE,
+        Column("places", WHOLE, "models and tasks, counted together, with a pair"),
+        _PAIRS,
+        *_difference("tasks with a pair", "those tasks", "new tasks like these, with the models of the study"),
+    ),
     _overall,
 )
 BEST_SO_FAR = DerivedFrame(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from prunepeft_ray.report.charges import CostAccount
-from prunepeft_ray.report.comparison import BASELINE, Comparison, MethodRow, OverallRow
+from prunepeft_ray.report.comparison import Comparison
+from prunepeft_ray.report.cost_columns import BRIEF_COSTS, NOTHING, RETRAINING_COSTS, SEARCH_COSTS, Columns
+from prunepeft_ray.report.method_rows import BASELINE, MethodRow, OverallRow
 from prunepeft_ray.report.statistics import Difference, Estimate
 from prunepeft_ray.report.tables import duration_text
 from prunepeft_ray.results import write_whole
@@ -19,7 +21,8 @@ from prunepeft_ray.results import write_whole
 if TYPE_CHECKING:
     import pandas as pd
 
-NOTHING = "–"
+ENOUGH = 5
+"""With fewer seeds or tasks, intervals are so wide that tables say so."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,6 @@ class _Grid:
     caption: str = ""
 
 
-Columns = Mapping[str, Callable[[MethodRow], str]]
-
-
 def comparison_tables(comparison: Comparison) -> list[Table]:
     """Return what to print of a comparison: for every model and task what was found and what it cost.
 
@@ -43,7 +43,7 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
     """
     grids = []
     for (model, task), rows in comparison.places().items():
-        grids.append(_grid(f"{task} on {model}: {_of_metric(rows)}", BRIEF_RESULTS, rows, _budget_text(rows)))
+        grids.append(_grid(f"{task} on {model}: {_of_metric(rows)}", BRIEF_RESULTS, rows, _results_caption(rows)))
         grids.append(_grid(f"{task} on {model}: cost", BRIEF_COSTS, rows, "per search, and per single retraining"))
     if comparison.overall:
         grids.append(_overall_grid(comparison.overall))
@@ -65,7 +65,7 @@ def comparison_markdown(
     parts.append(f"Versions: {_listed(versions)}.\n\nHardware: {_listed(hardware)}.")
     for (model, task), rows in comparison.places().items():
         parts.append(f"## {plain(task)} on {plain(model)}")
-        parts.append(_markdown(_grid(f"What was found: {_of_metric(rows)}", RESULTS, rows, _budget_text(rows))))
+        parts.append(_markdown(_grid(f"What was found: {_of_metric(rows)}", RESULTS, rows, _results_caption(rows))))
         parts.append(_markdown(_grid("What a search cost", SEARCH_COSTS, rows)))
         parts.append(_markdown(_grid("What retraining cost", RETRAINING_COSTS, rows)))
     if comparison.overall:
@@ -97,15 +97,19 @@ def write_csv(comparison: Comparison, folder: Path) -> tuple[Path, ...]:
 
 HOW_TO_READ = (
     "Every search chooses on dev; its choice is retrained from scratch under every retraining seed, and measured on "
-    "test once. A search counts with the mean over its retrainings; mean, sample deviation (±) and 95 % interval "
-    "(Student's t) are over searches, whose number stands in parentheses.",
-    "No interval and no p are given where there are fewer than two searches, or where all values or differences are "
-    "equal. A method without chance in it chooses the same in every search; `retraining ±` is the deviation among "
-    "retrainings of one choice.",
-    f"The difference to {BASELINE} is paired on the seed, with its 95 % interval and the p of a two-sided paired "
-    "t-test. `p (Holm)` is corrected for the number of methods that are tested on this model and task (Holm 1979); "
-    "rows of references, and of a choice among single criteria, are not part of that family. Over all, the difference "
-    "is paired on model, task and seed, whatever the tasks' metrics, as if tasks were drawn at random.",
+    "test once. A search counts with the mean over its retrainings; mean and sample deviation (±) are over searches, "
+    "whose number stands in parentheses.",
+    "A 95 % interval says where the mean would lie over many more searches and retrainings with other seeds on this "
+    "model and this very split of the task: the variance of search means and that of the means of retraining seeds "
+    "both widen it (Student's t, degrees of freedom by Satterthwaite 1946). It does not cover which sentences happen "
+    "to be in the test set. Where all searches found the same architecture it covers other retrainings of that one.",
+    "No interval and no p are given without two searches and two retraining seeds that all of them have, or where all "
+    "values or differences are equal. `retraining ±` is the deviation among retrainings of one choice.",
+    f"The difference to {BASELINE} is paired on the seeds of search and retraining; interval and p (two-sided) are of "
+    "the same kind. `p (Holm)` is corrected for the number of methods that are tested on this model and task (Holm "
+    "1979); rows of references, and of a choice among single criteria, are not part of that family.",
+    "Over all, every task counts once, with its mean difference over models and seeds, whatever its metric: Student's "
+    "t over tasks. That interval is for other tasks like these, test sets included; with one task there is none.",
     "A job that several searches ask for runs once and is charged to each of them. Epochs are passes over the training "
     "split; FLOP are those of training; time is wall-clock time times devices; wall time is that of the jobs as if "
     "they ran one by one; deciding is what the method itself took. Costs are means over the searches that are done; "
@@ -188,63 +192,6 @@ def _plural(noun: str, number: int) -> str:
     return noun if number == 1 else noun + ending
 
 
-def _charged_method(row: MethodRow) -> str:
-    return row.method if row.search_ended or not row.search.jobs else f"{row.method} (so far)"
-
-
-def _of_search(text: Callable[[CostAccount], str]) -> Callable[[MethodRow], str]:
-    return lambda row: text(row.search) if row.search_ended or row.search.jobs else NOTHING
-
-
-def _of_retrainings(text: Callable[[CostAccount], str]) -> Callable[[MethodRow], str]:
-    return lambda row: text(row.retraining) if row.retraining.jobs else NOTHING
-
-
-def _of_one_retraining(text: Callable[[CostAccount], str]) -> Callable[[MethodRow], str]:
-    return lambda row: text(row.single_retraining) if row.single_retraining.jobs else NOTHING
-
-
-def _evaluations(cost: CostAccount) -> str:
-    return _number_text(cost.evaluations)
-
-
-def _jobs(cost: CostAccount) -> str:
-    return _number_text(cost.jobs)
-
-
-def _examples(cost: CostAccount) -> str:
-    return f"{cost.examples:,.0f}"
-
-
-def _epochs(cost: CostAccount) -> str:
-    return f"{cost.epochs:,.2f}"
-
-
-def _steps(cost: CostAccount) -> str:
-    return f"{cost.steps:,.0f}"
-
-
-def _flops(cost: CostAccount) -> str:
-    return f"{cost.flops:.2e}"
-
-
-def _time(cost: CostAccount) -> str:
-    return duration_text(cost.device_seconds)
-
-
-def _wall_time(cost: CostAccount) -> str:
-    return duration_text(cost.wall_seconds)
-
-
-def _deciding(cost: CostAccount) -> str:
-    return f"{cost.proposal_seconds:.1f} s" if cost.proposal_seconds < 10 else duration_text(cost.proposal_seconds)
-
-
-def _memory(cost: CostAccount) -> str:
-    mebibytes = cost.peak_memory_bytes / 2**20
-    return f"{mebibytes:.0f} MiB" if mebibytes < 1024 else f"{mebibytes / 1024:.2f} GiB"
-
-
 BRIEF_RESULTS: Columns = {
     "method": _method,
     "test (95 % interval)": lambda row: _stacked(test_text(row), _interval(row)),
@@ -254,15 +201,6 @@ BRIEF_RESULTS: Columns = {
         difference_text(row), _difference_interval(row), p_text(row.difference), last="p "
     ),
     "notes": notes_text,
-}
-BRIEF_COSTS: Columns = {
-    "method": _charged_method,
-    "evaluations": _of_search(_evaluations),
-    "epochs": _of_search(_epochs),
-    "FLOP": _of_search(_flops),
-    "time": _of_search(_time),
-    "deciding": _of_search(_deciding),
-    "retraining": _of_one_retraining(lambda cost: f"{_epochs(cost)} epochs, {_time(cost)}"),
 }
 RESULTS: Columns = {
     "method": _method,
@@ -277,34 +215,7 @@ RESULTS: Columns = {
     "p (Holm)": _p_holm,
     "notes": notes_text,
 }
-SEARCH_COSTS: Columns = {
-    "method": _charged_method,
-    "evaluations": _of_search(_evaluations),
-    "jobs": _of_search(_jobs),
-    "examples": _of_search(_examples),
-    "epochs": _of_search(_epochs),
-    "steps": _of_search(_steps),
-    "FLOP": _of_search(_flops),
-    "time": _of_search(_time),
-    "wall time": _of_search(_wall_time),
-    "deciding": _of_search(_deciding),
-    "peak memory": _of_search(_memory),
-}
-RETRAINING_COSTS: Columns = {
-    "method": _method,
-    "retrainings of a search": _of_retrainings(_jobs),
-    "their epochs": _of_retrainings(_epochs),
-    "their FLOP": _of_retrainings(_flops),
-    "their time": _of_retrainings(_time),
-    "examples of one": _of_one_retraining(_examples),
-    "epochs of one": _of_one_retraining(_epochs),
-    "steps of one": _of_one_retraining(_steps),
-    "FLOP of one": _of_one_retraining(_flops),
-    "time of one": _of_one_retraining(_time),
-    "peak memory": _of_retrainings(_memory),
-}
-
-OVERALL = ("method", "role", "models and tasks", "pairs", f"to {BASELINE}", "95 % interval", "p", "p (Holm)")
+OVERALL = ("method", "role", "models and tasks", "tasks", "pairs", f"to {BASELINE}", "95 % interval", "p", "p (Holm)")
 
 
 def _grid(title: str, columns: Columns, rows: Sequence[MethodRow], caption: str = "") -> _Grid:
@@ -312,8 +223,8 @@ def _grid(title: str, columns: Columns, rows: Sequence[MethodRow], caption: str 
     return _Grid(title, tuple(columns), cells, caption)
 
 
-def _overall_grid(rows: Iterable[OverallRow]) -> _Grid:
-    return _Grid(f"Difference to {BASELINE} on test", OVERALL, tuple(map(overall_cells, rows)))
+def _overall_grid(rows: Sequence[OverallRow]) -> _Grid:
+    return _Grid(f"Difference to {BASELINE} on test", OVERALL, tuple(map(overall_cells, rows)), few_tasks_text(rows))
 
 
 def overall_cells(row: OverallRow) -> tuple[str, ...]:
@@ -321,7 +232,7 @@ def overall_cells(row: OverallRow) -> tuple[str, ...]:
     found = row.difference
     interval = _interval_text(found, "+.4f")
     tests = (_mean_difference(found), interval, _p_text(found.p), _p_text(found.p_holm))
-    return row.method, row.role, str(row.places), str(found.n), *tests
+    return row.method, row.role, str(row.places), str(found.n), str(row.pairs), *tests
 
 
 def _rich(grid: _Grid) -> Table:
@@ -369,6 +280,32 @@ def _budget_text(rows: Sequence[MethodRow]) -> str:
     return f"Budget: {budget:,} parameters{share}"
 
 
+def _results_caption(rows: Sequence[MethodRow]) -> str:
+    return ". ".join(filter(None, (_budget_text(rows), few_seeds_text(rows))))
+
+
+def few_seeds_text(rows: Iterable[MethodRow]) -> str:
+    """Say how far intervals of differences reach on a model and task with few seeds; nothing where there are enough."""
+    return _few_text([row.difference for row in rows], "seeds")
+
+
+def few_tasks_text(rows: Iterable[OverallRow]) -> str:
+    """Say how far intervals of differences reach over few tasks; nothing where there are enough."""
+    return _few_text([row.difference for row in rows], "tasks")
+
+
+def _few_text(found: Iterable[Difference], what: str) -> str:
+    reaches = [(one.n, one.high - one.mean) for one in found if one.high is not None and one.mean is not None]
+    number = max((n for n, _ in reaches), default=ENOUGH)
+    if number >= ENOUGH:
+        return ""
+    reach = median(reach for _, reach in reaches)
+    return (
+        f"Only {number} {what}: half of the intervals of differences reach ±{reach:.4f} or farther, so a smaller "
+        "difference cannot be told from chance"
+    )
+
+
 def _computed_text(comparison: Comparison) -> str:
     charged = [row.total.device_seconds for row in comparison.rows if row.role in ("method", "reference")]
     computed = comparison.computed
@@ -400,10 +337,6 @@ def _p_text(p: float | None) -> str:
     if p is None:
         return NOTHING
     return "below 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _number_text(number: float) -> str:
-    return f"{number:,.1f}".removesuffix(".0")
 
 
 def _stacked(*lines: str, last: str = "") -> str:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from prunepeft_ray.report.blocks import Block, Figure, Section, Table
 from prunepeft_ray.report.charges import CELL
-from prunepeft_ray.report.comparison import MethodRow, frame_of
+from prunepeft_ray.report.comparison import frame_of
 from prunepeft_ray.report.comparison_frames import NUMBER, TEXT, WHOLE, fitted
-from prunepeft_ray.report.comparison_tables import NOTHING, notes_text
+from prunepeft_ray.report.comparison_tables import notes_text
+from prunepeft_ray.report.cost_columns import NOTHING
+from prunepeft_ray.report.method_rows import MethodRow
 from prunepeft_ray.report.methods_section import method_styles
 from prunepeft_ray.report.opening import DerivedFrame, Results
 from prunepeft_ray.report.overview_section import HOLLOW, basis_of

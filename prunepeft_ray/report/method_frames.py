@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from prunepeft_ray.pareto import hypervolume, pareto_front
 from prunepeft_ray.report.charges import SEARCH
-from prunepeft_ray.report.comparison import BASELINE, MethodRow, OverallRow
 from prunepeft_ray.report.comparison_frames import NUMBER, TEXT, WHOLE, YES, fitted
+from prunepeft_ray.report.method_rows import BASELINE, MethodRow, OverallRow
 from prunepeft_ray.report.opening import DerivedFrame, Results
 from prunepeft_ray.report.statistics import SAME
 from prunepeft_ray.results import Column
@@ -109,13 +109,13 @@ def differences(results: Results) -> pd.DataFrame:
     overall = [(("all", "all"), row) for row in comparison.overall]
     found: list[tuple[tuple[str, str], MethodRow | OverallRow]] = [*by_place, *overall]
     rows = [
-        (*place, row.method, row.role, row.difference.n, *(getattr(row.difference, name) for name in _OF_DIFFERENCE))
+        (*place, row.method, row.role, row.pairs, *(getattr(row.difference, name) for name in _OF_DIFFERENCE))
         for place, row in found
     ]
     return fitted(pd.DataFrame(rows, columns=[column.name for column in DIFFERENCES.columns]), DIFFERENCES.columns)
 
 
-_OF_DIFFERENCE = ("mean", "low", "high", "p", "p_holm")
+_OF_DIFFERENCE = ("mean", "low", "high", "df", "p", "p_holm")
 DIFFERENCES = DerivedFrame(
     "differences",
     "One row per model, task and method but `prunepeft`: the difference to it on test. Where model and task are `all`: "
@@ -125,9 +125,10 @@ DIFFERENCES = DerivedFrame(
         Column("role", TEXT, "method, reference, choice (best single criterion by dev) or oracle (by test)"),
         Column("pairs", WHOLE, "pairs of searches with the same seed, model and task"),
         Column("difference", NUMBER, "mean difference, prunepeft subtracted"),
-        Column("low", NUMBER, "lower end of its 95 % interval by Student's t"),
+        Column("low", NUMBER, "lower end of its 95 % interval: for new seeds; over all, for new tasks"),
         Column("high", NUMBER, "upper end"),
-        Column("p", NUMBER, "two-sided p of the paired t-test"),
+        Column("df", NUMBER, "degrees of freedom of interval and test"),
+        Column("p", NUMBER, "two-sided p of the test that there is no difference"),
         Column("p_holm", NUMBER, "the same corrected for all rows of role method of this model and task (Holm 1979)"),
     ),
     differences,

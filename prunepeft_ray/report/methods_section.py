@@ -6,17 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from prunepeft_ray.report.blocks import Basis, Block, Figure, Section, Table
-from prunepeft_ray.report.comparison import BASELINE, MethodRow, OverallRow, frame_of
+from prunepeft_ray.report.comparison import frame_of
 from prunepeft_ray.report.comparison_tables import (
     OVERALL,
     RESULTS,
-    RETRAINING_COSTS,
-    SEARCH_COSTS,
-    Columns,
+    few_seeds_text,
+    few_tasks_text,
     overall_cells,
     p_text,
     test_text,
 )
+from prunepeft_ray.report.cost_columns import RETRAINING_COSTS, SEARCH_COSTS, Columns
+from prunepeft_ray.report.method_rows import BASELINE, MethodRow, OverallRow
 from prunepeft_ray.report.opening import Results
 from prunepeft_ray.report.overview_section import HOLLOW, basis_of, span
 from prunepeft_ray.report.statistics import Difference, Estimate
@@ -31,8 +32,8 @@ PER_METHOD = 42
 REACH = 0.3
 """How far intervals may widen such a figure, as a multiple of the range of what it shows."""
 _FAMILY = (
-    "p: two-sided paired t-test; Holm: the same corrected for the number of methods tested. References, and choices "
-    "among single criteria, are hollow and not part of that family."
+    "p: two-sided; Holm: the same corrected for the number of methods tested. References, and choices among single "
+    "criteria, are hollow and not part of that family."
 )
 
 
@@ -71,7 +72,7 @@ def methods_section(results: Results) -> Section:
             _table("search-costs", f"What a search cost: {here}", _SEARCH_COSTS, rows, basis, scope),
             _table("retraining-costs", f"What retraining cost: {here}", RETRAINING_COSTS, rows, basis, scope),
         ]
-    if len(comparison.places()) > 1 and any(row.difference.n for row in comparison.overall):
+    if len(comparison.places()) > 1 and any(row.pairs for row in comparison.overall):
         blocks += [_overall_figure(results), _overall_table(results)]
     intro = "The final metric of every method, differences to PrunePEFT, and costs of search and retraining."
     return Section("methods", "Methods", tuple(blocks), intro, tuple(missing))
@@ -101,9 +102,9 @@ def _tests_figure(results: Results, rows: Sequence[MethodRow], scope: Mapping[st
         _values_frame(measured),
         basis_of(results, rows, "test"),
         "Small dots: one search each, mean over its retrainings. Marker and bar: mean over searches and its 95 % "
-        "interval by Student's t, none where there are fewer than two searches or all are equal; a bar that leaves the "
-        "picture goes on. Hollow: references, which may be above the budget, and choices among single criteria, of "
-        "which the oracle's was made on test.",
+        "interval, for other seeds of search and retraining; none without two of both, or where all are equal; a bar "
+        "that leaves the picture goes on. Hollow: references, which may be above the budget, and choices among single "
+        "criteria, of which the oracle's was made on test.",
         scope,
     )
 
@@ -118,8 +119,9 @@ def _differences_figure(results: Results, rows: Sequence[MethodRow], scope: Mapp
         _forest(compared, method_styles(results), f"difference in {rows[0].metric} on test"),
         data,
         basis_of(results, rows, "test"),
-        f"Right of the line: better than {BASELINE}. Mean difference, paired on the seed, and its 95 % interval; a bar "
-        f"that leaves the picture goes on. {_FAMILY}",
+        f"Right of the line: better than {BASELINE}. Mean difference, paired on the seeds of search and retraining, "
+        f"and its 95 % interval, for other seeds; a bar that leaves the picture goes on. {_FAMILY}"
+        f"{_sentence(few_seeds_text(rows))}",
         scope,
     )
 
@@ -133,8 +135,7 @@ def _overall_figure(results: Results) -> Figure:
         _forest(rows, method_styles(results), "difference on test"),
         frame[frame.task == "all"],
         _overall_basis(results),
-        f"Right of the line: better than {BASELINE}. Paired on model, task and seed, whatever the tasks' metrics, as "
-        f"if tasks were drawn at random. {_FAMILY}",
+        f"Right of the line: better than {BASELINE}. {_over_tasks(results)}",
     )
 
 
@@ -148,13 +149,24 @@ def _overall_table(results: Results) -> Table:
         frame[frame.task == "all"],
         pd.DataFrame(map(overall_cells, results.comparison.overall), columns=OVERALL),
         _overall_basis(results),
-        f"Differences alone are put together, whatever the tasks' metrics, as if tasks were drawn at random. {_FAMILY}",
+        _over_tasks(results),
     )
+
+
+def _over_tasks(results: Results) -> str:
+    return (
+        "Every task counts once, with its mean difference over models and seeds, whatever its metric; the 95 % "
+        f"interval is for other tasks like these. {_FAMILY}{_sentence(few_tasks_text(results.comparison.overall))}"
+    )
+
+
+def _sentence(text: str) -> str:
+    return f" {text}." if text else ""
 
 
 def _overall_basis(results: Results) -> Basis:
     basis = basis_of(results, results.comparison.rows, "test")
-    pairs = sorted({row.difference.n for row in results.comparison.overall})
+    pairs = sorted({row.pairs for row in results.comparison.overall})
     counts = " to ".join(str(count) for count in dict.fromkeys((pairs[0], pairs[-1])))
     places = f"{len(results.comparison.places())} combinations of model and task"
     unfinished = "methods with searches that failed or are missing have fewer pairs: see their tables"
@@ -167,7 +179,7 @@ def _forest(
     plot = _lines({row.method: f"{_named(row)}, {_p_named(row.difference)}" for row in rows})
     for row in rows:
         found = row.difference
-        said = f"{row.method}: {found.mean:+.4f}, {found.n} pair{'s' if found.n > 1 else ''}"
+        said = f"{row.method}: {found.mean:+.4f}, {row.pairs} pair{'s' if row.pairs > 1 else ''}"
         _add_interval(plot, row, found, said, styles[row.method])
     _dress_lines(plot, len(rows), title)
     plot.add_vline(x=0, line={"color": INK, "width": 1})

@@ -13,7 +13,8 @@ from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.errors import InputError, RunError, unknown
 from prunepeft_ray.paths import open_path
 from prunepeft_ray.report.charges import LoneSearch, Tables
-from prunepeft_ray.report.comparison import BASELINE, Comparison, Search, compare_methods, planned_searches
+from prunepeft_ray.report.comparison import Comparison, Search, compare_methods, planned_searches
+from prunepeft_ray.report.method_rows import BASELINE
 from prunepeft_ray.results import KEYED_BY_JOB, TABLES, Column, Damage, ResultsStore, RunFolder
 from prunepeft_ray.study import StudySpec
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from prunepeft_ray.report.blocks import Basis, Block, Figure, Section, Table
-from prunepeft_ray.report.comparison import MethodRow
 from prunepeft_ray.report.comparison_tables import difference_text, notes_text, parameters_text, test_text
+from prunepeft_ray.report.method_rows import MethodRow
 from prunepeft_ray.report.opening import Results
 from prunepeft_ray.report.statistics import Difference, Estimate
 from prunepeft_ray.report.style import dress, style_of
@@ -121,9 +121,9 @@ def _answers_figure(results: Results, rows: Sequence[MethodRow], scope: dict[str
         plot,
         _answers_frame(rows),
         basis_of(results, rows, "test"),
-        "Up is better, left is cheaper. Mean over searches, bars: 95 % interval by Student's t, none where there are "
-        "fewer than two searches or all are equal; a bar that leaves the picture goes on. Hollow: reference rows, and "
-        "choices among single criteria.",
+        "Up is better, left is cheaper. Mean over searches, bars: 95 % interval, for other seeds of search and "
+        "retraining; none without two of both, or where all are equal; a bar that leaves the picture goes on. Hollow: "
+        "reference rows, and choices among single criteria.",
         scope,
     )
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunepeft_ray.report.blocks import Basis, Section, Table
-from prunepeft_ray.report.comparison import BEST_BY_DEV, BEST_BY_TEST, MethodRow
+from prunepeft_ray.report.comparison import BEST_BY_DEV, BEST_BY_TEST
 from prunepeft_ray.report.comparison_tables import notes_text, test_text
+from prunepeft_ray.report.method_rows import MethodRow
 from prunepeft_ray.report.opening import Results
 from prunepeft_ray.report.overview_section import NOTHING, basis_of
 from prunepeft_ray.report.published import (

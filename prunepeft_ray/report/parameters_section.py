@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from prunepeft_ray.report.blocks import Block, Figure, Section, Table
-from prunepeft_ray.report.comparison import MethodRow
-from prunepeft_ray.report.comparison_tables import NOTHING, estimate_text, notes_text, parameters_text, test_text
+from prunepeft_ray.report.comparison_tables import estimate_text, notes_text, parameters_text, test_text
+from prunepeft_ray.report.cost_columns import NOTHING
+from prunepeft_ray.report.method_rows import MethodRow
 from prunepeft_ray.report.methods_section import method_styles
 from prunepeft_ray.report.opening import Results
 from prunepeft_ray.report.overview_section import HOLLOW, basis_of

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from prunepeft_ray.report.comparison import BASELINE, BEST_BY_DEV, BEST_BY_TEST
+from prunepeft_ray.report.comparison import BEST_BY_DEV, BEST_BY_TEST
 from prunepeft_ray.report.comparison_frames import NUMBER, TEXT, WHOLE, fitted
+from prunepeft_ray.report.method_rows import BASELINE
 from prunepeft_ray.report.opening import DerivedFrame, Results
 from prunepeft_ray.results import Column
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.report.blocks import Basis
 from prunepeft_ray.report.charges import CELL, SEARCH
-from prunepeft_ray.report.comparison import BASELINE, planned_searches
+from prunepeft_ray.report.comparison import planned_searches
+from prunepeft_ray.report.method_rows import BASELINE
 from prunepeft_ray.report.opening import DerivedFrame, Results
 from prunepeft_ray.results import TABLES, Column, search_key
 from prunepeft_ray.study import StudySpec

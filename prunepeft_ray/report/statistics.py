@@ -1,13 +1,16 @@
-"""Means, intervals and paired tests, which say nothing where the numbers say nothing."""
+"""Means, their intervals and tests of differences, which say nothing where the numbers say nothing."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
+Crossed = Mapping[int, Mapping[int, float]]
+"""Values by seed of the search, then by seed of the retraining of what it found."""
 CONFIDENCE = 0.95
 SAME = 1e-12
 """Values closer than this differ by rounding alone."""
@@ -18,11 +21,12 @@ class Estimate:
     """What some values say of the mean behind them.
 
     Args:
-        n: Number of values.
+        n: Number of values; of crossed ones, number of searches.
         mean: Their mean; None without values.
         deviation: Sample deviation (divisor n - 1); None with fewer than two values.
-        low: Lower end of the 95 % interval of the mean by Student's t; None with fewer than two values, or equal ones.
+        low: Lower end of the 95 % interval of the mean; None where its error cannot be estimated.
         high: Upper end.
+        df: Degrees of freedom of that interval.
     """
 
     n: int = 0
@@ -30,18 +34,20 @@ class Estimate:
     deviation: float | None = None
     low: float | None = None
     high: float | None = None
+    df: float | None = None
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How one method differs from another over the searches that both have, the other subtracted.
+    """How one method differs from another, the other subtracted.
 
     Args:
-        n: Number of pairs.
+        n: Number of pairs of searches; over tasks, number of tasks.
         mean: Mean difference; None without pairs.
-        low: Lower end of its 95 % interval; None with fewer than two pairs, or equal differences.
+        low: Lower end of its 95 % interval; None where its error cannot be estimated.
         high: Upper end.
-        p: Two-sided p of the paired t-test; None like the interval.
+        df: Degrees of freedom of interval and test.
+        p: Two-sided p of the test that there is no difference; None like the interval.
         p_holm: The same, corrected for all that are tested together; None outside such a family.
     """
 
@@ -49,43 +55,69 @@ class Difference:
     mean: float | None = None
     low: float | None = None
     high: float | None = None
+    df: float | None = None
     p: float | None = None
     p_holm: float | None = None
 
 
+@dataclass(frozen=True)
+class _Error:
+    """Standard error of a mean, and its degrees of freedom."""
+
+    size: float
+    df: float
+
+    def interval(self, mean: float) -> tuple[float, float]:
+        from scipy.special import stdtrit
+
+        half = float(stdtrit(self.df, (1 + CONFIDENCE) / 2)) * self.size
+        return mean - half, mean + half
+
+    def p(self, mean: float) -> float:
+        from scipy.special import stdtr
+
+        return 2 * float(stdtr(self.df, -abs(mean) / self.size))
+
+
 def estimate(values: Sequence[float]) -> Estimate:
-    """Estimate the mean behind values by Student's t."""
-    n = len(values)
-    if n == 0:
-        return Estimate()
-    mean = math.fsum(values) / n
-    if n == 1:
-        return Estimate(1, mean)
-    if _all_same(values):
-        return Estimate(n, mean, 0.0)
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    from scipy import stats
-
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * deviation / math.sqrt(n)
-    return Estimate(n, mean, deviation, mean - half, mean + half)
+    """Estimate the mean behind independent values by Student's t."""
+    return _estimate(values, _error(values))
 
 
-def paired(values: Mapping[Key, float], others: Mapping[Key, float]) -> Difference:
-    """Compare two methods over what both have values for.
+def estimate_crossed(values: Crossed) -> Estimate:
+    """Estimate what a method finds on average, over other searches retrained under other seeds.
+
+    A search counts with the mean of its retrainings; ``deviation`` is that among searches.
+    """
+    return _estimate(_search_means(values), _crossed_error(values))
+
+
+def difference(values: Crossed, others: Crossed) -> Difference:
+    """Compare two methods, paired on the seeds of search and retraining.
+
+    What both have under the same two seeds is subtracted first, so what a seed does to both alike cancels. A method
+    without chance finds the same in every search: its differences to another then vary over searches only by the other.
 
     Args:
-        values: A method's values, by what they are paired on.
+        values: A method's values.
         others: Those of the method that is subtracted.
     """
-    shared = [key for key in values if key in others]
-    differences = [values[key] - others[key] for key in shared]
-    found = estimate(differences)
-    p = None
-    if len(shared) > 1 and not _all_same(differences):
-        from scipy import stats
+    pairs = {
+        search: {seed: value - others[search][seed] for seed, value in row.items() if seed in others[search]}
+        for search, row in values.items()
+        if search in others
+    }
+    found = {search: row for search, row in pairs.items() if row}
+    return _difference(_search_means(found), _crossed_error(found))
 
-        p = float(stats.ttest_rel([values[key] for key in shared], [others[key] for key in shared]).pvalue)
-    return Difference(found.n, found.mean, found.low, found.high, p)
+
+def difference_over(values: Sequence[float]) -> Difference:
+    """Test the mean of differences that are independent of each other, such as one per task, by Student's t.
+
+    They need not be equally exact: at a level of 5 %, unequal variances make the test no less strict (Ibragimov and
+    Müller 2010).
+    """
+    return _difference(values, _error(values))
 
 
 def correct(family: Mapping[Key, Difference]) -> dict[Key, Difference]:
@@ -115,5 +147,61 @@ def holm(ps: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _all_same(values: Sequence[float]) -> bool:
-    return max(values) - min(values) <= SAME
+def _estimate(values: Sequence[float], error: _Error | None) -> Estimate:
+    if not values:
+        return Estimate()
+    n, mean = len(values), fmean(values)
+    if error is None:
+        return Estimate(n, mean, _deviation(values))
+    return Estimate(n, mean, _deviation(values), *error.interval(mean), error.df)
+
+
+def _difference(values: Sequence[float], error: _Error | None) -> Difference:
+    if not values:
+        return Difference()
+    n, mean = len(values), fmean(values)
+    return Difference(n, mean) if error is None else Difference(n, mean, *error.interval(mean), error.df, error.p(mean))
+
+
+def _search_means(values: Crossed) -> list[float]:
+    return [fmean(row.values()) for row in values.values()]
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    if len(values) < 2:
+        return None
+    if max(values) - min(values) <= SAME:
+        return 0.0
+    mean = fmean(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def _error(values: Sequence[float]) -> _Error | None:
+    deviation = _deviation(values)
+    return _Error(deviation / math.sqrt(len(values)), len(values) - 1) if deviation else None
+
+
+def _crossed_error(values: Crossed) -> _Error | None:
+    """Estimate the error of a mean over searches and retrainings, both drawn at random and crossed.
+
+    The variance of search means over their number, plus the same for the means of retraining seeds, is the variance of
+    the mean, with what belongs to single retrainings in both: never too small, unlike the unbiased one that subtracts
+    it again and with few seeds is often negative (two-way clustering: Cameron, Gelbach and Miller 2011). Degrees of
+    freedom by Satterthwaite (1946); searches that found the same architecture share their retrainings, and are one
+    degree together. Only retraining seeds that every search has are looked at.
+    """
+    import numpy as np
+
+    rows = list(values.values())
+    shared = sorted(set[int]().union(*rows).intersection(*rows))
+    if len(rows) < 2 or len(shared) < 2:
+        return None
+    table = np.array([[row[seed] for seed in shared] for row in rows])
+    different = len(np.unique(table.round(12), axis=0))
+    searches = float(table.mean(axis=1).var(ddof=1)) / len(rows)
+    retrainings = float(table.mean(axis=0).var(ddof=1)) / len(shared)
+    variance = searches + retrainings
+    if variance <= SAME**2:
+        return None
+    df = variance**2 / (searches**2 / max(different - 1, 1) + retrainings**2 / (len(shared) - 1))
+    return _Error(math.sqrt(variance), df)

@@ -1,3 +1,4 @@
+import itertools
 import math
 from dataclasses import replace
 
@@ -35,7 +36,6 @@ def test_metrics_are_means_over_retrainings_first_and_over_searches_then(study):
     # searches 0.7, 0.9, 0.8, not the mean of the six retrainings
     assert row.tests == pytest.approx({0: 0.7, 1: 0.9, 2: 0.8})
     assert (row.test.n, row.test.mean, row.test.deviation) == pytest.approx((3, 0.8, 0.1))
-    assert (row.test.low, row.test.high) == pytest.approx((0.5515862, 1.0484138))
     assert row.dev.mean == pytest.approx((0.55 + 0.75 + 0.8) / 3)
     # variances of retraining 0.02 and 0.01
     assert row.retraining_deviation == pytest.approx(math.sqrt(0.015))
@@ -168,14 +168,39 @@ def test_searches_are_charged_for_no_less_than_was_computed(tmp_path_factory, as
 
 def test_differences_are_paired_on_the_seed(study):
     for seed, (ours, theirs) in enumerate([(0.5, 0.6), (0.6, 0.8), (0.65, 0.95)]):
-        study.search("prunepeft", seed, [ours])
-        study.search("random-search", seed, [theirs])
+        study.search("prunepeft", seed, [ours, ours])
+        study.search("random-search", seed, [theirs, theirs])
     study.search("random-search", 7, [0.0])
     rows = rows_of(study)
     found = rows["random-search"].difference
-    assert (found.n, found.mean, found.p) == pytest.approx((3, 0.2, 0.0741799))
+    assert (found.n, found.mean, found.df, found.p) == pytest.approx((3, 0.2, 2, 0.0741799))
     assert (found.low, found.high) == pytest.approx((-0.0484138, 0.4484138))
     assert rows["prunepeft"].difference == Difference()
+
+
+def test_a_method_without_chance_differs_by_the_error_of_its_own_retrainings(study):
+    for seed, ours in enumerate([(0.5, 0.6), (0.7, 0.6)]):
+        study.search("prunepeft", seed, ours)
+        study.search("uniform-lora", seed, [0.4, 0.2])
+    rows = rows_of(study)
+    # 0.1, 0.4; 0.3, 0.4: searches 0.25, 0.35, retrainings 0.2, 0.4: variance 0.005 / 2 + 0.02 / 2
+    found = rows["uniform-lora"].difference
+    assert (found.mean, found.df) == pytest.approx((-0.3, 0.0125**2 / (0.0025**2 + 0.01**2)))
+    # 0.4 and 0.2 under two seeds, however many searches found that: t(0.975, 1) = 12.7062047
+    own = rows["uniform-lora"].test
+    assert (own.deviation, own.low, own.high) == pytest.approx((0.0, 0.3 - 1.27062047, 0.3 + 1.27062047))
+
+
+def test_over_all_every_task_counts_once_with_the_mean_over_its_models_and_pairs(study):
+    for seed in (0, 1):
+        study.search("prunepeft", seed, [0.5])
+        study.search("asha", seed, [0.5 + (seed + 1) / 10])
+    study.search("prunepeft", 0, [0.5], task=TREC)
+    study.search("asha", 0, [0.55], task=TREC)
+    (overall,) = compare_methods(study.store).overall
+    # 0.1 and 0.2 on one task, 0.05 on the other
+    assert (overall.places, overall.pairs, overall.difference.n) == (2, 3, 2)
+    assert overall.difference.mean == pytest.approx((0.15 + 0.05) / 2)
 
 
 def test_over_all_tasks_pairs_keep_task_and_seed(study):
@@ -203,9 +228,9 @@ def test_without_prunepeft_nothing_is_compared_with_it(study):
 def test_p_is_corrected_for_the_methods_of_a_place_and_not_for_rows_outside_the_contest(study):
     values = {"prunepeft": 0.5, "a": 0.6, "b": 0.52, "single:weight": 0.7, "single:zeros": 0.8, "full": 0.9}
     for method, value in values.items():
-        for seed in (0, 1):
-            noise = 0.01 * seed * len(method)
-            study.search(method, seed, [value + noise], rounds=0, reference=method == "full")
+        for task, seed in itertools.product((TASK, TREC), (0, 1)):
+            noise = 0.01 * seed * len(method) + 0.003 * len(method) * (task == TREC)
+            study.search(method, seed, [value + noise] * 2, rounds=0, reference=method == "full", task=task)
     comparison = compare_methods(study.store)
     for found in ({row.method: row for row in rows} for rows in (comparison.rows, comparison.overall)):
         family = ["a", "b", "single:weight", "single:zeros"]
@@ -261,7 +286,7 @@ def test_the_choice_is_made_for_every_task(study):
     assert rows_of(study, TREC)["best single (dev)"].chosen == "single:zeros"
     overall = {row.method: row for row in compare_methods(study.store).overall}
     assert overall["best single (oracle)"].role == "oracle"
-    assert overall["best single (oracle)"].difference.n == 2
+    assert overall["best single (oracle)"].pairs == 2
 
 
 @pytest.mark.parametrize("others", [[], [("single:zeros", [])]])

@@ -74,9 +74,10 @@ def test_searches_that_failed_or_are_missing_have_no_metric(study):
 
 
 def test_differences_are_those_of_the_comparison_by_place_and_over_all(whole):
+    # 0.85 and 0.70 under the one seed of retraining that both have
     found = frame(whole, "differences").set_index(["task", "method"])
     for task in (TASK, "all"):
-        assert found.loc[(task, "random-search"), ["pairs", "difference"]].to_list() == pytest.approx([2, 0.10])
+        assert found.loc[(task, "random-search"), ["pairs", "difference"]].to_list() == pytest.approx([2, 0.15])
     assert len(found) == 4
 
 

@@ -49,7 +49,7 @@ def write(path, skip=()):
                 )
         parameters = PARAMETERS.get(method, 900)
         test = TESTS[method] + 0.02 * seed * (len(method) % 3 + 1)
-        study.search(method, seed, [test], task=task, parameters=parameters, reference=method in PARAMETERS)
+        study.search(method, seed, [test] * 2, task=task, parameters=parameters, reference=method in PARAMETERS)
     return open_results(path)
 
 

@@ -67,7 +67,7 @@ def test_the_frames_of_a_study_are_its_comparison(study):
     assert list(methods.missing) == [0, 1]
     assert (methods.search_jobs["random-search"], methods.search_evaluations["random-search"]) == (2, 2)
     assert methods.total_examples["random-search"] == 3 * 800
-    assert (methods.difference_n["random-search"], methods.difference_mean["random-search"]) == (1, 0.25 - 0.625)
+    assert (methods.difference_n["random-search"], methods.difference_mean["random-search"]) == (1, 0.25 - 0.75)
     assert methods.difference_mean.isna()["prunepeft"]
     frame = compare_study(RunFolder.open(store.folder.parent)).frame()
     assert frame.set_index("method").missing.to_dict() == methods.missing.to_dict()
@@ -77,7 +77,7 @@ def test_the_frames_of_a_study_are_its_comparison(study):
         "method",
         1,
         1,
-        -0.375,
+        -0.5,
     ]
     assert results["overall"][["difference_low", "difference_high", "difference_p"]].isna().all(axis=None)
     pd.testing.assert_frame_equal(results["best_so_far"], best_so_far(store), check_dtype=False)
