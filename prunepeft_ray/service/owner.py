@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.paths import is_file, one_line, read_bytes
+from prunepeft_ray.parsing import parse_json, read_small
+from prunepeft_ray.paths import is_file, one_line
 from prunepeft_ray.results import write_whole
 from prunepeft_ray.results.run import SUBMISSION_FILE
 from prunepeft_ray.service.submission import Kind, Submission
@@ -66,7 +67,7 @@ class RunOwner:
         if not is_file(file):
             return None
         try:
-            found = cls(**json.loads(read_bytes(file).decode()))
+            found = cls(**parse_json(read_small(file)))
             return replace(found, track=tuple(found.track))
         except (OSError, ValueError, TypeError) as error:
             raise InputError(f"{file} cannot be read: {one_line(error)}; delete it, then resume") from error

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from prunepeft_ray.errors import InputError, unknown
+from prunepeft_ray.parsing import parse_json
 
 Kind = Literal["search", "study"]
 State = Literal["starting", "checking", "waiting", "running", "finished", "failed", "stopped"]
@@ -80,7 +81,7 @@ class Submission:
         Raises:
             ValueError: If it is something else.
         """
-        data = json.loads(text)
+        data = parse_json(text)
         try:
             known = {name: data[name] for name in cls.__dataclass_fields__}
         except (KeyError, TypeError) as error:
@@ -132,7 +133,7 @@ class Status:
     def read(cls, line: str) -> Status | None:
         """Read a line that :meth:`line` wrote; None if it is damaged."""
         try:
-            data = json.loads(line[len(cls.MARK) :])
+            data = parse_json(line[len(cls.MARK) :])
             return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
         except (ValueError, TypeError):
             return None
