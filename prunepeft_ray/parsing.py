@@ -23,23 +23,27 @@ LONGEST_NUMBER = 64
 _YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError, OverflowError)
 
 
-def read_small(file: Path) -> bytes:
-    """Read a file of settings or notes.
+def read_small(file: Path, most: int = LARGEST) -> bytes:
+    """Read a file that must not be large.
+
+    Args:
+        file: The file.
+        most: Most bytes that it may have.
 
     Raises:
-        ValueError: If it has more than :data:`LARGEST` bytes.
+        ValueError: If it has more.
         OSError: If it is not there, or a local one cannot be read.
         RunError: If the bucket cannot be reached.
     """
     if is_local(file):
         with file.open("rb") as stream:
-            data = stream.read(LARGEST + 1)
+            data = stream.read(most + 1)
     else:
         with reaching(file):
             size = store_of(file).size(key_of(file))
-        _check_size(size)
+        _check_size(size, most)
         data = read_bytes(file)
-    _check_size(len(data))
+    _check_size(len(data), most)
     return data
 
 
@@ -66,7 +70,7 @@ def parse_json(data: str | bytes) -> Any:
     Raises:
         ValueError: One line, if it is no JSON or exceeds a bound.
     """
-    _check_size(len(data))
+    _check_size(len(data), LARGEST)
     try:
         value = json.loads(data.decode() if isinstance(data, bytes) else data)
     except RecursionError as error:
@@ -113,9 +117,9 @@ class _BoundedLoader(yaml.SafeLoader):
 _NUMBERS = tuple(f"tag:yaml.org,2002:{name}" for name in ("int", "float", "timestamp"))
 
 
-def _check_size(size: int) -> None:
-    if size > LARGEST:
-        raise ValueError(f"larger than {LARGEST / 2**20:.0f} MiB")
+def _check_size(size: int, most: int) -> None:
+    if size > most:
+        raise ValueError(f"larger than {most / 2**20:.0f} MiB")
 
 
 def _check_bounds(value: Any) -> None:

@@ -139,6 +139,26 @@ def _kind(path: Path) -> str | None:
         return found
 
 
+def check_within(path: Path, folder: Path) -> None:
+    """Make sure that no symbolic link leads from a folder's file or folder to somewhere else.
+
+    Args:
+        path: What lies in the folder.
+        folder: The folder; it may be a link itself.
+
+    Raises:
+        InputError: If a link leads out, or in a circle.
+    """
+    if not is_local(path):
+        return
+    try:
+        leads_out = not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):
+        leads_out = True
+    if leads_out:
+        raise InputError(f"{path} is a symbolic link that leads out of {folder}: put what it names there instead")
+
+
 def names(folder: Path) -> list[str]:
     """Names of what is in a folder, sorted; none if there is no folder.
 
