@@ -26,7 +26,7 @@ from prunepeft_ray.cli.service import (
 from prunepeft_ray.cli.track import Track
 from prunepeft_ray.config import load_spec
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.paths import open_path
+from prunepeft_ray.paths import file_stem, open_path
 
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Workers; default: every GPU, or 2 on a CPU. Results do not depend on it.")
@@ -83,8 +83,8 @@ def search(
 def default_output(model: str, task: str, budget: str, seed: int) -> Path:
     """Name a run's folder after what it searches."""
     parts = [part.split(":")[-1].rstrip("/").split("/")[-1] for part in (model, task)]
-    name = "-".join([*parts, budget.replace("%", "pct"), f"seed{seed}"])
-    return Path("runs") / "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    named = (*parts, budget.replace("%", "pct").replace(" ", ""), f"seed{seed}")
+    return Path("runs") / "-".join(map(file_stem, named))
 
 
 def resume(

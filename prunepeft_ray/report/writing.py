@@ -10,6 +10,7 @@ from prunepeft_ray.paths import one_line
 from prunepeft_ray.report.blocks import Basis, Block, Table
 from prunepeft_ray.report.building import Report, build_report
 from prunepeft_ray.report.comparison_tables import markdown_rows, plain
+from prunepeft_ray.report.exporting import to_csv
 from prunepeft_ray.report.opening import Results
 from prunepeft_ray.report.page import block_id, page_html
 from prunepeft_ray.results import write_whole
@@ -50,7 +51,7 @@ def _write(file: Path, text: str) -> None:
 
 
 def _files(block: Block) -> dict[str, str]:
-    files = {"csv": block.data.to_csv(index=False)}
+    files = {"csv": to_csv(block.data)}
     if isinstance(block, Table):
         files |= {"md": table_markdown(block), "tex": table_latex(block)}
     return files
