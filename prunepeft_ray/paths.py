@@ -133,6 +133,11 @@ def plain_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", text)[:LONGEST_STEM].strip("-.")
 
 
+def readable(text: str) -> str:
+    """Text in UTF-8 as it was meant, if Python took it for something else because of the locale."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def is_local(path: Path) -> bool:
     """Whether a path lies in this machine's file system, shared folders among it."""
     return isinstance(path, Path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from prunepeft_ray.cli.streams import print_json
 from prunepeft_ray.errors import InputError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     found = find_local_cluster()
     nodes = node_states(found) if found else []
     if as_json:
-        print(json.dumps({"address": found and found.address, "nodes": [asdict(node) for node in nodes]}, indent=2))
+        print_json({"address": found and found.address, "nodes": [asdict(node) for node in nodes]})
         return
     if found is None:
         print(NONE_RUNS)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from prunepeft_ray.cli.streams import print_json, run_is_over
 from prunepeft_ray.cli.study_progress import show_study
 from prunepeft_ray.cli.track import Track
-from prunepeft_ray.paths import open_path
+from prunepeft_ray.paths import open_path, readable
 
 if TYPE_CHECKING:
     from prunepeft_ray.report import Comparison, Results
@@ -46,7 +46,9 @@ def compare(
     folder = open_path(output) if output else Path("runs") / study.stem
     with show_study(Console(stderr=as_json)) as (show, watch), tracking(folder, track or (), show) as emit:
         run = start_study(spec, folder, emit, watch, address)
-    print_comparison(compare_study(run), as_json)
+    comparison = compare_study(run)
+    with run_is_over(folder):
+        print_comparison(comparison, as_json)
 
 
 def resume_compare(folder: Path, address: str | None, track: list[str] | None, as_json: bool) -> None:
@@ -57,7 +59,9 @@ def resume_compare(folder: Path, address: str | None, track: list[str] | None, a
 
     with show_study(Console(stderr=as_json)) as (show, watch), tracking(folder, track or (), show) as emit:
         run = resume_study(folder, emit, watch, address)
-    print_comparison(compare_study(run), as_json)
+    comparison = compare_study(run)
+    with run_is_over(folder):
+        print_comparison(comparison, as_json)
 
 
 def print_comparison(comparison: Comparison, as_json: bool) -> None:
@@ -65,7 +69,7 @@ def print_comparison(comparison: Comparison, as_json: bool) -> None:
     from prunepeft_ray.report import comparison_tables
 
     if as_json:
-        print(json.dumps(comparison.to_dict(), indent=2))
+        print_json(comparison.to_dict())
         return
     console = Console()
     for table in comparison_tables(comparison):
@@ -97,6 +101,6 @@ def write_text(file: Path, text: str) -> None:
     from prunepeft_ray.errors import RunError
 
     try:
-        file.write_text(text, encoding="utf-8")
+        file.write_text(readable(text), encoding="utf-8")
     except OSError as error:
         raise RunError(f"{file} cannot be written: {error.strerror}") from error

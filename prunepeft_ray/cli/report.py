@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.console import Console
 
 from prunepeft_ray.cli.compare import print_comparison, write_comparison, write_text
 from prunepeft_ray.cli.service import Address, connect, is_service, say
+from prunepeft_ray.cli.streams import print_json
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.paths import open_path
 
@@ -100,7 +100,7 @@ def print_summary(summary: Summary, as_json: bool) -> None:
     from prunepeft_ray.report import summary_tables
 
     if as_json:
-        print(json.dumps(summary.to_dict(), indent=2))
+        print_json(summary.to_dict())
         return
     console = Console()
     for table in summary_tables(summary):

@@ -23,6 +23,7 @@ from prunepeft_ray.cli.service import (
     say,
     tell_started,
 )
+from prunepeft_ray.cli.streams import run_is_over
 from prunepeft_ray.cli.track import Track
 from prunepeft_ray.config import load_spec
 from prunepeft_ray.errors import InputError
@@ -77,7 +78,9 @@ def search(
     folder = open_path(output) if output else default_output(spec.model, spec.task.name, spec.budget, spec.seed)
     with show_progress(Console(stderr=as_json)) as show, tracking(folder, track or (), show) as emit:
         run = start_search(spec, folder, emit, workers, address)
-    print_summary(summarise(run), as_json)
+    summary = summarise(run)
+    with run_is_over(run.path):
+        print_summary(summary, as_json)
 
 
 def default_output(model: str, task: str, budget: str, seed: int) -> Path:
@@ -132,4 +135,6 @@ def _resume_here(folder: str, workers: int | None, address: str | None, track: l
         return
     with show_progress(Console(stderr=as_json)) as show, tracking(path, track or (), show) as emit:
         run = resume_search(path, emit, workers, address)
-    print_summary(summarise(run), as_json)
+    summary = summarise(run)
+    with run_is_over(run.path):
+        print_summary(summary, as_json)

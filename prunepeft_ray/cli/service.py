@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from prunepeft_ray.cli.streams import print_json
 from prunepeft_ray.cli.track import Track
 from prunepeft_ray.errors import LeftRunningError
 
@@ -102,7 +102,7 @@ def jobs(
     """List the search jobs of a cluster, the newest first."""
     found = [job for job in connect(address).jobs() if owner is None or job.submission.owner == owner]
     if as_json:
-        print(json.dumps([job.to_dict() for job in found], indent=2))
+        print_json([job.to_dict() for job in found])
         return
     if not found:
         say("no search jobs: 'prunepeft submit FILE.yaml' submits one")
@@ -114,7 +114,7 @@ def status(job: Job, address: Address = None, as_json: AsJson = False) -> None:
     """Tell how a search job stands, and what to type next."""
     found = connect(address).status(job)
     if as_json:
-        print(json.dumps(found.to_dict(), indent=2))
+        print_json(found.to_dict())
         return
     wide_console().print(_status_table(found))
     for line in _next_steps(found):
@@ -197,7 +197,7 @@ def tell_started(client: Client, job: SearchJob, wait: bool, as_json: bool) -> N
                 print(line, flush=True)
             job = client.wait(job.id)
     if as_json:
-        print(json.dumps(job.to_dict(), indent=2))
+        print_json(job.to_dict())
     else:
         print(job.id)
         for line in _next_steps(job):

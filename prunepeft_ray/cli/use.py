@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,10 +9,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from prunepeft_ray.cli.streams import print_json
 from prunepeft_ray.config import TaskConfig
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.paths import is_file, open_path
+from prunepeft_ray.paths import is_file, one_line, open_path, readable
 
 Folder = Annotated[str, typer.Argument(metavar="DIR", help="Folder or URL of a finished run, or its adapter folder.")]
 Model = Annotated[str | None, typer.Option(help="Where to load the backbone from, if it has moved.")]
@@ -56,10 +57,10 @@ def evaluate(
         examples = _task_split(folder, task, split, labels)
     metrics = predictor.evaluate(examples)
     if as_json:
-        print(json.dumps({"examples": len(examples), "metrics": metrics}, indent=2))
+        print_json({"examples": len(examples), "metrics": metrics})
         return
     console = Console()
-    console.print(f"{len(examples):,} examples of {data or task or folder}", highlight=False)
+    console.print(f"{len(examples):,} examples of {data or task or folder}", highlight=False, markup=False)
     table = Table("metric", "value")
     for name, value in metrics.items():
         table.add_row(name, f"{value:.4f}")
@@ -107,9 +108,9 @@ def predict(
     from prunepeft_ray.tasks import read_examples
     from prunepeft_ray.training import load_adapter
 
-    texts, texts2 = text or [], text2 or None
+    texts, texts2 = [readable(one) for one in text or []], [readable(one) for one in text2 or []] or None
     if texts == ["-"]:
-        texts = [line.rstrip("\n") for line in sys.stdin]
+        texts = _lines()
     if any(not one.strip() for one in texts):
         raise InputError("--text: an empty text has nothing to predict")
     predictor = load_adapter(folder, model)
@@ -120,9 +121,16 @@ def predict(
     predictions = predictor.predict(texts, texts2)
     if as_json:
         for one, found in zip(texts, predictions, strict=True):
-            print(json.dumps({"text": one, "label": found.label, "value": found.value}, ensure_ascii=False))
+            print_json({"text": one, "label": found.label, "value": found.value}, indent=None)
         return
     table = Table("prediction", "probability" if predictor.config.labels else "value", "text")
     for one, found in zip(texts, predictions, strict=True):
-        table.add_row(found.label or "", f"{found.value:.4f}", one)
+        table.add_row(Text(found.label or ""), f"{found.value:.4f}", Text(one))
     Console().print(table)
+
+
+def _lines() -> list[str]:
+    try:
+        return [line.rstrip("\n") for line in sys.stdin]
+    except UnicodeDecodeError as error:
+        raise InputError(f"--text -: standard input is no UTF-8 ({one_line(error)})") from error

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prunepeft_ray.errors import RunError
-from prunepeft_ray.paths import one_line
+from prunepeft_ray.paths import one_line, readable
 from prunepeft_ray.report.blocks import Basis, Block, Table
 from prunepeft_ray.report.building import Report, build_report
 from prunepeft_ray.report.comparison_tables import markdown_rows, plain
@@ -44,7 +44,7 @@ def write_report(runs: Sequence[Results], page: Path, refresh: int | None = None
 
 def _write(file: Path, text: str) -> None:
     try:
-        write_whole(file, text.encode(), replace=True)
+        write_whole(file, readable(text).encode(), replace=True)
     except RunError as error:
         reason = one_line(error.__cause__ or error)
         raise RunError(f"{file} cannot be written ({reason}); choose another place with --output") from error
