@@ -88,7 +88,7 @@ class _BoundedLoader(yaml.SafeLoader):
         self._sizes: dict[str, int] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         before = self._values
         self._depth += 1
         if self._depth > DEEPEST:
@@ -96,7 +96,7 @@ class _BoundedLoader(yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             if event.anchor in self.anchors and event.anchor not in self._sizes:
                 raise yaml.YAMLError(f"the alias *{event.anchor} stands within what it names")
-            self._values += self._sizes.get(event.anchor, 0)
+            self._values += self._sizes.get(str(event.anchor), 0)
         else:
             self._values += 1
         if self._values > MOST_VALUES:
@@ -107,7 +107,7 @@ class _BoundedLoader(yaml.SafeLoader):
         self._depth -= 1
         return node
 
-    def construct_scalar(self, node: yaml.Node) -> Any:
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         value = super().construct_scalar(node)
         if node.tag in _NUMBERS and len(value) > LONGEST_NUMBER:
             raise yaml.YAMLError(f"a number of {len(value):,} characters; expected at most {LONGEST_NUMBER}")

@@ -149,7 +149,9 @@ def read_adapter_weights(folder: Path, config: AdapterConfig, backbone: Backbone
             module_cost(backbone, slot, module.type).parameters(module.size) for slot, module in config.architecture
         )
         try:
-            state = load(read_small(folder / WEIGHTS_FILE, BYTES_PER_PARAMETER * backbone.parameters + HEAD_BYTES))
+            state: dict[str, torch.Tensor] = load(
+                read_small(folder / WEIGHTS_FILE, BYTES_PER_PARAMETER * backbone.parameters + HEAD_BYTES)
+            )
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise InputError(f"{WEIGHTS_FILE}: {one_line(error)}") from error
         if needed > (held := sum(weights.numel() for weights in state.values())):
