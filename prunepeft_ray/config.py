@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from prunepeft_ray.errors import InputError
-from prunepeft_ray.paths import is_local, one_line, read_bytes
+from prunepeft_ray.errors import LONGEST_QUOTE, InputError, quoted, shortened
+from prunepeft_ray.parsing import parse_yaml, read_small
+from prunepeft_ray.paths import is_local, one_line
 from prunepeft_ray.plugins import is_path
 
 PAPER_CRITERIA = ("weight", "zeros", "threshold", "activation", "sensitivity", "gradient")
@@ -30,9 +31,6 @@ class Config(BaseModel):
 
 
 C = TypeVar("C", bound=Config)
-
-# safe_load lets errors of its constructors through: of !!bool x, of the date 2024-13-45, of very deep nesting
-_YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
 
 
 class TaskConfig(Config):
@@ -278,21 +276,17 @@ def _is_relative(plugin: str) -> bool:
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """Read a YAML mapping with the safe loader.
+    """Read a YAML mapping within the bounds of :mod:`prunepeft_ray.parsing`.
 
     Raises:
-        InputError: If the file is missing, is no YAML or is no mapping.
+        InputError: If the file is missing, too large or too deep, is no YAML or is no mapping.
     """
     try:
-        text = read_bytes(file).decode()
+        data = parse_yaml(read_small(file).decode())
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {one_line(error)}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: not valid YAML: {error}") from error
-    try:
-        data = yaml.safe_load(text)
-    except _YAML_ERRORS as error:
-        raise InputError(f"{file}: not valid YAML: {_one_line(str(error))}") from error
+    except ValueError as error:
+        raise InputError(f"{file}: not valid YAML: {one_line(error)}") from error
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -316,10 +310,10 @@ def _first_problem(kind: type[Config], error: ValidationError) -> str:
     problem = error.errors()[0]
     # pydantic adds the names of union members to the path; they mean nothing to a user
     path = [str(part) for part in problem["loc"] if not str(part).startswith(("literal[", "tuple[", "constrained-"))]
-    key = ".".join(path)
+    key = shortened(".".join(path), LONGEST_QUOTE)
     if problem["type"] == "extra_forbidden":
         within, known = _place(kind, path)
-        near = difflib.get_close_matches(within, known, n=1)
+        near = difflib.get_close_matches(shortened(within, LONGEST_QUOTE), known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
         return f"unknown key '{key}'; {hint}"
     if problem["type"] == "missing":
@@ -327,7 +321,7 @@ def _first_problem(kind: type[Config], error: ValidationError) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     where = f"{key}: " if key else ""
     # a validator of a whole mapping says itself what is wrong in it
-    got = "" if problem["type"] == "value_error" else f", got {problem['input']!r}"
+    got = "" if problem["type"] == "value_error" else f", got {quoted(problem['input'])}"
     return f"{where}{message[0].lower()}{message[1:]}{got}"
 
 
@@ -357,9 +351,9 @@ def dump_yaml(config: Config) -> str:
 
 def _read_value(setting: str, value: str) -> Any:
     try:
-        parsed = yaml.safe_load(value)
-    except _YAML_ERRORS as error:
-        raise InputError(f"--set {_one_line(setting)}: the value is not valid YAML") from error
+        parsed = parse_yaml(value)
+    except ValueError as error:
+        raise InputError(f"--set {_one_line(setting)}: the value is not valid YAML: {error}") from error
     if isinstance(parsed, str):
         # YAML 1.1 reads 1e-3 as a string, because it has no dot
         try:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
+
+LONGEST_MESSAGE = 2000
+"""Most characters of an error's message, whatever it names."""
+LONGEST_QUOTE = 200
 
 
 class PrunePEFTError(Exception):
     """Base of all errors with a message meant for the user.
 
     The message says what happened, where, and what would be right or what to type next.
+
+    Args:
+        message: The message; one of more than :data:`LONGEST_MESSAGE` characters loses its middle.
     """
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shortened(message, LONGEST_MESSAGE))
 
 
 class InputError(PrunePEFTError):
@@ -52,7 +63,35 @@ def unknown(noun: str, name: str, known: Iterable[str]) -> InputError:
     # signals are heard only once this module is imported
     import difflib
 
+    name = shortened(name, LONGEST_QUOTE)
     choices = sorted(known)
     near = difflib.get_close_matches(name, choices, n=1)
     hint = f"did you mean '{near[0]}'? " if near else ""
     return InputError(f"unknown {noun} '{name}': {hint}known: {', '.join(choices)}")
+
+
+def quoted(value: object) -> str:
+    """Write a value of unknown origin for an error: its ``repr``, of bounded length, depth and time.
+
+    Args:
+        value: Any value.
+    """
+    return shortened(_QUOTE.repr(value), LONGEST_QUOTE)
+
+
+def shortened(text: str, most: int) -> str:
+    """Leave out the middle of a text that is too long.
+
+    Args:
+        text: The text.
+        most: Most characters that are kept.
+    """
+    if len(text) <= most:
+        return text
+    half = (most - 3) // 2
+    return f"{text[:half]}...{text[-half:]}"
+
+
+_QUOTE = reprlib.Repr()
+_QUOTE.maxstring = _QUOTE.maxother = LONGEST_QUOTE
+_QUOTE.maxlevel = 3

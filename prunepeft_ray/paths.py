@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +24,11 @@ PUT_SECONDS, PUT_RATE = 20.0, 50_000
 """How long a file may take on its way into a bucket, and how many bytes more per second."""
 
 T = TypeVar("T")
+LONGEST_STEM = 80
+"""Most characters of a name of a file that is made of what users have named."""
+_PART = r"(?:packaged:)?\w+(?:\.\w+)*"
+_FAITHFUL = re.compile(rf"{_PART}(?:\0{_PART})*|(?!packaged-)\w+(?:[.-]\w+)*", re.ASCII)
+"""Names whose plain form is no other's: without hyphens, but for a single one; packaged:NAME is ours."""
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """C0 but line breaks and tabs, DEL and C1; separators of lines and overrides of direction of Unicode."""
@@ -113,6 +119,34 @@ def _options(scheme: str) -> dict[str, Any]:
     return options
 
 
+def file_stem(*names: str) -> str:
+    """Name a file after what users have named: short, plain and like no other.
+
+    Args:
+        names: Names of models, tasks or the like, of any length, in any script.
+
+    Returns:
+        Their plain form, with a digest of 8 hexadecimal digits where that is shorter than they are, or may be that of
+        others.
+    """
+    whole = "\0".join(names)
+    stem = "-".join(map(plain_name, names))
+    if _FAITHFUL.fullmatch(whole) and len(stem) <= LONGEST_STEM and len(whole) <= LONGEST_STEM:
+        return stem
+    digest = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{stem[: LONGEST_STEM - 9].strip('-.')}-{digest}".lstrip("-")
+
+
+def plain_name(text: str) -> str:
+    """Put hyphens in the place of what not every file system takes, and shorten; two names may become one."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", text)[:LONGEST_STEM].strip("-.")
+
+
+def readable(text: str) -> str:
+    """Text in UTF-8 as it was meant, if Python took it for something else because of the locale."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def is_local(path: Path) -> bool:
     """Whether a path lies in this machine's file system, shared folders among it."""
     return isinstance(path, Path)
@@ -146,6 +180,26 @@ def _kind(path: Path) -> str | None:
             _check_bucket(path, error)
             return None
         return found
+
+
+def check_within(path: Path, folder: Path) -> None:
+    """Make sure that no symbolic link leads from a folder's file or folder to somewhere else.
+
+    Args:
+        path: What lies in the folder.
+        folder: The folder; it may be a link itself.
+
+    Raises:
+        InputError: If a link leads out, or in a circle.
+    """
+    if not is_local(path):
+        return
+    try:
+        leads_out = not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):
+        leads_out = True
+    if leads_out:
+        raise InputError(f"{path} is a symbolic link that leads out of {folder}: put what it names there instead")
 
 
 def names(folder: Path) -> list[str]:

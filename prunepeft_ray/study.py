@@ -24,8 +24,9 @@ from prunepeft_ray.config import (
     read_yaml,
     validate,
 )
-from prunepeft_ray.errors import InputError
-from prunepeft_ray.paths import is_local, one_line, open_path, read_bytes
+from prunepeft_ray.errors import InputError, quoted, shortened
+from prunepeft_ray.parsing import parse_json, read_small
+from prunepeft_ray.paths import is_local, one_line, open_path
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ class JsonFile(Config):
     @classmethod
     def _is_read(cls, data: Any) -> Any:
         if not isinstance(data, dict):
-            raise ValueError(f"expected the path of a file that ends in {JSON_SUFFIX}, got {data!r}")
+            raise ValueError(f"expected the path of a file that ends in {JSON_SUFFIX}, got {quoted(data)}")
         return data
 
     def parse(self, read: Callable[[Any], T]) -> T:
@@ -139,7 +140,7 @@ class StudySpec(RecipeConfig, _Axes):
         for key, names in named.items():
             if twice := [name for name, count in Counter(names).items() if count > 1]:
                 hint = "; give one of them a label" if key == "methods" else ""
-                raise ValueError(f"{key}: {twice[0]!r} is there twice{hint}")
+                raise ValueError(f"{key}: {quoted(twice[0])} is there twice{hint}")
         return self
 
     @property
@@ -174,7 +175,7 @@ class StudySpec(RecipeConfig, _Axes):
         ours, theirs = self._shared(), before._shared()
         for axis in AXES:
             if gone := [name for name in theirs[axis] if name not in ours[axis]]:
-                raise _another(where, f"{axis}: {gone[0]!r} is missing here")
+                raise _another(where, f"{axis}: {quoted(gone[0])} is missing here")
             # what is new is welcome
             ours[axis] = {name: ours[axis][name] for name in theirs[axis]}
         if difference := _first_difference("", theirs, ours):
@@ -247,10 +248,10 @@ def _read_json(name: str, file: Path, where: str) -> Any:
     if is_local(path) and not path.is_absolute():
         path = file.parent / name
     try:
-        return json.loads(read_bytes(path))
+        return parse_json(read_small(path))
     except OSError as error:
         raise InputError(f"{where}: {path} cannot be read: {one_line(error)}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{where}: {path} is no JSON: {one_line(error)}") from error
 
 
@@ -277,5 +278,4 @@ def _first_difference(key: str, before: Any, now: Any) -> str | None:
 
 def _short(value: Any) -> str:
     """Write a value, which may be as long as a file, in a few words."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return shortened(quoted(value), 60)

@@ -1,6 +1,15 @@
 import pytest
 
-from prunepeft_ray.errors import InputError, PrunePEFTError, RunError, unknown
+from prunepeft_ray.errors import (
+    LONGEST_MESSAGE,
+    LONGEST_QUOTE,
+    InputError,
+    PrunePEFTError,
+    RunError,
+    quoted,
+    shortened,
+    unknown,
+)
 
 
 def test_exit_codes():
@@ -26,3 +35,32 @@ def test_an_unknown_name_gets_the_nearest_and_all_known_in_order():
 
 def test_an_unknown_name_like_no_other_gets_all_known():
     assert str(unknown("task", "xyz", iter(["rte", "cola"]))) == "unknown task 'xyz': known: cola, rte"
+
+
+def test_a_message_that_names_too_much_loses_its_middle():
+    assert str(InputError("x" * LONGEST_MESSAGE)) == "x" * LONGEST_MESSAGE
+    message = str(RunError("begin " + "x" * 10**6 + " end"))
+    assert len(message) < LONGEST_MESSAGE + 1
+    assert (message[:6], message[-4:]) == ("begin ", " end")
+
+
+def test_short_values_are_quoted_whole():
+    for value in (1, 2.5, "text", None, ["a", 1], {"a": 1}):
+        assert quoted(value) == repr(value)
+
+
+def test_long_and_deep_values_are_quoted_in_part():
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    for value in (deep, "x" * 10**6, list(range(10**6)), dict.fromkeys(range(1000), "x" * 1000), KeyError("x" * 10**6)):
+        assert len(quoted(value)) <= LONGEST_QUOTE
+
+
+def test_both_ends_of_a_shortened_text_are_kept():
+    assert shortened("abcdefghij", 10) == "abcdefghij"
+    assert shortened("abcdefghijk", 9) == "abc...ijk"
+
+
+def test_a_name_of_any_length_is_compared_with_the_known_ones_at_once():
+    assert len(str(unknown("task", "x" * 10**6, ["rte", "cola"]))) < LONGEST_QUOTE + 50

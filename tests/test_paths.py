@@ -1,5 +1,6 @@
 """The same looks, reads and writes on a disk, in memory and in a bucket; and what a user may write wrongly."""
 
+import re
 import socket
 import sys
 import time
@@ -8,11 +9,15 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from s3 import forget_connections
 
 from prunepeft_ray import paths
 from prunepeft_ray.errors import InputError, RunError
 from prunepeft_ray.paths import (
+    LONGEST_STEM,
+    file_stem,
     is_file,
     is_folder,
     is_local,
@@ -225,3 +230,29 @@ def test_the_users_own_settings_of_a_bucket_win(changed):
     changed.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 77}})
     found = open_path("s3://bucket/run").fs.config_kwargs
     assert (found["read_timeout"], found["connect_timeout"]) == (77, paths.CONNECT_SECONDS)
+
+
+def test_plain_names_make_the_names_of_files_as_they_are():
+    for name in ("minilm", "a_b.csv", "a-b.csv", "packaged:trec", "1.3pct", "BERT-base"):
+        assert file_stem(name) == name.replace(":", "-")
+    assert file_stem("packaged:minilm", "sst2") == "packaged-minilm-sst2"
+
+
+@given(st.lists(st.text(st.characters(codec=None)), min_size=2, max_size=2, unique=True))
+def test_names_of_files_are_short_plain_and_no_others(names):
+    found = [file_stem(name) for name in names]
+    assert found[0] != found[1]
+    for name in found:
+        assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name)
+        assert len(name) <= LONGEST_STEM
+
+
+@given(st.lists(st.lists(st.text("ab-_.:", max_size=4), min_size=2, max_size=2).map(tuple), min_size=2, unique=True))
+def test_names_of_files_tell_several_names_apart(pairs):
+    assert len({file_stem(*pair) for pair in pairs}) == len(pairs)
+
+
+def test_names_that_look_alike_or_are_long_get_a_digest():
+    alike = ["a/b", "a b", "packaged-trec", "packaged:trec", "训练.csv", "测试.csv", "x" * 5000, "x" * 4999]
+    assert len({file_stem(name) for name in alike}) == len(alike)
+    assert re.fullmatch(r"a-b-[0-9a-f]{8}", file_stem("a/b"))

@@ -25,6 +25,7 @@ ROOMS = (
     {"study"},
     {"config"},
     {"plugins"},
+    {"parsing"},
     {"registry", "paths"},
     {"ending"},
     {"errors", "lazy", "pareto", "seeds"},

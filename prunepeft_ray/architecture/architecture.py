@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunepeft_ray.architecture.slots import Module, Slot
-from prunepeft_ray.errors import InputError
+from prunepeft_ray.errors import InputError, quoted
+from prunepeft_ray.parsing import parse_json
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,13 @@ class Architecture:
         """
         try:
             pairs = [
-                (Slot(int(s["layer"]), str(s["kind"])), Module(str(s["module"]), int(s["size"]))) for s in data["slots"]
+                (Slot(_whole(s["layer"]), str(s["kind"])), Module(str(s["module"]), _whole(s["size"])))
+                for s in data["slots"]
             ]
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"not an architecture, such as the architecture.json of a search: {error!r}") from error
+            raise InputError(
+                f"not an architecture, such as the architecture.json of a search: {quoted(error)}"
+            ) from error
         if len({slot for slot, _ in pairs}) != len(pairs):
             raise InputError("not an architecture: a slot is filled twice")
         return cls.of(dict(pairs))
@@ -101,6 +105,13 @@ class Architecture:
             InputError: If the text is no JSON or no architecture.
         """
         try:
-            return cls.from_dict(json.loads(text))
-        except json.JSONDecodeError as error:
+            return cls.from_dict(parse_json(text))
+        except ValueError as error:
             raise InputError(f"not an architecture: {error}") from error
+
+
+def _whole(value: Any) -> int:
+    """Read a layer or a size; 2.5, "2" and true are none."""
+    if type(value) is not int:
+        raise TypeError(f"{quoted(value)} is no whole number")
+    return value

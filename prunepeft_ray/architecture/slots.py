@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from prunepeft_ray.errors import InputError
+from prunepeft_ray.errors import InputError, quoted
 
 KIND_TITLES = {"FT": "full tuning", "PA": "query, value", "PF": "parallel", "PT": "prefix", "SA": "serial"}
 """What slot kinds are called beside their letters.
@@ -35,7 +35,7 @@ class Slot:
 
     def __post_init__(self) -> None:
         if self.layer < 0 or self.kind not in KIND_TITLES:
-            raise ValueError(f"no slot at layer {self.layer} of kind {self.kind!r}")
+            raise ValueError(f"no slot at layer {self.layer} of kind {quoted(self.kind)}")
 
     def __str__(self) -> str:
         return f"{self.kind}.{self.layer}"
@@ -49,7 +49,7 @@ class Slot:
         """
         match = re.fullmatch(r"(\w+)\.(\d+)", text)
         if not match or match[1] not in KIND_TITLES:
-            raise InputError(f"'{text}' is no slot: expected a kind and a layer, such as PA.3 or SA.0")
+            raise InputError(f"{quoted(text)} is no slot: expected a kind and a layer, such as PA.3 or SA.0")
         return cls(int(match[2]), match[1])
 
 

@@ -61,10 +61,19 @@ def read_backbone(model: str, device: str = "cpu") -> Backbone:
             f"model '{model}': config.json does not fit the checkpoint: {len(odd)} weights have another shape, such as "
             f"{odd[0]}"
         )
+    _check_finite(model, network, family.head)
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise InputError(f"model '{model}': it comes without a tokenizer (tokenizer.json)")
     _ensure_padding(model, network, tokenizer)
     return Backbone(network.to(device), tokenizer, family, source.fingerprint(), frozenset(missing))
+
+
+def _check_finite(model: str, network: Any, head: str) -> None:
+    """Refuse a checkpoint with weights that are NaN or infinite: everything trained on it would be."""
+    for name, weights in network.named_parameters():
+        # the head starts afresh; NaN is an extreme of whatever holds one, and this takes no memory of its own
+        if not name.startswith(f"{head}.") and not torch.stack(torch.aminmax(weights)).isfinite().all():
+            raise InputError(f"model '{model}': the checkpoint is damaged: '{name}' has weights that are not finite")
 
 
 def load_outline(model: str) -> Backbone:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prunepeft_ray.cli.streams import run_is_over
 from prunepeft_ray.cli.study_progress import show_study
 from prunepeft_ray.cli.terminal import Terminal, put_json, say
 from prunepeft_ray.cli.track import Track
-from prunepeft_ray.paths import open_path
+from prunepeft_ray.paths import open_path, readable
 
 if TYPE_CHECKING:
     from prunepeft_ray.report import Comparison, Results
@@ -45,7 +46,9 @@ def compare(
     folder = open_path(output) if output else Path("runs") / study.stem
     with show_study(Terminal(stderr=as_json)) as (show, watch), tracking(folder, track or (), show) as emit:
         run = start_study(spec, folder, emit, watch, address)
-    print_comparison(compare_study(run), as_json)
+    comparison = compare_study(run)
+    with run_is_over(folder):
+        print_comparison(comparison, as_json)
 
 
 def resume_compare(
@@ -58,7 +61,9 @@ def resume_compare(
 
     with show_study(Terminal(stderr=as_json)) as (show, watch), tracking(folder, track or (), show) as emit:
         run = resume_study(folder, emit, watch, address, trust_plugins=trust_plugins)
-    print_comparison(compare_study(run), as_json)
+    comparison = compare_study(run)
+    with run_is_over(folder):
+        print_comparison(comparison, as_json)
 
 
 def print_comparison(comparison: Comparison, as_json: bool) -> None:
@@ -98,6 +103,6 @@ def write_text(file: Path, text: str) -> None:
     from prunepeft_ray.errors import RunError
 
     try:
-        file.write_text(text, encoding="utf-8")
+        file.write_text(readable(text), encoding="utf-8")
     except OSError as error:
         raise RunError(f"{file} cannot be written: {error.strerror}") from error

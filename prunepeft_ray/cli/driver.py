@@ -9,6 +9,7 @@ import typer
 
 from prunepeft_ray.cli.compare import print_comparison
 from prunepeft_ray.cli.report import print_summary
+from prunepeft_ray.cli.streams import run_is_over
 from prunepeft_ray.cli.study_progress import show_study
 from prunepeft_ray.cli.terminal import Terminal
 
@@ -27,10 +28,11 @@ def drive(submission: Annotated[str, typer.Argument(help="A submission, as JSON.
 
     with show_study(Terminal(width=120)) as (emit, watch):
         folder = run(Submission.from_json(submission), emit, watch)
-    if folder.is_study:
-        print_comparison(compare_study(folder), as_json=False)
-    else:
-        print_summary(summarise(folder), as_json=False)
+    with run_is_over(folder.path):
+        if folder.is_study:
+            print_comparison(compare_study(folder), as_json=False)
+        else:
+            print_summary(summarise(folder), as_json=False)
 
 
 def pack(folder: str, name: str) -> None:

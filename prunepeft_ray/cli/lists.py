@@ -80,7 +80,7 @@ def methods(as_json: AsJson = False) -> None:
     variants = [{"key": "pruning.profile", "value": name, "what": _first_line(PROFILES[name])} for name in PROFILES]
     variants += [{"key": "warmup.select", "value": name, "what": _first_line(SELECTORS[name])} for name in SELECTORS]
     if as_json:
-        put_json([*(_method_facts(name, METHODS[name]) for name in METHODS), *variants], default=str)
+        put_json([*(_method_facts(name, METHODS[name]) for name in METHODS), *variants])
         return
     _print([_method_row(name, METHODS[name]) for name in METHODS], as_json, "search methods")
     put("Also methods of your own: see plugins and entry points in docs/extending.md.")

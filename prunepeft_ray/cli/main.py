@@ -9,9 +9,11 @@ import sys
 import typer
 
 from prunepeft_ray.cli import cluster, compare, doctor, driver, lists, report, search, service, track, use
+from prunepeft_ray.cli.streams import drop_output, flush_output, prepare_streams
 from prunepeft_ray.cli.terminal import complain
 from prunepeft_ray.ending import ENDING, asked_to_end, exit_code
 from prunepeft_ray.errors import PrunePEFTError, Terminated
+from prunepeft_ray.paths import one_line
 
 # typer does not export the base of its usage errors
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -31,6 +33,7 @@ def main() -> None:
     """Run the command line: exit code 0 done, 1 failed, 2 wrong input, 130 interrupted, 143 asked to end."""
     ENDING.hear()
     ENDING.begin()
+    prepare_streams()
     try:
         ENDING.finish(run(sys.argv[1:]))
     except (KeyboardInterrupt, Terminated):
@@ -50,6 +53,7 @@ def run(arguments: list[str]) -> int:
         # typer turns Ctrl-C into this exit code without a word
         if code == 130:
             raise KeyboardInterrupt
+        flush_output()
         return code if isinstance(code, int) else 0
     except PrunePEFTError as error:
         return _complain(str(error), error.exit_code)
@@ -62,10 +66,18 @@ def run(arguments: list[str]) -> int:
         return _ended_by(signal.SIGTERM)
     except BrokenPipeError:
         # the reader of our output has gone, as with `| head`
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+        drop_output()
         return 0
-    except Exception:
+    except OSError as error:
         # what a signal has broken is not worth a word
+        if ENDING.asked is not None:
+            return _ended_by(ENDING.asked)
+        # errors of files have names
+        if error.filename is not None:
+            raise
+        drop_output()
+        return _complain(f"the output cannot be written: {one_line(error)}", 1)
+    except Exception:
         if ENDING.asked is None:
             raise
         return _ended_by(ENDING.asked)

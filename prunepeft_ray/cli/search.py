@@ -21,12 +21,13 @@ from prunepeft_ray.cli.service import (
     leaving,
     tell_started,
 )
+from prunepeft_ray.cli.streams import run_is_over
 from prunepeft_ray.cli.terminal import Terminal, say
 from prunepeft_ray.cli.track import Track
 from prunepeft_ray.cli.use import Encoding, Separator, TrustPlugins
 from prunepeft_ray.config import load_spec
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.paths import open_path
+from prunepeft_ray.paths import file_stem, open_path
 
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Workers; default: every GPU, or 2 on a CPU. Results do not depend on it.")
@@ -88,14 +89,16 @@ def search(
     folder = open_path(output) if output else default_output(spec.model, spec.task.name, spec.budget, spec.seed)
     with show_progress(Terminal(stderr=as_json)) as show, tracking(folder, track or (), show) as emit:
         run = start_search(spec, folder, emit, workers, address)
-    print_summary(summarise(run), as_json)
+    summary = summarise(run)
+    with run_is_over(run.path):
+        print_summary(summary, as_json)
 
 
 def default_output(model: str, task: str, budget: str, seed: int) -> Path:
     """Name a run's folder after what it searches."""
     parts = [part.split(":")[-1].rstrip("/").split("/")[-1] for part in (model, task)]
-    name = "-".join([*parts, budget.replace("%", "pct"), f"seed{seed}"])
-    return Path("runs") / "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    named = (*parts, budget.replace("%", "pct").replace(" ", ""), f"seed{seed}")
+    return Path("runs") / "-".join(map(file_stem, named))
 
 
 def resume(
@@ -151,4 +154,6 @@ def _resume_here(
         return
     with show_progress(Terminal(stderr=as_json)) as show, tracking(path, track or (), show) as emit:
         run = resume_search(path, emit, workers, address, trust_plugins=trust_plugins)
-    print_summary(summarise(run), as_json)
+    summary = summarise(run)
+    with run_is_over(run.path):
+        print_summary(summary, as_json)

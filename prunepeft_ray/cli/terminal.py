@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import Iterable
@@ -58,10 +59,25 @@ def put_log(text: str) -> None:
     put(_COLOUR.sub("", text))
 
 
-def put_json(data: Any, indent: int | None = 2, **settings: Any) -> None:
-    """Print data as JSON."""
-    text = json.dumps(data, indent=indent, **settings)
+def put_json(data: Any, indent: int | None = 2) -> None:
+    """Print JSON; numbers that are not finite, which JSON does not have, become null.
+
+    Args:
+        data: What to print; what JSON does not know is printed as text.
+        indent: Spaces per level; None for one line.
+    """
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    whole = encoding.lower().startswith("utf")
+    text = json.dumps(_finite(data), indent=indent, default=str, ensure_ascii=indent is not None or not whole)
     print(_LEFT_BY_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def complain(message: str) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from prunepeft_ray.cli.terminal import Terminal, put_json, say
 from prunepeft_ray.config import TaskConfig
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.paths import is_file, open_path
+from prunepeft_ray.paths import is_file, one_line, open_path, readable
 
 if TYPE_CHECKING:
     from prunepeft_ray.tasks import Split
@@ -137,9 +137,9 @@ def predict(
     from prunepeft_ray.tasks import FileFormat, read_examples
     from prunepeft_ray.training import load_adapter
 
-    texts, texts2 = text or [], text2 or None
+    texts, texts2 = [readable(one) for one in text or []], [readable(one) for one in text2 or []] or None
     if texts == ["-"]:
-        texts = [line.rstrip("\n") for line in sys.stdin]
+        texts = _lines()
     if any(not one.strip() for one in texts):
         raise InputError("--text: an empty text has nothing to predict")
     predictor = load_adapter(folder, model)
@@ -151,9 +151,16 @@ def predict(
     predictions = predictor.predict(texts, texts2, say)
     if as_json:
         for one, found in zip(texts, predictions, strict=True):
-            put_json({"text": one, "label": found.label, "value": found.value}, None, ensure_ascii=False)
+            put_json({"text": one, "label": found.label, "value": found.value}, indent=None)
         return
     table = Table("prediction", "probability" if predictor.config.labels else "value", "text")
     for one, found in zip(texts, predictions, strict=True):
         table.add_row(found.label or "", f"{found.value:.4f}", one)
     Terminal().print(table)
+
+
+def _lines() -> list[str]:
+    try:
+        return [line.rstrip("\n") for line in sys.stdin]
+    except UnicodeDecodeError as error:
+        raise InputError(f"--text -: standard input is no UTF-8 ({one_line(error)})") from error

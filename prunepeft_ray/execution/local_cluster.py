@@ -28,6 +28,7 @@ from prunepeft_ray.execution.local_node import LOOPBACK, start_node
 from prunepeft_ray.execution.marked import end_family, is_alive
 from prunepeft_ray.execution.ray_folder import make_ray_folder
 from prunepeft_ray.execution.tokens import read_token
+from prunepeft_ray.parsing import parse_json, read_small
 from prunepeft_ray.paths import one_line, user_state
 from prunepeft_ray.results.attempts import Process
 from prunepeft_ray.results.files import locked
@@ -77,7 +78,7 @@ class LocalCluster:
             OSError: If it cannot be read.
         """
         try:
-            data: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            data: dict[str, Any] = parse_json(read_small(file))
             paths = {name: Path(data[name]) for name in ("token_file", "folder", "temp")}
             return cls(**data | paths | {"nodes": tuple(Process(**node) for node in data["nodes"])})
         except (ValueError, KeyError, TypeError) as error:

@@ -17,7 +17,7 @@ from prunepeft_ray.execution.executor import GroupExecutor, Workbench, drive
 from prunepeft_ray.execution.watchdog import Watchdog
 from prunepeft_ray.jobs import TrainJob
 from prunepeft_ray.modules import MODULE_TYPES, AdapterConfig, build_space, save_adapter
-from prunepeft_ray.paths import one_line
+from prunepeft_ray.paths import check_within, one_line
 from prunepeft_ray.pruning import PrunePEFT, Strategy
 from prunepeft_ray.results import ResultsStore, RunContext, RunFolder, decision_files, hardware, versions
 from prunepeft_ray.tasks import TaskData
@@ -172,6 +172,7 @@ def _leave_answer(plan: Plan, method: PrunePEFT, folder: RunFolder, bench: Workb
     result = executor.store.find(job.id)
     assert result is not None
     card = model_card(config, plan.space.parameters(found), bench.backbone.parameters, dict(result.test))
+    check_within(folder.adapter, folder.path)
     try:
         save_adapter(folder.adapter, executor.weights(job), config, card)
     except (OSError, SafetensorError) as error:

@@ -6,7 +6,13 @@ A new module type is one file that registers a :class:`ModuleType` and one line 
 from prunepeft_ray.modules import adalora, adapter, full, lora, prefix
 from prunepeft_ray.modules.adapted import AdaptedBackbone, InsertedSite, check_fits
 from prunepeft_ray.modules.module_type import MODULE_TYPES, Allocator, ModuleType
-from prunepeft_ray.modules.saving import AdapterConfig, load_adapter_files, save_adapter
+from prunepeft_ray.modules.saving import (
+    AdapterConfig,
+    damaged_adapter,
+    read_adapter_config,
+    read_adapter_weights,
+    save_adapter,
+)
 from prunepeft_ray.modules.space import build_space, module_cost
 
 __all__ = [
@@ -20,10 +26,12 @@ __all__ = [
     "adapter",
     "build_space",
     "check_fits",
+    "damaged_adapter",
     "full",
-    "load_adapter_files",
     "lora",
     "module_cost",
     "prefix",
+    "read_adapter_config",
+    "read_adapter_weights",
     "save_adapter",
 ]

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from prunepeft_ray.architecture import Architecture
-from prunepeft_ray.config import ModulesConfig
-from prunepeft_ray.errors import InputError
-from prunepeft_ray.paths import is_file, read_bytes, write_bytes
+from prunepeft_ray.backbones import Backbone
+from prunepeft_ray.config import Config, ModulesConfig, PositiveInt, validate
+from prunepeft_ray.errors import InputError, quoted
+from prunepeft_ray.modules.adapted import check_fits
+from prunepeft_ray.modules.space import module_cost
+from prunepeft_ray.parsing import parse_json, read_small
+from prunepeft_ray.paths import check_within, is_file, one_line, write_bytes
 
 FORMAT = 1
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
+BYTES_PER_PARAMETER, HEAD_BYTES = 16, 2**26
+"""An adapter's weights are never larger than so many bytes per parameter of its backbone, and these for the head."""
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -74,37 +83,95 @@ def save_adapter(folder: Path, state: Mapping[str, torch.Tensor], config: Adapte
     write_bytes(folder / "README.md", card.encode())
 
 
-def load_adapter_files(folder: Path) -> tuple[AdapterConfig, dict[str, torch.Tensor]]:
-    """Read what :func:`save_adapter` wrote.
+class _SavedConfig(Config):
+    """What stands in ``adapter_config.json``; nothing is taken for what it is not."""
+
+    model_config = ConfigDict(strict=True)
+
+    model: str
+    model_fingerprint: str
+    task: str
+    labels: list[str]
+    metrics: list[str] = Field(min_length=1)
+    max_length: PositiveInt
+    architecture: dict[str, Any]
+    modules: ModulesConfig
+
+
+def read_adapter_config(folder: Path) -> AdapterConfig:
+    """Read what :func:`save_adapter` wrote, without the weights.
 
     Raises:
         InputError: If the folder holds no adapter, or one that this version cannot read.
     """
     if not (is_file(folder / CONFIG_FILE) and is_file(folder / WEIGHTS_FILE)):
         raise InputError(f"{folder} holds no adapter: {CONFIG_FILE} and {WEIGHTS_FILE} are expected there")
-    try:
-        data = json.loads(read_bytes(folder / CONFIG_FILE).decode())
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        check_within(folder / name, folder)
+    with damaged_adapter(folder):
+        try:
+            data = parse_json(read_small(folder / CONFIG_FILE))
+        except ValueError as error:
+            raise InputError(f"{CONFIG_FILE}: {one_line(error)}") from error
         if not isinstance(data, dict):
-            raise InputError(f"{folder} holds a damaged adapter: {CONFIG_FILE} is no mapping")
+            raise InputError(f"{CONFIG_FILE} is no mapping")
         if (found := data.pop("format", None)) != FORMAT:
-            raise InputError(f"{folder / CONFIG_FILE}: format {found} cannot be read; this version reads {FORMAT}")
-        architecture = _architecture(folder, data["architecture"])
-        config = AdapterConfig(
-            **data
-            | {
-                "labels": tuple(data["labels"]),
-                "metrics": tuple(data["metrics"]),
-                "architecture": architecture,
-                "modules": ModulesConfig.model_validate(data["modules"]),
-            }
+            raise InputError(f"{CONFIG_FILE}: format {quoted(found)} cannot be read; this version reads {FORMAT}")
+        saved = validate(_SavedConfig, data, CONFIG_FILE)
+        return AdapterConfig(
+            model=saved.model,
+            model_fingerprint=saved.model_fingerprint,
+            task=saved.task,
+            labels=tuple(saved.labels),
+            metrics=tuple(saved.metrics),
+            max_length=saved.max_length,
+            architecture=Architecture.from_dict(saved.architecture),
+            modules=saved.modules,
         )
-        return config, load(read_bytes(folder / WEIGHTS_FILE))
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise InputError(f"{folder} holds a damaged adapter: {' '.join(str(error).split())}") from error
 
 
-def _architecture(folder: Path, data: Any) -> Architecture:
+def read_adapter_weights(folder: Path, config: AdapterConfig, backbone: Backbone) -> dict[str, torch.Tensor]:
+    """Read the weights of an adapter, and make sure that they can be those of its architecture.
+
+    Nothing is allocated on the word of the configuration alone: the weights must be as many as it says.
+
+    Args:
+        folder: The adapter's folder.
+        config: Its configuration.
+        backbone: The backbone that it is for.
+
+    Raises:
+        InputError: If the architecture does not fit the backbone, or the weights are damaged, too few or not finite.
+    """
+    with damaged_adapter(folder):
+        check_fits(config.architecture, backbone.layers)
+        needed = config.num_outputs * backbone.hidden_size + sum(
+            module_cost(backbone, slot, module.type).parameters(module.size) for slot, module in config.architecture
+        )
+        try:
+            state: dict[str, torch.Tensor] = load(
+                read_small(folder / WEIGHTS_FILE, BYTES_PER_PARAMETER * backbone.parameters + HEAD_BYTES)
+            )
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise InputError(f"{WEIGHTS_FILE}: {one_line(error)}") from error
+        if needed > (held := sum(weights.numel() for weights in state.values())):
+            raise InputError(f"its architecture and labels need {needed:,} weights, but {WEIGHTS_FILE} holds {held:,}")
+        for name, weights in state.items():
+            if weights.dtype not in DTYPES:
+                raise InputError(f"{WEIGHTS_FILE}: {quoted(name)} has numbers of type {weights.dtype}")
+            if not bool(weights.isfinite().all()):
+                raise InputError(f"{WEIGHTS_FILE}: {quoted(name)} has weights that are not finite")
+        return state
+
+
+@contextmanager
+def damaged_adapter(folder: Path) -> Iterator[None]:
+    """Say of wrong input inside that it is an adapter's.
+
+    Raises:
+        InputError: If one is raised inside.
+    """
     try:
-        return Architecture.from_dict(data)
+        yield
     except InputError as error:
         raise InputError(f"{folder} holds a damaged adapter: {error}") from error

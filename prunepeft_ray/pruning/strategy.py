@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prunepeft_ray.architecture import KINDS, Partition
-from prunepeft_ray.errors import InputError
+from prunepeft_ray.errors import InputError, quoted
 
 Table = Mapping[Partition, Mapping[str, float]]
 """A number for every partition and criterion."""
@@ -142,8 +142,8 @@ class Strategy:
                 seed=int(data.get("seed", 0)),
                 origin=dict(data.get("origin", {})),
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"not a strategy, such as the strategy.json of a search: {error!r}") from error
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"not a strategy, such as the strategy.json of a search: {quoted(error)}") from error
         strategy._check()
         return strategy
 
@@ -172,7 +172,7 @@ def _loss_weights(losses: Mapping[str, float]) -> dict[str, float]:
 def _partition(text: str) -> Partition:
     block, _, kind = text.partition(".")
     if not block.isdecimal() or kind not in KINDS:
-        raise InputError(f"not a strategy: '{text}' is no partition: expected a block and a kind, such as 0.PA")
+        raise InputError(f"not a strategy: {quoted(text)} is no partition: expected a block and a kind, such as 0.PA")
     return Partition(int(block), kind)
 
 

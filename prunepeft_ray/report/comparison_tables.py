@@ -13,6 +13,7 @@ from rich.text import Text
 
 from prunepeft_ray.report.comparison import Comparison
 from prunepeft_ray.report.cost_columns import BRIEF_COSTS, NOTHING, RETRAINING_COSTS, SEARCH_COSTS, Columns
+from prunepeft_ray.report.exporting import to_csv
 from prunepeft_ray.report.method_rows import BASELINE, MethodRow, OverallRow
 from prunepeft_ray.report.statistics import Difference, Estimate
 from prunepeft_ray.report.tables import duration_text
@@ -91,7 +92,7 @@ def write_csv(comparison: Comparison, folder: Path) -> tuple[Path, ...]:
     frames: dict[str, pd.DataFrame] = {"methods.csv": comparison.frame(), "overall.csv": comparison.overall_frame()}
     files = {folder / name: frame for name, frame in frames.items() if len(frame)}
     for file, frame in files.items():
-        write_whole(file, frame.to_csv(index=False).encode(), replace=True)
+        write_whole(file, to_csv(frame).encode(), replace=True)
     return tuple(files)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.errors import InputError, RunError, unknown
-from prunepeft_ray.paths import open_path
+from prunepeft_ray.paths import open_path, readable
 from prunepeft_ray.report.charges import LoneSearch, Tables
 from prunepeft_ray.report.comparison import Comparison, Search, compare_methods, planned_searches
 from prunepeft_ray.report.method_rows import BASELINE
@@ -51,7 +51,7 @@ class Results(Mapping[str, "pd.DataFrame"]):
 
     def __init__(self, run: RunFolder, label: str) -> None:
         self.run = run
-        self.label = label
+        self.label = readable(label)
         self.folder = run.results
         self._store = ResultsStore(run.results)
         self._frames: dict[str, pd.DataFrame] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prunepeft_ray.parsing import parse_json, read_small
 from prunepeft_ray.report.blocks import Basis, Section, Table
 from prunepeft_ray.report.comparison import BEST_BY_DEV, BEST_BY_TEST
 from prunepeft_ray.report.comparison_tables import notes_text, test_text
@@ -63,7 +63,7 @@ def is_decoder(model: str) -> bool:
         model: The backbone, as the user named it; whatever cannot be told is taken for an encoder.
     """
     try:
-        kind = str(json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))["model_type"])
+        kind = str(parse_json(read_small(Path(model) / "config.json"))["model_type"])
     except (OSError, ValueError, LookupError, TypeError):
         kind = Path(model).name
     return bool(_DECODER.search(kind))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from prunepeft_ray.paths import file_stem
 from prunepeft_ray.report.blocks import Basis, Block, Figure, Section, Table
 from prunepeft_ray.report.charges import CELL
 from prunepeft_ray.report.heatmaps import Panel, share_text, stacked
 from prunepeft_ray.report.opening import Results
-from prunepeft_ray.report.searches import basis_of, decided, seen_in, short_names, slug
+from prunepeft_ray.report.searches import basis_of, decided, seen_in, short_names
 from prunepeft_ray.report.style import INK, dress, style_of
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _warmup_figures(results: Results, cell: Iterable[Any], turns: pd.DataFrame) 
         marks.append("in this warm-up each criterion removes slots of one partition at a time")
     basis = basis_of(results, turns, TRAINING, *marks)
     yield Figure(
-        f"pruning-ratio-{slug(method)}",
+        f"pruning-ratio-{file_stem(method)}",
         f"Pruning ratio by criterion, kind and layer: {method}",
         _ratio_plot(ratios, method),
         ratios,
@@ -85,7 +86,7 @@ def _warmup_figures(results: Results, cell: Iterable[Any], turns: pd.DataFrame) 
     )
     split = "a held-out part of the subset" if by_loss else TRAINING
     yield Figure(
-        f"tendencies-{slug(method)}",
+        f"tendencies-{file_stem(method)}",
         f"Criteria by partition: {method}",
         _tendency_plot(tendencies, method, by_loss),
         tendencies,
@@ -317,7 +318,7 @@ def _by_task(results: Results, model: str, method: str, rounds: pd.DataFrame) ->
         )
         panels.append(Panel(str(kind), values, values.map(share_text), hover))
     return Figure(
-        f"frequency-by-task-{slug(method)}",
+        f"frequency-by-task-{file_stem(method)}",
         f"Pruning frequency by task, kind and layer: {method}",
         stacked(panels, x="layer", scale="removed / searches", method=method),
         frame,

@@ -197,11 +197,6 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
     return {name: text if short.count(text) == 1 else name for name, text in zip(known, short, strict=True)}
 
 
-def slug(text: str) -> str:
-    """Turn a name into one for links and files: lower case, digits and hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-
-
 SEARCH_STATES = DerivedFrame(
     "search_states",
     "a search that has begun",

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prunepeft_ray.errors import RunError
-from prunepeft_ray.paths import one_line
+from prunepeft_ray.paths import one_line, readable
 from prunepeft_ray.report.blocks import Basis, Block, Table
 from prunepeft_ray.report.building import Report, build_report
 from prunepeft_ray.report.comparison_tables import markdown_rows, plain
+from prunepeft_ray.report.exporting import to_csv
 from prunepeft_ray.report.opening import Results
 from prunepeft_ray.report.page import block_id, page_html
 from prunepeft_ray.results import write_whole
@@ -43,14 +44,14 @@ def write_report(runs: Sequence[Results], page: Path, refresh: int | None = None
 
 def _write(file: Path, text: str) -> None:
     try:
-        write_whole(file, text.encode(), replace=True)
+        write_whole(file, readable(text).encode(), replace=True)
     except RunError as error:
         reason = one_line(error.__cause__ or error)
         raise RunError(f"{file} cannot be written ({reason}); choose another place with --output") from error
 
 
 def _files(block: Block) -> dict[str, str]:
-    files = {"csv": block.data.to_csv(index=False)}
+    files = {"csv": to_csv(block.data)}
     if isinstance(block, Table):
         files |= {"md": table_markdown(block), "tex": table_latex(block)}
     return files

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
-from prunepeft_ray.paths import is_file, names, read_bytes
+from prunepeft_ray.parsing import parse_json, read_small
+from prunepeft_ray.paths import is_file, names
 from prunepeft_ray.results.files import remove_unfinished, write_whole
 from prunepeft_ray.results.run import RunFolder
 
@@ -108,7 +109,7 @@ class Record:
             RunError: If it cannot be read.
         """
         try:
-            data: dict[str, Any] = json.loads(read_bytes(file).decode())
+            data: dict[str, Any] = parse_json(read_small(file))
             return cls(**data | {"owner": Process(**data["owner"])})
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{file} is damaged ({error}): delete it if nobody works on the run") from error

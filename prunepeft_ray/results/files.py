@@ -224,7 +224,7 @@ def locked(folder: Path, *, busy: str | None = None) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
         except BlockingIOError as error:
-            raise InputError(busy) from error
+            raise InputError(str(busy)) from error
         except OSError:
             # a file system without locks
             pass

@@ -15,6 +15,7 @@ from typing import Any
 
 from prunepeft_ray.config import SearchSpec, dump_yaml, load_spec, read_yaml
 from prunepeft_ray.errors import InputError
+from prunepeft_ray.parsing import parse_json, read_small
 from prunepeft_ray.paths import is_file, is_folder, is_local, names, one_line, read_bytes, remove_file
 from prunepeft_ray.results.files import write_whole
 from prunepeft_ray.study import StudySpec, load_study
@@ -171,9 +172,9 @@ class RunFolder:
         if not is_file(file):
             return None
         try:
-            return json.loads(read_bytes(file).decode())
+            return parse_json(read_small(file))
         except ValueError as error:
-            raise InputError(f"{file} is damaged: {error}") from error
+            raise InputError(f"{file} is damaged: {one_line(error)}") from error
 
 
 def _taken(path: Path) -> InputError:

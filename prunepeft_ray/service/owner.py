@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.paths import is_file, one_line, read_bytes
+from prunepeft_ray.parsing import read_small
+from prunepeft_ray.paths import is_file, one_line
 from prunepeft_ray.results import write_whole
 from prunepeft_ray.results.run import SUBMISSION_FILE
 from prunepeft_ray.service.gate import (
@@ -77,7 +78,7 @@ class RunOwner:
         if not is_file(file):
             return None
         try:
-            return read_json(cls, read_bytes(file))
+            return read_json(cls, read_small(file))
         except (OSError, ValueError) as error:
             raise InputError(f"{file} cannot be read: {one_line(error)}; delete it, then resume") from error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shutil import rmtree
@@ -12,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import SCALARS, Even
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from prunepeft_ray.paths import plain_name
 from prunepeft_ray.tracking.records import JOBS_TOLD, Job, Outcome, Search, Step
 from prunepeft_ray.tracking.tracker import Known, Place
 
@@ -99,7 +99,7 @@ class TensorBoard:
         return self._writers[search.key]
 
     def _job_folder(self, job: Job) -> Path:
-        return self._root / _folder(job.search) / f"{_plain(job.label)}-{_plain(job.id[:8])}"
+        return self._root / _folder(job.search) / f"{plain_name(job.label)}-{plain_name(job.id[:8])}"
 
 
 def _known(folder: Path) -> Known:
@@ -118,11 +118,8 @@ def _add_step(writer: SummaryWriter, step: Step) -> None:
 
 def _folder(search: Search) -> str:
     """Name a search's folder; in a study so that no two are alike."""
-    return _plain(search.name) if search.name == search.run else f"{_plain(search.name)}-{_plain(search.key[:6])}"
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")
+    name = plain_name(search.name)
+    return name if search.name == search.run else f"{name}-{plain_name(search.key[:6])}"
 
 
 def _as_code(data: Mapping[str, object]) -> str:

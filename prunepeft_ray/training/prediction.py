@@ -9,10 +9,16 @@ import numpy as np
 import torch
 
 from prunepeft_ray.backbones import Backbone, load_backbone
-from prunepeft_ray.errors import InputError
-from prunepeft_ray.modules import AdaptedBackbone, AdapterConfig, load_adapter_files
-from prunepeft_ray.paths import is_folder, open_path
-from prunepeft_ray.tasks import Split, TaskData, Tell, log_line
+from prunepeft_ray.errors import InputError, quoted
+from prunepeft_ray.modules import (
+    AdaptedBackbone,
+    AdapterConfig,
+    damaged_adapter,
+    read_adapter_config,
+    read_adapter_weights,
+)
+from prunepeft_ray.paths import check_within, is_folder, open_path
+from prunepeft_ray.tasks import METRICS, Split, TaskData, Tell, log_line
 from prunepeft_ray.training.encoding import count_cut, cut_text, encode
 from prunepeft_ray.training.evaluation import measure, predict_logits, to_predictions
 from prunepeft_ray.training.group import SoloGroup
@@ -51,13 +57,19 @@ class Predictor:
         return self._adapted.backbone
 
     def logits(self, split: Split, tell: Tell = log_line) -> np.ndarray:
-        """Compute logits, shape (examples, outputs); tells how many texts were too long and cut."""
+        """Compute logits, shape (examples, outputs); tells how many texts were too long and cut.
+
+        Raises:
+            InputError: If one of them is not finite.
+        """
         encoded = encode(split, self.backbone, self.config.max_length)
         if cut := count_cut(split, encoded, self.backbone, self.config.max_length):
             tell(cut_text(f"{cut:,} of {len(split):,}", self.backbone, self.config.max_length))
         found: np.ndarray = predict_logits(
             self.backbone.model, encoded, self.config.num_outputs, BATCH_SIZE, "fp32", SoloGroup()
         ).numpy()
+        if not np.isfinite(found).all():
+            raise InputError(f"the adapter on '{self.config.model}' gives logits that are not finite: it is damaged")
         return found
 
     def predict(self, texts: list[str], texts2: list[str] | None = None, tell: Tell = log_line) -> list[Prediction]:
@@ -117,18 +129,29 @@ def load_adapter(folder: str | Path, model: str | None = None, device: str = "cp
     path = open_path(folder)
     if is_folder(path / "adapter"):
         path = path / "adapter"
-    config, state = load_adapter_files(path)
+        check_within(path, path.parent)
+    config = read_adapter_config(path)
+    with damaged_adapter(path):
+        _check_metrics(config)
     backbone = load_backbone(model or config.model, device)
     if backbone.fingerprint != config.model_fingerprint:
         raise InputError(
             f"{path}: the adapter was trained on other weights than those of '{model or config.model}' "
-            f"(fingerprint {config.model_fingerprint}, found {backbone.fingerprint})"
+            f"(fingerprint {quoted(config.model_fingerprint)}, found {backbone.fingerprint})"
         )
+    state = read_adapter_weights(path, config, backbone)
     adapted = AdaptedBackbone(backbone, config.architecture, config.modules, config.num_outputs, seed=0)
     try:
-        adapted.load(state)
+        with damaged_adapter(path):
+            adapted.load(state)
     except InputError:
         adapted.close()
         raise
     adapted.backbone.model.eval()
     return Predictor(config, adapted)
+
+
+def _check_metrics(config: AdapterConfig) -> None:
+    for name in config.metrics:
+        if METRICS[name].regression != (not config.labels):
+            raise InputError(f"the metric '{name}' does not suit its labels")

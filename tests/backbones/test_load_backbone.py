@@ -250,6 +250,16 @@ def test_truncated_weights_are_refused(copy):
     assert "cannot be loaded" in refusal(file.parent)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_weight_that_is_not_finite_is_refused_and_named(copy, value):
+    file = copy() / "model.safetensors"
+    state = load_file(file)
+    name = next(name for name in state if name.endswith("layer.2.attention.self.value.bias"))
+    state[name][3] = value
+    save_file(state, file, {"format": "pt"})
+    assert f"{name}' has weights that are not finite" in refusal(file.parent)
+
+
 @pytest.mark.parametrize("content", [b"", b"these are no weights at all"])
 def test_what_is_no_safetensors_is_refused(copy, content):
     folder = copy()

@@ -3,11 +3,13 @@
 import subprocess
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import yaml
 
 from prunepeft_ray.cli.main import run
+from prunepeft_ray.cli.search import default_output
 
 GOOD = ["search", "--model", "packaged:minilm", "--task", "packaged:movie", "--budget", "1.3%"]
 
@@ -177,3 +179,11 @@ def test_the_command_itself_exits_with_code_2_and_no_traceback():
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_runs_of_models_and_tasks_of_any_name_get_folders_of_their_own():
+    assert default_output("packaged:minilm", "packaged:trec", "1.3%", 0) == Path("runs/minilm-trec-1.3pct-seed0")
+    tasks = ["a_b.csv", "a-b.csv", "a b.csv", "训练.csv", "测试.csv", "x" * 5000, "x" * 4999]
+    found = {default_output("m" * 5000, task, "1%", 0).name for task in tasks}
+    assert len(found) == len(tasks)
+    assert max(map(len, found)) < 200

@@ -103,7 +103,7 @@ def test_colours_of_a_log_are_left_out_and_other_commands_are_shown(capsys):
 
 
 def test_json_is_safe_and_says_the_same(capsys):
-    put_json({"text": HOSTILE, "other": "é训"}, None, ensure_ascii=False)
+    put_json({"text": HOSTILE, "other": "é训"}, None)
     found = capsys.readouterr().out
     assert "é训" in found
     assert not any(map(is_raw, found))

@@ -8,7 +8,13 @@ from tiny import filled
 from prunepeft_ray.backbones import load_backbone
 from prunepeft_ray.config import ModulesConfig
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.modules import AdaptedBackbone, AdapterConfig, load_adapter_files, save_adapter
+from prunepeft_ray.modules import (
+    AdaptedBackbone,
+    AdapterConfig,
+    read_adapter_config,
+    read_adapter_weights,
+    save_adapter,
+)
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -27,6 +33,12 @@ def make_config(architecture, labels=("bad", "good")):
     )
 
 
+def read(folder, model):
+    """Read an adapter, configuration and weights."""
+    config = read_adapter_config(folder)
+    return config, read_adapter_weights(folder, config, load_backbone(model))
+
+
 @pytest.fixture
 def saved(tiny_bert, tmp_path):
     """A saved adapter: folder, configuration and weights."""
@@ -39,9 +51,9 @@ def saved(tiny_bert, tmp_path):
     return tmp_path / "deep" / "adapter", config, state
 
 
-def refusal(folder):
+def refusal(folder, model=None):
     with pytest.raises(InputError) as caught:
-        load_adapter_files(folder)
+        read(folder, model)
     message = str(caught.value)
     assert "\n" not in message
     assert str(folder) in message
@@ -53,9 +65,9 @@ def change_config(folder, **changes):
     (folder / CONFIG).write_text(json.dumps(data | changes))
 
 
-def test_what_is_loaded_is_what_was_saved(saved):
+def test_what_is_loaded_is_what_was_saved(saved, tiny_bert):
     folder, config, state = saved
-    loaded, weights = load_adapter_files(folder)
+    loaded, weights = read(folder, tiny_bert)
     assert loaded == config
     assert weights.keys() == state.keys()
     assert all(torch.equal(weights[name], value) for name, value in state.items())
@@ -76,10 +88,10 @@ def test_number_of_outputs(labels, outputs):
     assert make_config(filled(1, "lora"), labels).num_outputs == outputs
 
 
-def test_a_saved_adapter_can_be_overwritten(saved):
+def test_a_saved_adapter_can_be_overwritten(saved, tiny_bert):
     folder, config, state = saved
     save_adapter(folder, {name: value + 1 for name, value in state.items()}, config, "")
-    _, weights = load_adapter_files(folder)
+    _, weights = read(folder, tiny_bert)
     assert all(torch.equal(weights[name], value + 1) for name, value in state.items())
 
 
@@ -125,13 +137,13 @@ def test_a_configuration_with_wrong_content_is_refused(saved, changes):
     refusal(folder)
 
 
-def test_truncated_weights_are_refused(saved):
+def test_truncated_weights_are_refused(saved, tiny_bert):
     folder, *_ = saved
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100])
-    assert "damaged" in refusal(folder)
+    assert "damaged" in refusal(folder, tiny_bert)
 
 
-def test_a_pickle_in_place_of_weights_is_refused(saved):
+def test_a_pickle_in_place_of_weights_is_refused(saved, tiny_bert):
     folder, _, state = saved
     torch.save(state, folder / WEIGHTS)
-    assert "damaged" in refusal(folder)
+    assert "damaged" in refusal(folder, tiny_bert)

@@ -1,12 +1,15 @@
 """The page in a real Chromium without a network."""
 
+import pandas as pd
+import plotly.graph_objects as go
 import pytest
 from browser import browser, opened
 from pages import METHODS, OTHER, make_study
 
 from prunepeft_ray.report import build_report, write_report
-from prunepeft_ray.report.blocks import Figure
-from prunepeft_ray.report.page import block_id
+from prunepeft_ray.report.blocks import Basis, Figure, Section, Table
+from prunepeft_ray.report.building import Report
+from prunepeft_ray.report.page import block_id, page_html
 
 __all__ = ["browser"]
 WIDE, NARROW = (1200, 900), (360, 740)
@@ -136,3 +139,26 @@ def test_without_scripts_everything_but_figures_can_be_read(browser, file, secti
     assert page.locator("main > section:visible").count() == len(sections)
     assert page.locator("table").first.is_visible()
     context.close()
+
+
+def test_names_of_any_kind_are_shown_as_they_are(browser, tmp_path):
+    names = ["<!-- good", "=bad", "<!--<script>", "</script>x", "a]]>b", "<b onclick=x>y", "&lt;i&gt;", "x\u2028y"]
+    basis = Basis("1", "0", "all", "test")
+    frame = pd.DataFrame({"method": names, "value": range(len(names))})
+    traces = [go.Scatter(x=[name], y=[1], name=name, meta={"method": name}) for name in names]
+    plot = go.Figure(traces, {"height": 500, "xaxis": {"type": "category"}})
+    blocks = (Figure("f", "F", plot, frame, basis), Table("t", "T", frame, frame.astype(str), basis))
+    report = Report("<!-- title", (), (), (Section("part", "P", blocks),), True, pd.Timestamp("2026-01-01"))
+    (tmp_path / "page.html").write_text(page_html(report, "page"), encoding="utf-8")
+    with opened(browser, tmp_path / "page.html") as page:
+        drawn(page, "part-f")
+        plain = "(found) => found.map((one) => one.textContent)"
+        # Plotly puts a space in the place of a line separator
+        shown = [name.replace("\u2028", "\n") for name in names]
+        for what in (".legendtext", ".xtick text"):
+            assert [t.replace("\u2028", "\n") for t in page.eval_on_selector_all(f"#part-f {what}", plain)] == shown
+        assert page.eval_on_selector_all("#part-t td:first-child", plain) == names
+        assert page.locator("h1").inner_text() == "<!-- title"
+        with page.expect_download() as download:
+            page.locator("#part-t .data a").click()
+        assert download.value.path().read_text(encoding="utf-8").splitlines()[1:3] == ["<!-- good,0", "'=bad,1"]

@@ -1,3 +1,4 @@
+import html
 import json
 import re
 
@@ -9,6 +10,7 @@ from pages import METHODS, OTHER, Page, make_study
 from prunepeft_ray.report import build_report, open_results
 from prunepeft_ray.report.blocks import Basis, Drawing, Figure, Section, Table
 from prunepeft_ray.report.building import Report
+from prunepeft_ray.report.exporting import to_csv
 from prunepeft_ray.report.page import EMBEDDED_ROWS, block_id, page_html
 
 BASIS = Basis("3 searches", "0, 1", "200 examples", "test", ("one is missing",))
@@ -79,7 +81,40 @@ def test_names_cannot_break_out_of_the_page():
     page = Page(page_html(report_of(*blocks, title=NASTY), "report"))
     assert "img" not in page.tags
     assert page.tags.count("script") == 4
-    assert embedded(page.text, "plots")["part-f"]["data"][0]["name"] == NASTY
+    # Plotly reads HTML
+    (trace,) = embedded(page.text, "plots")["part-f"]["data"]
+    assert (trace["name"], trace["meta"]["method"]) == (html.escape(NASTY, quote=False), NASTY)
+
+
+@pytest.mark.parametrize("name", ["<!--", "<!-- <script", "]]>", "</script ", "&lt;", "\u2028\u2029", "=1+1"])
+def test_data_with_any_name_are_in_the_page_unchanged(name):
+    frame = pd.DataFrame({"method": [name], "value": [1]})
+    page = Page(page_html(report_of(table(data=frame, text=frame, scope={"task": name})), "report"))
+    assert page.tags.count("script") == 4
+    for script in ("plots", "csvs"):
+        written = re.search(rf'id="{script}">(.*?)</script>', page.text, re.DOTALL)[1]
+        assert written.isascii()
+        assert not set(written) & set("<>&")
+    (csv,) = embedded(page.text, "csvs").values()
+    assert csv == to_csv(frame)
+
+
+def test_markup_of_our_own_stays_and_that_of_names_is_shown():
+    plot = go.Figure(go.Scatter(x=["<b>a</b>", "<i>"], y=[1, 2], hovertemplate="<i>:%{x}<br>&<extra></extra>"))
+    plots = embedded(page_html(report_of(figure(plot=plot)), "report"), "plots")
+    (trace,) = plots["part-f"]["data"]
+    assert trace["x"] == ["<b>a</b>", "&lt;i&gt;"]
+    assert trace["hovertemplate"] == "&lt;i&gt;:%{x}<br>&amp;<extra></extra>"
+
+
+def test_blocks_of_names_that_look_alike_have_names_of_their_own_of_bounded_length():
+    section = Section("part", "A part", ())
+    names = ["a_b.csv", "a-b.csv", "a b.csv", "A-b.csv", "训练.csv", "测试.csv", "x" * 5000, "x" * 4999, "", "."]
+    scopes = [{"task": name} for name in names] + [{"model": a, "task": b} for a, b in [("a-b", "c"), ("a", "b-c")]]
+    found = [block_id(section, table(scope=scope)) for scope in scopes]
+    assert len(set(found)) == len(found)
+    assert max(map(len, found)) < 120
+    assert found[0] == "part-t-a_b.csv"
 
 
 def test_data_is_in_the_page_unless_it_is_long():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -9,12 +10,16 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from prunepeft_ray.paths import file_stem
 from prunepeft_ray.report.blocks import Block, Figure, Section, Table
 from prunepeft_ray.report.building import Report
+from prunepeft_ray.report.exporting import to_csv
 
 EMBEDDED_ROWS = 2000
 """Most rows of data that the page itself carries; more lie in a file beside it."""
 FILTERS = ("run", "model", "task")
+_OURS = re.compile(r"&lt;(/?(?:b|extra)|br)&gt;")
+_IN_SCRIPTS = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&"}
 _NUMBER = re.compile(r"^[+\-−]?[\d,]*\.?\d+([eE][+-]?\d+)?(?=$|[\s%(])")
 
 
@@ -51,8 +56,8 @@ def page_html(report: Report, files: str, refresh: int | None = None) -> str:
         refresh=refresh,
         choices=_choices(every),
         blocks=blocks,
-        plots=_script(_json_of(plots)),
-        csvs=_script(json.dumps({shown.id: shown.csv for shown in every if shown.csv is not None})),
+        plots=_script(_as_written(json.loads(_json_of(plots)))),
+        csvs=_script({shown.id: shown.csv for shown in every if shown.csv is not None}),
         css=_markup(_resource("page.css")),
         js=_resource("page.js"),
         plotly=get_plotlyjs(),
@@ -61,7 +66,8 @@ def page_html(report: Report, files: str, refresh: int | None = None) -> str:
 
 def block_id(section: Section, block: Block) -> str:
     """Name a block among all of a report: in links, and as the stem of its files."""
-    return re.sub(r"[^a-z0-9.]+", "-", "-".join([section.key, block.key, *block.scope.values()]).lower()).strip("-")
+    place = (file_stem(*block.scope.values()),) if block.scope else ()
+    return "-".join([section.key, block.key, *place])
 
 
 def _shown(section: Section, files: str) -> Iterator[_Shown]:
@@ -72,7 +78,7 @@ def _shown(section: Section, files: str) -> Iterator[_Shown]:
             kind=type(block).__name__.lower(),
             block=block,
             rows=_rows(block) if isinstance(block, Table) else (),
-            csv=block.data.to_csv(index=False) if len(block.data) <= EMBEDDED_ROWS else None,
+            csv=to_csv(block.data) if len(block.data) <= EMBEDDED_ROWS else None,
             file=f"{files}/{name}.csv",
         )
 
@@ -114,9 +120,19 @@ def _json_of(plots: dict[str, Any]) -> str:
     return str(to_json_plotly(plots))
 
 
-def _script(text: str) -> str:
-    """Keep text in a script element from ending it."""
-    return text.replace("</", "<\\/").replace("<!--", "<\\!--")
+def _as_written(value: Any) -> Any:
+    """Keep Plotly from reading names as HTML: of markup only our own is left."""
+    if isinstance(value, dict):
+        # what the page filters by is compared, not shown
+        return {key: inner if key == "meta" else _as_written(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_as_written(inner) for inner in value]
+    return _OURS.sub(r"<\1>", html.escape(value, quote=False)) if isinstance(value, str) else value
+
+
+def _script(data: Any) -> str:
+    """Write data as JSON in ASCII that can stand in any script element: nothing in it ends or comments out anything."""
+    return json.dumps(data).translate(_IN_SCRIPTS)
 
 
 def _markup(text: str) -> Any:
