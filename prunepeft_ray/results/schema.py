@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
-READABLE = (2, 3)
+SCHEMA_VERSION = 4
+READABLE = (2, 3, 4)
 """Versions that can be read; columns that a file's version did not have are null."""
 
 _METRICS = pa.map_(pa.string(), pa.float64())
@@ -110,6 +110,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("criterion", pa.string(), "pruning criterion"),
         *_SLOT,
         Column("theta", pa.float64(), "the criterion's raw value, Theta"),
+        Column("theta_even", pa.float64(), "the same from every other optimiser step or weight; since version 4"),
+        Column("theta_odd", pa.float64(), "the same from all others; null like it where a half is empty"),
     ),
     "decisions": (
         Column("run_id", pa.string(), "the run"),

@@ -6,11 +6,13 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from prunepeft_ray.architecture import Slot
 from prunepeft_ray.backbones import Backbone
 from prunepeft_ray.criteria.collector import Collector, Update
 from prunepeft_ray.errors import InputError
@@ -24,6 +26,8 @@ from prunepeft_ray.training.evaluation import loss_sum, measure, predict_logits
 from prunepeft_ray.training.gradients import GradientBuffer
 from prunepeft_ray.training.group import Group
 from prunepeft_ray.training.optimiser import autocast, build_optimiser, build_schedule
+
+Value = TypeVar("Value")
 
 OnStep = Callable[[int, int], None]
 """Called after every step, and every batch evaluated, with examples trained on so far, and in all."""
@@ -150,7 +154,7 @@ class _Run:
             failed = self._result(epochs[-1] if epochs else None, {})
             return Trained(replace(failed, status="failed", reason=str(error)), {})
         # Theta describes the module as the pass left it, the metrics the best epoch
-        thetas = self.collector.thetas()
+        scores, halves = _by_name(self.collector.thetas()), _by_name(self.collector.halves())
         best, best_state = epochs[-1], self.progress.best_state
         if self._chooses_epoch:
             best = epochs[self.progress.best_epoch - 1]
@@ -158,8 +162,7 @@ class _Run:
         else:
             best_state = self.adapted.state()
         test = self._measure(self.task.test) if self.job.test else {}
-        scores = {name: {str(slot): theta for slot, theta in row.items()} for name, row in thetas.items()}
-        return Trained(replace(self._result(best, test), scores=scores), best_state)
+        return Trained(replace(self._result(best, test), scores=scores, halves=halves), best_state)
 
     @property
     def _chooses_epoch(self) -> bool:
@@ -338,6 +341,10 @@ class _Run:
                 peak_memory_bytes=progress.peak_memory_bytes,
             ),
         )
+
+
+def _by_name(rows: Mapping[str, Mapping[Slot, Value]]) -> dict[str, dict[str, Value]]:
+    return {name: {str(slot): value for slot, value in row.items()} for name, row in rows.items()}
 
 
 def default_micro_batches(device: torch.device) -> int:
