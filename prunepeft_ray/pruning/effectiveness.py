@@ -71,9 +71,7 @@ def _trials(
     """One piece of work per criterion that does not abstain: the architecture without its choice in this partition."""
     count = min(warmup.config.remove, max(1, len(slots) // 2))
     chosen = {criterion: warmup.choose(criterion, slots, count, 1, scoring, scores) for criterion in warmup.criteria}
-    jobs = {
-        criterion: _job(warmup, start.without(removed), turn=2) for criterion, removed in chosen.items() if removed
-    }
+    jobs = {criterion: _job(warmup, start.without(removed), turn=2) for criterion, removed in chosen.items() if removed}
     return shared_work(jobs, f"warm-up {partition}")
 
 

@@ -62,7 +62,6 @@ class RoundScores:
         """A criterion's scores of some slots, larger for pruned sooner, in the criterion's own unit."""
         return prunability(CRITERIA[criterion], {slot: self.thetas[criterion][slot] for slot in slots}, "raw")
 
-
     @cached_property
     def told_apart(self) -> dict[str, set[Slot]]:
         """By criterion, the slots on which it has something to say; on all others it abstains."""
@@ -152,9 +151,7 @@ def averaged(scores: RoundScores) -> dict[Slot, float]:
     and a lone slot is not doomed. Sums to 1 over all slots.
     """
     judged = {
-        name: softmax(
-            reliable_scores(CRITERIA[name], scores.thetas[name], scores.halves.get(name, {}), scores.compare)
-        )
+        name: softmax(reliable_scores(CRITERIA[name], scores.thetas[name], scores.halves.get(name, {}), scores.compare))
         for name in scores.strategy.criteria
     }
     total = {

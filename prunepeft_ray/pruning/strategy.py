@@ -84,7 +84,9 @@ class Strategy:
             for partition, row in table.items()
         }
         weights = {
-            partition: {c: (row[c] + 1) / (sum(row.values()) + len(speaking)) if c in speaking else 0.0 for c in criteria}
+            partition: {
+                c: (row[c] + 1) / (sum(row.values()) + len(speaking)) if c in speaking else 0.0 for c in criteria
+            }
             for partition, row in table.items()
         }
         return cls("frequency", tuple(criteria), assignment, weights, table, seed, origin or {}, tuple(abstained))
@@ -116,7 +118,9 @@ class Strategy:
         places = sorted(set(partitions))
         table = {p: {c: losses[p][c] for c in criteria if c in losses[p]} for p in places if losses.get(p)}
         measured = {p: table.get(p, dict.fromkeys(speaking, 0.0)) for p in places}
-        assignment = {p: tuple(c for c, loss in row.items() if loss == min(row.values())) for p, row in measured.items()}
+        assignment = {
+            p: tuple(c for c, loss in row.items() if loss == min(row.values())) for p, row in measured.items()
+        }
         weights = {p: dict.fromkeys(criteria, 0.0) | _loss_weights(row) for p, row in measured.items()}
         return cls("effectiveness", tuple(criteria), assignment, weights, table, seed, origin or {}, tuple(abstained))
 

@@ -111,7 +111,7 @@ class _Run:
         self.micro_batches = split * (self.recipe.micro_batches or default_micro_batches(self.device))
         self.eval_batch_size = max(1, self.recipe.eval_batch_size // split)
         self.steps_per_epoch = math.ceil(len(self.split) / self.recipe.batch_size)
-        self.optimiser = build_optimiser(adapted.trainable, self.recipe)
+        self.optimiser = build_optimiser(adapted.optimised, self.recipe)
         self.total_steps = self.steps_per_epoch * self.recipe.epochs
         self.schedule = build_schedule(self.optimiser, self.recipe, self.total_steps)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.recipe.precision == "fp16")
@@ -121,6 +121,7 @@ class _Run:
         self.buffer = GradientBuffer(trainable, self.collector.vector_size + 1, self.micro_batches)
         self.slot_tensors = sum(len(found) for found in adapted.slot_parameters.values())
         self.trainable = trainable
+        self.optimised = list(adapted.optimised.values())
         self.flops = FlopMeter()
         self.progress = Progress(loss=torch.zeros((), dtype=torch.float64, device=self.device))
         self.clock = time.monotonic()
@@ -231,7 +232,7 @@ class _Run:
         self.keeper.save(
             {
                 "progress": self.progress.to_state(),
-                "weights": self.adapted.state(),
+                "weights": self.adapted.training_state(),
                 "optimiser": self.optimiser.state_dict(),
                 "schedule": self.schedule.state_dict(),
                 "scaler": self.scaler.state_dict(),
@@ -245,7 +246,7 @@ class _Run:
         """Go on where a kept state ends."""
         self.progress = Progress.from_state(state["progress"], self.device)
         self.progress.restarts += 1
-        self.adapted.load(state["weights"])
+        self.adapted.load_training(state["weights"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
@@ -264,6 +265,7 @@ class _Run:
         self.flops.tokens += sum(padded_tokens(self.split.lengths[part]) for part in parts)
         extra = self.buffer.total(self.group)
         loss_scale = self.scaler.get_scale()
+        self.adapted.before_step(loss_scale)
         self.scaler.unscale_(self.optimiser)
         # with fp16 a step may overflow; it then counts neither for the weights nor for scores and allocators
         if not self.scaler.is_enabled() or bool(self.buffer.gradient.isfinite().all()):
@@ -272,7 +274,7 @@ class _Run:
         else:
             self.buffer.gradient.zero_()
         if self.recipe.max_grad_norm:
-            torch.nn.utils.clip_grad_norm_(self.trainable, self.recipe.max_grad_norm)
+            torch.nn.utils.clip_grad_norm_(self.optimised, self.recipe.max_grad_norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.schedule.step()

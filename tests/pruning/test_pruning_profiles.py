@@ -114,7 +114,11 @@ def test_where_all_criteria_abstain_no_slot_is_preferred(profile):
 
 def test_criteria_without_weight_share_a_partition_alike_where_the_others_abstain():
     slots = pa(0, 1, 2)
-    rows = {"zeros": dict.fromkeys(slots, 1.0), "weight": table(slots, 1.0, 2.0, 3.0), "gate": table(slots, 3.0, 2.0, 1.0)}
+    rows = {
+        "zeros": dict.fromkeys(slots, 1.0),
+        "weight": table(slots, 1.0, 2.0, 3.0),
+        "gate": table(slots, 3.0, 2.0, 1.0),
+    }
     strategy = replace(
         Strategy.uniform([LONE], tuple(rows)), weights={LONE: {"zeros": 1.0, "weight": 0.0, "gate": 0.0}}
     )
@@ -163,7 +167,9 @@ def round_scores(draw, values=GRID):
     counts = {p: {name: draw(st.integers(0, 3)) for name in NAMES} for p in PLACES}
     compare = draw(st.sampled_from(("within-kind", "raw")))
     strategy = Strategy.from_counts(counts, PLACES, NAMES)
-    halves = {name: {slot: (draw(values), draw(values)) for slot in slots} for name in draw(st.sets(st.sampled_from(NAMES)))}
+    halves = {
+        name: {slot: (draw(values), draw(values)) for slot in slots} for name in draw(st.sets(st.sampled_from(NAMES)))
+    }
     return RoundScores(thetas, PARTITIONS, strategy, compare, draw(st.integers(0, 9)), halves)
 
 
