@@ -3,9 +3,9 @@
 Nothing is copied to the host before :meth:`Collector.thetas`. What is linear in the examples of a batch comes as one
 vector per micro-batch, so that whoever splits batches or shares them among workers can add the vectors up.
 
-Everything is kept for two halves of the pass, so that the noise in Theta can be told: even and odd optimiser steps, which
-are alike but for the batches they saw. Criteria of the weights see no batches; their noise is that of the entries, drawn
-at random in the beginning, and their halves are every other entry of a module.
+Everything is kept for two halves of the pass, so that the noise in Theta can be told: even and odd optimiser steps,
+which are alike but for the batches they saw. Criteria of the weights see no batches; their noise is that of the
+entries, drawn at random in the beginning, and their halves are every other entry of a module.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ class AdaptedBackbone:
 
     @property
     def optimised(self) -> dict[str, nn.Parameter]:
-        """What the optimiser changes: as :attr:`trainable`, but with networks in place of the weights that they make."""
+        """What the optimiser changes: :attr:`trainable`, with networks in place of the weights that they make."""
         made = {id(weight) for found in self._reparametrisations for weight in found.weights}
         own = {name: parameter for name, parameter in self.trainable.items() if id(parameter) not in made}
         return own | self._network_parameters

@@ -16,6 +16,7 @@ from prunepeft_ray.pruning.scores import (
     reliable_scores,
     softmax,
     standardise,
+    tied_for_last,
     told_apart,
 )
 from prunepeft_ray.pruning.steps import GeneratorMethod, Steps, make_job
@@ -48,5 +49,6 @@ __all__ = [
     "slots_to_remove",
     "softmax",
     "standardise",
+    "tied_for_last",
     "told_apart",
 ]

@@ -17,6 +17,7 @@ from prunepeft_ray.pruning.scores import (
     reliable_scores,
     softmax,
     standardise,
+    tied_for_last,
     told_apart,
 )
 from prunepeft_ray.pruning.strategy import Strategy
@@ -117,27 +118,27 @@ def reference(scores: RoundScores) -> dict[Slot, float]:
     In each partition every assigned criterion lists its 4 most prunable slots; a slot scores the sum over
     criteria of the softmax of ``Theta / (max Theta + 1e-5)`` over the list, times
     ``5 / (1 + e^(rank - 3))``. The softmax of the 4 best is their p(m), all other slots get 0. Sums to 1 in
-    each partition, so that a lone slot goes next. A criterion that gives all slots of the partition the same value has
-    no list, which is ours: its order would be drawn. If no criterion has one, the seed draws the 4.
+    each partition, so that a lone slot goes next. Ours: slots that tie for a criterion's lowest score, which
+    are all if it abstains, are not on its list, where their order would be drawn.
     """
     p = dict.fromkeys(scores.slots, 0.0)
     for partition, slots in scores.members().items():
-        totals: dict[Slot, float] = {}
+        totals = dict.fromkeys(slots, 0.0)
         for name in scores.strategy.assignment[partition]:
-            if not any(standardise(scores.oriented(name, slots)).values()):
-                continue
             for slot, score in _listed(scores, name, slots).items():
-                totals[slot] = totals.get(slot, 0.0) + score
-        totals = totals or dict.fromkeys(slots, 0.0)
+                totals[slot] += score
         kept = most_prunable(totals, _REFERENCE_LIST, scores.seed)
         p |= softmax({slot: totals[slot] for slot in sorted(kept)})
     return p
 
 
 def _listed(scores: RoundScores, criterion: str, slots: list[Slot]) -> dict[Slot, float]:
-    listed = most_prunable(scores.oriented(criterion, slots), _REFERENCE_LIST, scores.seed)
-    thetas = {slot: scores.thetas[criterion][slot] for slot in listed}
-    top = max(thetas.values()) + 1e-5
+    of_slots = {slot: scores.thetas[criterion][slot] for slot in slots}
+    tied = tied_for_last(CRITERIA[criterion], of_slots, "raw")
+    ordered = {slot: score for slot, score in scores.oriented(criterion, slots).items() if slot not in tied}
+    listed = most_prunable(ordered, _REFERENCE_LIST, scores.seed)
+    thetas = {slot: of_slots[slot] for slot in listed}
+    top = max(thetas.values(), default=0.0) + 1e-5
     shares = softmax({slot: theta / top for slot, theta in thetas.items()})
     return {slot: shares[slot] * 5 / (1 + math.exp(rank - 3)) for rank, slot in enumerate(listed)}
 
@@ -163,7 +164,7 @@ def averaged(scores: RoundScores) -> dict[Slot, float]:
 
 
 def _weights(scores: RoundScores, slot: Slot) -> dict[str, float]:
-    """The weights of the criteria that tell a slot from others; of all, whose scores of it are neutral, if none does."""
+    """The weights of the criteria that tell a slot from others; if none does, of all, whose scores are neutral."""
     weights = scores.strategy.weights[scores.partitions[slot]]
     speaking = [name for name in weights if slot in scores.told_apart[name]] or list(weights)
     total = math.fsum(weights[name] for name in speaking)

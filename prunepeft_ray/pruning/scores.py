@@ -79,6 +79,25 @@ def told_apart(criterion: Criterion, thetas: Mapping[Slot, float], compare: Comp
     return {slot for group in groups if any(standardise({s: thetas[s] for s in group}).values()) for slot in group}
 
 
+def tied_for_last(criterion: Criterion, thetas: Mapping[Slot, float], compare: Compare) -> set[Slot]:
+    """Return the slots that share the lowest score of their group: of those a criterion would not rather remove one.
+
+    Where it gives every slot the same value, these are all.
+
+    Args:
+        criterion: The criterion.
+        thetas: Theta of every slot.
+        compare: How slots of different kinds are set against each other.
+    """
+    scores = prunability(criterion, thetas, compare)
+    tied: set[Slot] = set()
+    for group in comparable(criterion, thetas, compare):
+        standard = standardise({slot: scores[slot] for slot in group})
+        last = {slot for slot in group if standard[slot] == min(standard.values())}
+        tied |= last if len(last) > 1 else set()
+    return tied
+
+
 def reliability(halves: Collection[tuple[float, float]]) -> float:
     """Estimate which share of the variance of Theta between slots is theirs, and not chance: 0 to 1.
 

@@ -139,7 +139,9 @@ class Strategy:
 
     @classmethod
     def from_dict(cls, data: Any) -> Strategy:
-        """Read a strategy back from :meth:`to_dict`; ``evidence``, ``seed``, ``origin`` and ``abstained`` may be missing.
+        """Read a strategy back from :meth:`to_dict`, also of a version that did not know ``abstained``.
+
+        ``evidence``, ``seed`` and ``origin`` may be missing too.
 
         Raises:
             InputError: If the data is no strategy.

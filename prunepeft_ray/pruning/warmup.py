@@ -14,7 +14,7 @@ from prunepeft_ray.architecture import Architecture, Partition, Slot
 from prunepeft_ray.config import WarmupConfig
 from prunepeft_ray.criteria.base import CRITERIA
 from prunepeft_ray.jobs import Decision, TrainJob, TrainResult, Work
-from prunepeft_ray.pruning.scores import Compare, most_prunable, prunability, read_thetas, told_apart
+from prunepeft_ray.pruning.scores import Compare, most_prunable, prunability, read_thetas, tied_for_last
 from prunepeft_ray.pruning.steps import Steps
 from prunepeft_ray.pruning.strategy import Strategy
 from prunepeft_ray.registry import Registry
@@ -54,8 +54,8 @@ class WarmUp:
     ) -> list[Slot]:
         """Let a criterion choose which slots it would remove, and note the decision.
 
-        It abstains from slots that it gives the same value as all that they are compared with: in the whole pass, and
-        among the slots to choose from. Choosing by the draw that breaks ties would be a vote at random.
+        Slots that tie for the lowest score, in the whole pass or among those to choose from, are never chosen: the draw
+        that breaks ties would be a vote at random. A criterion that gives every slot the same value thus abstains.
 
         Args:
             criterion: The criterion that chooses.
@@ -66,7 +66,7 @@ class WarmUp:
             result: Its result.
 
         Returns:
-            The slots it chose; none if it abstains.
+            The slots it chose; fewer than asked for where the rest tie, none if it abstains.
 
         Raises:
             RunError: If a score is missing or no finite number.
@@ -75,10 +75,8 @@ class WarmUp:
         whole = read_thetas(result, (criterion,), scored.job.architecture.slots, scored.label)[criterion]
         thetas = {slot: whole[slot] for slot in slots}
         scores = prunability(judge, thetas, self.compare)
-        known = told_apart(judge, whole, self.compare)
-        if len(thetas) > 1:
-            known &= told_apart(judge, thetas, self.compare)
-        candidates = {slot: score for slot, score in scores.items() if slot in known}
+        tied = tied_for_last(judge, whole, self.compare) | tied_for_last(judge, thetas, self.compare)
+        candidates = {slot: score for slot, score in scores.items() if slot not in tied}
         chosen = most_prunable(candidates, count, derive_seed(self.seed, "warmup ties", turn))
         self.decisions.extend(
             Decision(

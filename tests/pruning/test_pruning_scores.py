@@ -21,6 +21,7 @@ from prunepeft_ray.pruning import (
     reliable_scores,
     softmax,
     standardise,
+    tied_for_last,
     told_apart,
 )
 
@@ -208,6 +209,16 @@ def test_slots_are_told_apart_within_each_kind_unless_kinds_compare():
     assert told_apart(SMALL, thetas, "raw") == told_apart(FREE, thetas, "within-kind") == set(thetas)
     assert told_apart(SMALL, dict.fromkeys(thetas, 0.1), "within-kind") == set()
     assert told_apart(SMALL, {}, "raw") == set()
+
+
+def test_slots_tie_for_last_within_each_kind():
+    slots = pa(0, 1, 2) + sa(0, 1, 2)
+    thetas = dict(zip(slots, (1.0, 2.0, 3.0, 0.9, 1.0, 1.0), strict=True))
+    # small Theta goes first: PA.2 alone is last of PA
+    assert tied_for_last(SMALL, thetas, "within-kind") == set(sa(1, 2))
+    assert tied_for_last(LARGE, thetas, "within-kind") == set()
+    assert tied_for_last(SMALL, dict.fromkeys(slots, 0.1), "within-kind") == set(slots)
+    assert tied_for_last(SMALL, {slots[0]: 1.0}, "within-kind") == tied_for_last(SMALL, {}, "raw") == set()
 
 
 @given(st.dictionaries(SLOTS, st.floats(-1e6, 1e6), min_size=1))

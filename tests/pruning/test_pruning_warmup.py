@@ -157,6 +157,23 @@ def test_a_criterion_that_tells_no_slots_apart_judges_nothing(selector):
     assert all("zeros" not in piece.label for piece in work)
 
 
+def test_a_criterion_that_singles_one_slot_out_removes_that_one_alone():
+    odd = sa(5)[0]
+    strategy, _, decisions = run_selector(
+        "frequency",
+        make_space(6),
+        criteria=("weight", "zeros"),
+        theta=lambda job, c, slot: 0.99 if slot == odd else constant_zeros(job, c, slot),
+        turns=3,
+        remove=3,
+    )
+    # in the next turn it has nothing left to say
+    assert [(d.index, d.slot) for d in decisions if d.removed and d.criteria == ("zeros",)] == [(1, "SA.5")]
+    assert max(d.index for d in decisions if d.criteria == ("zeros",)) == 2
+    assert strategy.evidence[place("3.SA")]["zeros"] == 1
+    assert strategy.abstained == ()
+
+
 @pytest.mark.parametrize("selector", ["frequency", "effectiveness"])
 def test_if_all_criteria_abstain_all_judge_alike(selector):
     strategy, work, _ = run_selector(selector, make_space(12), theta=lambda *_: 1.0)
