@@ -143,6 +143,7 @@ class TrainResult:
         metrics: The best epoch's metrics.
         test: Metrics on the test split; empty unless the job asked for them.
         scores: Theta by criterion and slot (:class:`Slot` as text).
+        halves: The same from two halves of what it was measured on; without slots for which it cannot be told.
         cost: What it cost.
         micro_batches: Parts that every batch was split into.
         restarts: How often the job was taken up again from a checkpoint.
@@ -157,6 +158,7 @@ class TrainResult:
     metrics: Mapping[str, float]
     test: Mapping[str, float] = field(default_factory=dict)
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    halves: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
     cost: Cost = Cost()
     micro_batches: int = 0
     restarts: int = 0

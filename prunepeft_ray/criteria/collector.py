@@ -2,10 +2,15 @@
 
 Nothing is copied to the host before :meth:`Collector.thetas`. What is linear in the examples of a batch comes as one
 vector per micro-batch, so that whoever splits batches or shares them among workers can add the vectors up.
+
+Everything is kept for two halves of the pass, so that the noise in Theta can be told: even and odd optimiser steps,
+which are alike but for the batches they saw. Criteria of the weights see no batches; their noise is that of the
+entries, drawn at random in the beginning, and their halves are every other entry of a module.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,14 +88,16 @@ class Collector:
         self._mask = torch.empty(0, device=device)
         self._outputs: list[dict[int, Tensor]] = [{} for _ in self._of_output]
         self._output_gradients: list[dict[int, Tensor]] = [{} for _ in self._of_output_gradient]
-        self._step_sums = torch.zeros(len(self._of_step), len(self._slots), dtype=torch.float64, device=device)
-        self._output_sums = torch.zeros(len(self._of_output), len(self._slots), dtype=torch.float64, device=device)
-        self._gate_sums = torch.zeros(
-            len(self._of_output_gradient), len(self._slots), dtype=torch.float64, device=device
-        )
-        self._tokens = torch.zeros((), dtype=torch.float64, device=device)
+        # the first dimension is the half
+        self._step_sums = self._zeros(len(self._of_step), len(self._slots))
+        self._output_sums = self._zeros(len(self._of_output), len(self._slots))
+        self._gate_sums = self._zeros(len(self._of_output_gradient), len(self._slots))
+        self._tokens = self._zeros()
         self._steps = 0
         self._seen: dict[tuple[int, ...], Tensor] = {}
+
+    def _zeros(self, *shape: int) -> Tensor:
+        return torch.zeros(2, *shape, dtype=torch.float64, device=self._sizes.device)
 
     @staticmethod
     def _per_slot(values: Sequence[int], device: torch.device) -> Tensor:
@@ -170,44 +177,73 @@ class Collector:
             vector: The sum of the micro-batches' vectors.
             loss_scale: What the loss was multiplied by in the backward pass.
         """
+        half = self._steps % 2
         weights = [weight.detach() for weight in self._weights]
-        for row, criterion in zip(self._step_sums, self._of_step, strict=True):
+        for row, criterion in zip(self._step_sums[half], self._of_step, strict=True):
             assert criterion.of_step
             sums = torch.stack(list(criterion.of_step(weights, list(gradients))))
             row.index_add_(0, self._slot_of_weight, sums.double())
         sums = vector.double()
-        backward_at = self._output_sums.numel()
-        self._output_sums += sums[:backward_at].view_as(self._output_sums)
-        self._gate_sums += sums[backward_at:-1].view_as(self._gate_sums).abs() / loss_scale
-        self._tokens += sums[-1]
+        backward_at = self._output_sums[half].numel()
+        self._output_sums[half] += sums[:backward_at].view_as(self._output_sums[half])
+        self._gate_sums[half] += sums[backward_at:-1].view_as(self._gate_sums[half]).abs() / loss_scale
+        self._tokens[half] += sums[-1]
         self._steps += 1
 
     def state(self) -> dict[str, Any]:
         """Return all that was taken in, as tensors and a number."""
-        sums = {"step": self._step_sums, "output": self._output_sums, "gate": self._gate_sums, "tokens": self._tokens}
-        return {"sums": sums, "steps": self._steps}
+        return {"sums": self._sums(), "steps": self._steps}
+
+    def _sums(self) -> dict[str, Tensor]:
+        return {"step": self._step_sums, "output": self._output_sums, "gate": self._gate_sums, "tokens": self._tokens}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from what :meth:`state` gave."""
-        for name, mine in self.state()["sums"].items():
+        for name, mine in self._sums().items():
             mine.copy_(state["sums"][name])
         self._steps = state["steps"]
 
     def thetas(self) -> dict[str, dict[Slot, float]]:
         """Compute Theta of every criterion and slot from all that was taken in and the weights as they are now."""
-        steps = max(1, self._steps)
-        rows: dict[str, Tensor] = {}
-        for criterion, sums in zip(self._of_step, self._step_sums, strict=True):
-            rows[criterion.name] = sums / steps / self._sizes
-        for criterion, sums in zip(self._of_output, self._output_sums, strict=True):
-            rows[criterion.name] = sums / self._tokens.clamp(min=1) / self._widths
-        for criterion, sums in zip(self._of_output_gradient, self._gate_sums, strict=True):
-            rows[criterion.name] = sums / steps
-        rows |= self._weight_thetas()
+        rows = self._pass_thetas(self._steps, *(sums.sum(dim=0) for sums in self._sums().values()))
+        rows |= self._weight_thetas(slice(None))
         return {name: dict(zip(self._slots, rows[name].tolist(), strict=True)) for name in self._names}
 
+    def halves(self) -> dict[str, dict[Slot, tuple[float, float]]]:
+        """Compute the same of the two halves; without the criteria and slots of which a half is empty."""
+        of_half = []
+        for half in (0, 1):
+            steps = (self._steps + 1 - half) // 2
+            rows = self._pass_thetas(steps, *(sums[half] for sums in self._sums().values())) if self._steps > 1 else {}
+            of_half.append(rows | self._weight_thetas(slice(half, None, 2)))
+        even, odd = ({name: row.tolist() for name, row in rows.items()} for rows in of_half)
+        return {
+            name: {
+                slot: pair
+                for slot, pair in zip(self._slots, zip(even[name], odd[name], strict=True), strict=True)
+                if all(map(math.isfinite, pair))
+            }
+            for name in self._names
+            if name in even
+        }
+
+    def _pass_thetas(
+        self, steps: int, step_sums: Tensor, output_sums: Tensor, gate_sums: Tensor, tokens: Tensor
+    ) -> dict[str, Tensor]:
+        """Theta of what was accumulated in a number of steps."""
+        steps = max(1, steps)
+        rows: dict[str, Tensor] = {}
+        for criterion, sums in zip(self._of_step, step_sums, strict=True):
+            rows[criterion.name] = sums / steps / self._sizes
+        for criterion, sums in zip(self._of_output, output_sums, strict=True):
+            rows[criterion.name] = sums / tokens.clamp(min=1) / self._widths
+        for criterion, sums in zip(self._of_output_gradient, gate_sums, strict=True):
+            rows[criterion.name] = sums / steps
+        return rows
+
     @torch.no_grad()
-    def _weight_thetas(self) -> dict[str, Tensor]:
+    def _weight_thetas(self, part: slice) -> dict[str, Tensor]:
+        """Theta of a part of every module's entries; the threshold is that of all."""
         if not self._of_weights:
             return {}
         flat = {slot: torch.cat([p.detach().flatten() for p in self._parameters[slot]]) for slot in self._slots}
@@ -216,7 +252,7 @@ class Collector:
         for criterion in self._of_weights:
             assert criterion.of_weights
             found[criterion.name] = torch.stack(
-                [criterion.of_weights(flat[slot], thresholds[slot.kind]).double() for slot in self._slots]
+                [criterion.of_weights(flat[slot][part], thresholds[slot.kind]).double() for slot in self._slots]
             )
         return found
 

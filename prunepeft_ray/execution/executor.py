@@ -339,8 +339,22 @@ def drive(method: Method, executor: GroupExecutor) -> None:
 
 
 def _story(decisions: Sequence[Decision]) -> list[str]:
-    """Tell what a round removed, how probable that was, and which criteria judged it."""
+    """Tell which criteria abstained in a warm-up; what a round removed, how probable that was, and who judged it."""
     judged = [decision for decision in decisions if decision.step == "round"]
     gone = sorted((d for d in judged if d.removed), key=lambda d: (d.index, -d.probability))
-    lines = [f"round {d.index} removed {d.slot} (p={d.probability:.3f}; {', '.join(d.criteria)})" for d in gone]
-    return [*lines, f"{len(judged) - len(gone)} slots left"] if judged else []
+    lines = [f"round {d.index} removed {d.slot} (p={d.probability:.3f}; {_judges(d)})" for d in gone]
+    if judged:
+        lines.append(f"{len(judged) - len(gone)} slots left")
+    return [*_abstentions(decisions), *lines]
+
+
+def _judges(decision: Decision) -> str:
+    return ", ".join(decision.criteria) or "no criterion tells it from others"
+
+
+def _abstentions(decisions: Sequence[Decision]) -> list[str]:
+    warmup = [decision for decision in decisions if decision.step == "warmup"]
+    asked = dict.fromkeys((d.index, name) for d in warmup for name in d.criteria)
+    chose = {(d.index, name) for d in warmup if d.removed for name in d.criteria}
+    silent = [pair for pair in asked if pair not in chose]
+    return [f"{name} abstains in warm-up turn {turn}: it gives every slot the same value" for turn, name in silent]

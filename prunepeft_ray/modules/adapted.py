@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +15,7 @@ from prunepeft_ray.backbones import Backbone
 from prunepeft_ray.config import ModulesConfig
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.modules.module_type import MODULE_TYPES, Allocator
+from prunepeft_ray.modules.reparametrisation import Reparametrisation
 from prunepeft_ray.seeds import derive_seed
 
 
@@ -30,6 +31,7 @@ class InsertedSite:
         wrapper: The wrapper; what it wraps is its ``base_layer``.
         update: The submodule whose output is the update; None if there is none.
         scale: What to multiply that output by.
+        reparametrisation: What trains in place of the wrapper's parameters; None if they train themselves.
     """
 
     slot: Slot
@@ -39,12 +41,19 @@ class InsertedSite:
     wrapper: nn.Module
     update: nn.Module | None
     scale: float
+    reparametrisation: Reparametrisation | None
 
     def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The wrapper's own parameters by name, without those of the module it wraps."""
         for name, parameter in self.wrapper.named_parameters():
             if not name.startswith("base_layer."):
                 yield name, parameter
+
+    def network_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The parameters of the network that makes the wrapper's own, if there is one."""
+        if self.reparametrisation:
+            for name, parameter in self.reparametrisation.network.named_parameters():
+                yield f"network.{name}", parameter
 
 
 class AdaptedBackbone:
@@ -98,7 +107,7 @@ class AdaptedBackbone:
 
     @property
     def trainable(self) -> dict[str, nn.Parameter]:
-        """All that trains by name, slots' modules, then the head.
+        """All that is learnt by name, slots' modules, then the head.
 
         Names of PEFT modules do not depend on the backbone's family.
         """
@@ -106,6 +115,25 @@ class AdaptedBackbone:
             f"{site.slot}.{site.name}.{name}": parameter for site in self.sites for name, parameter in site.parameters()
         }
         return modules | {f"head.{name}": parameter for name, parameter in self.backbone.head_parameters.items()}
+
+    @property
+    def optimised(self) -> dict[str, nn.Parameter]:
+        """What the optimiser changes: :attr:`trainable`, with networks in place of the weights that they make."""
+        made = {id(weight) for found in self._reparametrisations for weight in found.weights}
+        own = {name: parameter for name, parameter in self.trainable.items() if id(parameter) not in made}
+        return own | self._network_parameters
+
+    @property
+    def _network_parameters(self) -> dict[str, nn.Parameter]:
+        return {
+            f"{site.slot}.{site.name}.{name}": parameter
+            for site in self.sites
+            for name, parameter in site.network_parameters()
+        }
+
+    @property
+    def _reparametrisations(self) -> list[Reparametrisation]:
+        return [site.reparametrisation for site in self.sites if site.reparametrisation]
 
     @property
     def parameters(self) -> int:
@@ -132,8 +160,15 @@ class AdaptedBackbone:
         """Return what the allocators add to the mean loss of a batch."""
         return torch.stack([allocator.penalty() for allocator in self.allocators.values()]).sum()
 
+    def before_step(self, loss_scale: float = 1.0) -> None:
+        """Carry gradients on to the networks that make weights, before an optimiser step."""
+        for found in self._reparametrisations:
+            found.carry_gradients(loss_scale)
+
     def after_step(self, step: int, total_steps: int) -> None:
-        """Let the allocators do their work after an optimiser step; see :class:`Allocator`."""
+        """Make weights anew, and let the allocators do their work after an optimiser step; see :class:`Allocator`."""
+        for found in self._reparametrisations:
+            found.make()
         for allocator in self.allocators.values():
             allocator.after_step(step, total_steps)
 
@@ -147,23 +182,29 @@ class AdaptedBackbone:
             allocator.load(state[name])
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Return a copy, on the CPU, of all that trains."""
-        return {name: parameter.detach().to("cpu", copy=True) for name, parameter in self.trainable.items()}
+        """Return a copy, on the CPU, of all that is learnt."""
+        return _copied(self.trainable)
 
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Put weights from :meth:`state` in place.
+        """Put weights from :meth:`state` in place, for good: networks that made weights are dropped.
 
         Raises:
             InputError: If the names or shapes are not this architecture's.
         """
-        trainable = self.trainable
-        if odd := set(trainable).symmetric_difference(state):
-            raise InputError(f"the weights do not belong to this architecture: '{min(odd)}' does not match")
-        with torch.no_grad():
-            for name, parameter in trainable.items():
-                if parameter.shape != state[name].shape:
-                    raise InputError(f"the weights do not belong to this architecture: '{name}' has another shape")
-                parameter.copy_(state[name])
+        _put(self.trainable, state)
+        self.sites = [replace(site, reparametrisation=None) for site in self.sites]
+
+    def training_state(self) -> dict[str, torch.Tensor]:
+        """Return a copy, on the CPU, of all that training needs to continue: also of networks that make weights."""
+        return _copied(self.trainable | self._network_parameters)
+
+    def load_training(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Put back what :meth:`training_state` gave.
+
+        Raises:
+            InputError: If the names or shapes are not this architecture's.
+        """
+        _put(self.trainable | self._network_parameters, state)
 
     def close(self) -> None:
         """Put the backbone's own modules back."""
@@ -182,6 +223,20 @@ class AdaptedBackbone:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _copied(parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().to("cpu", copy=True) for name, parameter in parameters.items()}
+
+
+@torch.no_grad()
+def _put(parameters: Mapping[str, nn.Parameter], state: Mapping[str, torch.Tensor]) -> None:
+    if odd := set(parameters).symmetric_difference(state):
+        raise InputError(f"the weights do not belong to this architecture: '{min(odd)}' does not match")
+    for name, parameter in parameters.items():
+        if parameter.shape != state[name].shape:
+            raise InputError(f"the weights do not belong to this architecture: '{name}' has another shape")
+        parameter.copy_(state[name])
 
 
 def check_fits(architecture: Architecture, layers: int) -> None:
@@ -216,11 +271,14 @@ def _insert(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "module", slot, name))
             wrapper = module_type.wrap(base, backbone.width(slot.layer, name), module.size, settings)
+            network = module_type.reparametrise(wrapper) if module_type.reparametrise else None
         wrapper.to(backbone.device)
+        if network:
+            network.network.to(backbone.device)
         wrapper.train(backbone.model.training)
         setattr(parent, attribute, wrapper)
         update, scale = module_type.update(wrapper) if module_type.update else (None, 1.0)
-        yield InsertedSite(slot, name, parent, attribute, wrapper, update, scale)
+        yield InsertedSite(slot, name, parent, attribute, wrapper, update, scale, network)
 
 
 def _allocators(sites: Sequence[InsertedSite], architecture: Architecture) -> dict[str, Allocator]:

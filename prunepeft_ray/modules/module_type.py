@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from prunepeft_ray.architecture import ModuleCost
 from prunepeft_ray.config import ModulesConfig
+from prunepeft_ray.modules.reparametrisation import Reparametrisation
 from prunepeft_ray.registry import Registry
 
 
@@ -63,6 +64,8 @@ class ModuleType:
             there is no such submodule, and criteria cannot be collected.
         allocator: Builds what shares out parameters among the modules, from all wrappers and their sizes by name.
             None: every module keeps its size.
+        reparametrise: Returns, for a wrapper, the network that makes its weights while they train. None: they train
+            themselves.
     """
 
     kind: str
@@ -72,6 +75,7 @@ class ModuleType:
     wrap: Callable[[nn.Module, tuple[int, int], int, ModulesConfig], nn.Module]
     update: Callable[[nn.Module], tuple[nn.Module, float]] | None = None
     allocator: Callable[[Mapping[str, tuple[nn.Module, int]]], Allocator] | None = None
+    reparametrise: Callable[[nn.Module], Reparametrisation] | None = None
 
 
 MODULE_TYPES: Registry[ModuleType] = Registry("module type")

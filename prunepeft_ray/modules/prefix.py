@@ -1,6 +1,8 @@
 """Prefix tuning: trained keys and values that every token of a layer attends to (Li and Liang 2021).
 
-The vectors are trained directly, without a network that makes them, so that what is counted is what is saved.
+While they train, the vectors are made by a small network, as in AutoPEFT (Zhou et al. 2024), which is steadier than to
+train them directly. The network is neither counted nor saved: what is left of it are the vectors. Like AdaLoRA it keeps
+its own start whatever ``modules.init`` says.
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from prunepeft_ray.architecture import ModuleCost
 from prunepeft_ray.config import ModulesConfig
 from prunepeft_ray.modules.module_type import MODULE_TYPES, ModuleType
+from prunepeft_ray.modules.reparametrisation import Reparametrisation
 
 NAME = "prunepeft_prefix"
 """Name of attention with a prefix among transformers' implementations of attention."""
-SPREAD = 0.02
-"""Deviation of fresh keys and values, as of BERT's own weights; all alike, the vectors would stay alike."""
+HIDDEN = 800
+"""Hidden width of the network that makes keys and values; AutoPEFT's."""
 
 
 class Prefix(nn.Module):
@@ -36,14 +39,13 @@ class Prefix(nn.Module):
 
     Args:
         width: Width of the keys and values of all key heads together.
-        size: Number of vectors.
-        spread: Deviation of their initial values.
+        size: Number of vectors; all zero until they are set.
     """
 
-    def __init__(self, width: int, size: int, spread: float) -> None:
+    def __init__(self, width: int, size: int) -> None:
         super().__init__()
-        self.keys = nn.Parameter(torch.empty(size, width).normal_(0.0, spread))
-        self.values = nn.Parameter(torch.empty(size, width).normal_(0.0, spread))
+        self.keys = nn.Parameter(torch.zeros(size, width))
+        self.values = nn.Parameter(torch.zeros(size, width))
         self.update = nn.Identity()
 
     def forward(
@@ -92,6 +94,29 @@ class Prefix(nn.Module):
     def _by_key_head(vectors: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
         """Cut vectors of shape (size, width) into (1, key heads, size, head width)."""
         return vectors.view(len(vectors), key.shape[1], key.shape[3]).transpose(0, 1)[None]
+
+
+class PrefixNetwork(nn.Module):
+    """Makes a prefix: an embedding of every vector, a hidden layer with tanh, and its keys and values.
+
+    It starts as AdapterHub's, which AutoPEFT uses: embeddings from a standard normal distribution, layers by torch's
+    default. Keys and values then have a deviation of about 0.3 at any width.
+
+    Args:
+        width: Width of the keys and values of all key heads together.
+        size: Number of vectors.
+    """
+
+    def __init__(self, width: int, size: int) -> None:
+        super().__init__()
+        self.embedding = nn.Parameter(torch.randn(size, width))
+        self.inner = nn.Linear(width, HIDDEN)
+        self.outer = nn.Linear(HIDDEN, 2 * width)
+
+    def forward(self) -> tuple[torch.Tensor, ...]:
+        """Return keys and values, each of shape (size, width)."""
+        made: torch.Tensor = self.outer(torch.tanh(self.inner(self.embedding)))
+        return made.chunk(2, dim=-1)
 
 
 def _per_head(vectors: torch.Tensor, heads: int) -> torch.Tensor:
@@ -160,9 +185,15 @@ class PrefixedAttention(nn.Module):
             self.base_layer.config = own
 
 
-def _wrap(base: nn.Module, widths: tuple[int, int], size: int, settings: ModulesConfig) -> nn.Module:
-    width = widths[0]
-    return PrefixedAttention(base, Prefix(width, size, width**-0.5 if settings.init == "paper" else SPREAD))
+def _wrap(base: nn.Module, widths: tuple[int, int], size: int, _settings: ModulesConfig) -> nn.Module:
+    return PrefixedAttention(base, Prefix(widths[0], size))
+
+
+def _reparametrise(layer: nn.Module) -> Reparametrisation:
+    assert isinstance(layer, PrefixedAttention)
+    keys, values = layer.prefix.keys, layer.prefix.values
+    size, width = keys.shape
+    return Reparametrisation(PrefixNetwork(width, size), (keys, values))
 
 
 def _update(layer: nn.Module) -> tuple[nn.Module, float]:
@@ -179,5 +210,6 @@ MODULE_TYPES.register(
         cost=lambda _base, widths: ModuleCost(2 * widths[0]),
         wrap=_wrap,
         update=_update,
+        reparametrise=_reparametrise,
     ),
 )

@@ -7,11 +7,17 @@ from prunepeft_ray.pruning.profiles import PROFILES, Profile, RoundScores
 from prunepeft_ray.pruning.rounds import slots_per_round, slots_to_remove
 from prunepeft_ray.pruning.scores import (
     Compare,
+    Halves,
     most_prunable,
     prunability,
+    read_halves,
     read_thetas,
+    reliability,
+    reliable_scores,
     softmax,
     standardise,
+    tied_for_last,
+    told_apart,
 )
 from prunepeft_ray.pruning.steps import GeneratorMethod, Steps, make_job
 from prunepeft_ray.pruning.strategy import Strategy
@@ -22,6 +28,7 @@ __all__ = [
     "SELECTORS",
     "Compare",
     "GeneratorMethod",
+    "Halves",
     "Profile",
     "PrunePEFT",
     "RoundScores",
@@ -34,9 +41,14 @@ __all__ = [
     "make_job",
     "most_prunable",
     "prunability",
+    "read_halves",
     "read_thetas",
+    "reliability",
+    "reliable_scores",
     "slots_per_round",
     "slots_to_remove",
     "softmax",
     "standardise",
+    "tied_for_last",
+    "told_apart",
 ]

@@ -17,7 +17,8 @@ def effectiveness(warmup: WarmUp, start: Architecture) -> Steps[Strategy]:
     """Remove each criterion's choice in one partition at a time and measure the loss on a held-out part of d.
 
     One job scores all slots; then all partitions and criteria are asked for together. At most half of a
-    partition is removed, but at least one slot. Criteria that choose the same slots share a job, and tie.
+    partition is removed, but at least one slot. Criteria that choose the same slots share a job, and tie. Criteria that
+    abstain in a partition are not tried there, and do not get it unless all abstain.
 
     Args:
         warmup: Template, settings and criteria.
@@ -35,7 +36,8 @@ def effectiveness(warmup: WarmUp, start: Architecture) -> Steps[Strategy]:
         for partition, pieces in work.items()
     }
     everywhere = warmup.partitions.values()
-    return Strategy.from_losses(losses, everywhere, warmup.criteria, warmup.seed, warmup.origin)
+    abstained = [name for name in warmup.criteria if not any(name in pieces for pieces in work.values())]
+    return Strategy.from_losses(losses, everywhere, warmup.criteria, warmup.seed, warmup.origin, abstained)
 
 
 def _job(warmup: WarmUp, architecture: Architecture, turn: int, collect: tuple[str, ...] = ()) -> TrainJob:
@@ -66,12 +68,10 @@ def _trials(
     scoring: Work,
     scores: TrainResult,
 ) -> dict[str, Work]:
-    """One piece of work per criterion: the architecture without the criterion's choice in this partition."""
+    """One piece of work per criterion that does not abstain: the architecture without its choice in this partition."""
     count = min(warmup.config.remove, max(1, len(slots) // 2))
-    jobs = {
-        criterion: _job(warmup, start.without(warmup.choose(criterion, slots, count, 1, scoring, scores)), turn=2)
-        for criterion in warmup.criteria
-    }
+    chosen = {criterion: warmup.choose(criterion, slots, count, 1, scoring, scores) for criterion in warmup.criteria}
+    jobs = {criterion: _job(warmup, start.without(removed), turn=2) for criterion, removed in chosen.items() if removed}
     return shared_work(jobs, f"warm-up {partition}")
 
 

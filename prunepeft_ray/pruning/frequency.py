@@ -13,7 +13,7 @@ def frequency(warmup: WarmUp, start: Architecture) -> Steps[Strategy]:
 
     A turn trains what remains on the subset d from scratch and removes the criterion's most prunable slots.
     The current turns of all chains are asked for together. A chain ends early when it has no more slots
-    than a turn removes.
+    than a turn removes, or when its criterion abstains; one that does so in its first turn gets no partition.
 
     Args:
         warmup: Template, settings and criteria.
@@ -22,6 +22,7 @@ def frequency(warmup: WarmUp, start: Architecture) -> Steps[Strategy]:
     config = warmup.config
     counts = {partition: dict.fromkeys(warmup.criteria, 0) for partition in sorted(set(warmup.partitions.values()))}
     chains = dict.fromkeys(warmup.criteria, start)
+    abstained: list[str] = []
     for turn in range(1, config.turns + 1):
         jobs = {
             criterion: make_job(
@@ -44,9 +45,12 @@ def frequency(warmup: WarmUp, start: Architecture) -> Steps[Strategy]:
             slots, result = piece.job.architecture.slots, results[piece.job.id]
             removed = warmup.choose(criterion, slots, config.remove, turn, piece, result)
             chains[criterion] = piece.job.architecture.without(removed)
+            if not removed:
+                del chains[criterion]
+                abstained += [criterion] if turn == 1 else []
             for slot in removed:
                 counts[warmup.partitions[slot]][criterion] += 1
-    return Strategy.from_counts(counts, counts, warmup.criteria, warmup.seed, warmup.origin)
+    return Strategy.from_counts(counts, counts, warmup.criteria, warmup.seed, warmup.origin, abstained)
 
 
 SELECTORS.register("frequency", frequency)

@@ -12,7 +12,7 @@ from prunepeft_ray.errors import InputError
 from prunepeft_ray.jobs import Decision, TrainJob, TrainResult, Work
 from prunepeft_ray.pruning.profiles import PROFILES, RoundScores
 from prunepeft_ray.pruning.rounds import slots_per_round, slots_to_remove
-from prunepeft_ray.pruning.scores import most_prunable, read_thetas
+from prunepeft_ray.pruning.scores import most_prunable, read_halves, read_thetas
 from prunepeft_ray.pruning.steps import GeneratorMethod, Steps, make_job
 from prunepeft_ray.pruning.strategy import Strategy
 from prunepeft_ray.pruning.warmup import SELECTORS, WarmUp
@@ -171,7 +171,9 @@ class PrunePEFT(GeneratorMethod):
         strategy, ties = self.strategy, derive_seed(self.spec.seed, "round ties", index)
         assert strategy is not None  # the first round is preceded by the warm-up
         thetas = read_thetas(result, self._collect, self.architecture.slots, work.label)
-        p = self._profile(RoundScores(thetas, self._partitions, strategy, self.spec.pruning.compare, ties))
+        halves = read_halves(result, self._collect, self.architecture.slots)
+        scores = RoundScores(thetas, self._partitions, strategy, self.spec.pruning.compare, ties, halves)
+        p = self._profile(scores)
         removed = slots_to_remove(most_prunable(p, len(p), ties), self.architecture, self.space, self.budget, most)
         self.decisions.extend(
             Decision(
@@ -179,7 +181,7 @@ class PrunePEFT(GeneratorMethod):
                 index=index,
                 slot=str(slot),
                 partition=str(self._partitions[slot]),
-                criteria=strategy.assignment[self._partitions[slot]],
+                criteria=scores.judges(slot),
                 probability=p[slot],
                 removed=slot in removed,
                 job_id=work.job.id,

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from prunepeft_ray.architecture import Partition, Slot
 from prunepeft_ray.criteria.base import CRITERIA
-from prunepeft_ray.pruning.scores import Compare, most_prunable, prunability, softmax, standardise
+from prunepeft_ray.pruning.scores import (
+    Compare,
+    Halves,
+    most_prunable,
+    prunability,
+    reliable_scores,
+    softmax,
+    standardise,
+    tied_for_last,
+    told_apart,
+)
 from prunepeft_ray.pruning.strategy import Strategy
 from prunepeft_ray.registry import Registry
 
@@ -26,6 +37,7 @@ class RoundScores:
         strategy: The hybrid strategy.
         compare: How slots of different kinds are set against each other.
         seed: Breaks ties where a profile has to.
+        halves: Theta from two halves of the pass, by criterion, as far as they are known.
     """
 
     thetas: Mapping[str, Mapping[Slot, float]]
@@ -33,6 +45,7 @@ class RoundScores:
     strategy: Strategy
     compare: Compare = "within-kind"
     seed: int = 0
+    halves: Mapping[str, Halves] = field(default_factory=dict)
 
     @property
     def slots(self) -> list[Slot]:
@@ -50,6 +63,16 @@ class RoundScores:
         """A criterion's scores of some slots, larger for pruned sooner, in the criterion's own unit."""
         return prunability(CRITERIA[criterion], {slot: self.thetas[criterion][slot] for slot in slots}, "raw")
 
+    @cached_property
+    def told_apart(self) -> dict[str, set[Slot]]:
+        """By criterion, the slots on which it has something to say; on all others it abstains."""
+        return {name: told_apart(CRITERIA[name], row, self.compare) for name, row in self.thetas.items()}
+
+    def judges(self, slot: Slot) -> tuple[str, ...]:
+        """The criteria that judge a slot: those assigned to its partition, but for those that abstain; maybe none."""
+        assigned = self.strategy.assignment[self.partitions[slot]]
+        return tuple(name for name in assigned if slot in self.told_apart[name])
+
 
 Profile = Callable[[RoundScores], dict[Slot, float]]
 """Gives every remaining slot its probability of being pruned."""
@@ -62,13 +85,14 @@ def paper(scores: RoundScores) -> dict[Slot, float]:
 
     As printed it would remove important slots and depend on units. Here Theta is oriented (larger: pruned
     sooner) and standardised within the partition, and ``k_i = sigmoid(3 - rank_i)`` with rank 0 for the
-    most prunable; equal scores share their mean rank. Several criteria of a partition are averaged. Sums to
-    1 in each partition.
+    most prunable; equal scores share their mean rank. Several criteria of a partition are averaged, but for those that
+    give all its slots the same value; if all do, its slots are equally probable. Sums to 1 in each partition.
     """
     p: dict[Slot, float] = {}
     for partition, slots in scores.members().items():
-        criteria = scores.strategy.assignment[partition]
-        judged = [_equation_1(standardise(scores.oriented(name, slots))) for name in criteria]
+        standard = [standardise(scores.oriented(name, slots)) for name in scores.strategy.assignment[partition]]
+        # if all abstain, they say the same of every slot
+        judged = [_equation_1(one) for one in standard if any(one.values())] or [_equation_1(standard[0])]
         p |= {slot: math.fsum(one[slot] for one in judged) / len(judged) for slot in slots}
     return {slot: p[slot] for slot in scores.slots}
 
@@ -94,23 +118,27 @@ def reference(scores: RoundScores) -> dict[Slot, float]:
     In each partition every assigned criterion lists its 4 most prunable slots; a slot scores the sum over
     criteria of the softmax of ``Theta / (max Theta + 1e-5)`` over the list, times
     ``5 / (1 + e^(rank - 3))``. The softmax of the 4 best is their p(m), all other slots get 0. Sums to 1 in
-    each partition, so that a lone slot goes next.
+    each partition, so that a lone slot goes next. Ours: slots that tie for a criterion's lowest score, which
+    are all if it abstains, are not on its list, where their order would be drawn.
     """
     p = dict.fromkeys(scores.slots, 0.0)
     for partition, slots in scores.members().items():
-        totals: dict[Slot, float] = {}
+        totals = dict.fromkeys(slots, 0.0)
         for name in scores.strategy.assignment[partition]:
             for slot, score in _listed(scores, name, slots).items():
-                totals[slot] = totals.get(slot, 0.0) + score
+                totals[slot] += score
         kept = most_prunable(totals, _REFERENCE_LIST, scores.seed)
         p |= softmax({slot: totals[slot] for slot in sorted(kept)})
     return p
 
 
 def _listed(scores: RoundScores, criterion: str, slots: list[Slot]) -> dict[Slot, float]:
-    listed = most_prunable(scores.oriented(criterion, slots), _REFERENCE_LIST, scores.seed)
-    thetas = {slot: scores.thetas[criterion][slot] for slot in listed}
-    top = max(thetas.values()) + 1e-5
+    of_slots = {slot: scores.thetas[criterion][slot] for slot in slots}
+    tied = tied_for_last(CRITERIA[criterion], of_slots, "raw")
+    ordered = {slot: score for slot, score in scores.oriented(criterion, slots).items() if slot not in tied}
+    listed = most_prunable(ordered, _REFERENCE_LIST, scores.seed)
+    thetas = {slot: of_slots[slot] for slot in listed}
+    top = max(thetas.values(), default=0.0) + 1e-5
     shares = softmax({slot: theta / top for slot, theta in thetas.items()})
     return {slot: shares[slot] * 5 / (1 + math.exp(rank - 3)) for rank, slot in enumerate(listed)}
 
@@ -118,22 +146,29 @@ def _listed(scores: RoundScores, criterion: str, slots: list[Slot]) -> dict[Slot
 def averaged(scores: RoundScores) -> dict[Slot, float]:
     """Bayesian model averaging, ours: ``p(m) = sum_c p(m | c) p(c | partition of m)``.
 
-    ``p(m | c)`` is the softmax of a criterion's standardised scores over all remaining slots,
-    ``p(c | partition)`` the strategy's weights. Partitions compete on equal terms and a lone slot is not
-    doomed. Sums to 1 over all slots.
+    ``p(m | c)`` is the softmax over all remaining slots of a criterion's standardised scores, shrunk by their
+    reliability; ``p(c | partition)`` the strategy's weights, shared out again among the criteria that do not abstain.
+    If all abstain on a slot, it is neither more nor less probable than the average. Partitions compete on equal terms
+    and a lone slot is not doomed. Sums to 1 over all slots.
     """
-    total = dict.fromkeys(scores.slots, 0.0)
-    for name in scores.strategy.criteria:
-        for slot, share in softmax(_standard_scores(scores, name)).items():
-            total[slot] += share * scores.strategy.weights[scores.partitions[slot]][name]
+    judged = {
+        name: softmax(reliable_scores(CRITERIA[name], scores.thetas[name], scores.halves.get(name, {}), scores.compare))
+        for name in scores.strategy.criteria
+    }
+    total = {
+        slot: math.fsum(weight * judged[name][slot] for name, weight in _weights(scores, slot).items())
+        for slot in scores.slots
+    }
     mass = math.fsum(total.values())
     return {slot: value / mass for slot, value in total.items()}
 
 
-def _standard_scores(scores: RoundScores, criterion: str) -> dict[Slot, float]:
-    values = prunability(CRITERIA[criterion], scores.thetas[criterion], scores.compare)
-    # raw: kinds compete by their Theta as it is, but no criterion by its unit
-    return standardise(values) if scores.compare == "raw" else values
+def _weights(scores: RoundScores, slot: Slot) -> dict[str, float]:
+    """The weights of the criteria that tell a slot from others; if none does, of all, whose scores are neutral."""
+    weights = scores.strategy.weights[scores.partitions[slot]]
+    speaking = [name for name in weights if slot in scores.told_apart[name]] or list(weights)
+    total = math.fsum(weights[name] for name in speaking)
+    return {name: weights[name] / total if total else 1 / len(speaking) for name in speaking}
 
 
 PROFILES.register("paper", paper)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,8 @@ class Strategy:
         evidence: What it rests on: removals counted, or held-out losses; empty if nothing was measured.
         seed: The seed of the warm-up.
         origin: Model, task, space and settings of the warm-up, as plain data for JSON.
+        abstained: Criteria that told no slots apart in the warm-up: they judge nothing and have no weight, unless all
+            criteria abstained, and then all judge alike.
     """
 
     select: str
@@ -35,6 +37,7 @@ class Strategy:
     evidence: Table = field(default_factory=dict)
     seed: int = 0
     origin: Mapping[str, Any] = field(default_factory=dict)
+    abstained: tuple[str, ...] = ()
 
     @classmethod
     def uniform(cls, partitions: Iterable[Partition], criteria: Sequence[str], seed: int = 0) -> Strategy:
@@ -56,6 +59,7 @@ class Strategy:
         criteria: Sequence[str],
         seed: int = 0,
         origin: Mapping[str, Any] | None = None,
+        abstained: Collection[str] = (),
     ) -> Strategy:
         """Choose by how often a criterion removed slots of a partition (paper, Section 3.3).
 
@@ -70,18 +74,22 @@ class Strategy:
             criteria: All criteria that took part.
             seed: The seed of the warm-up.
             origin: Where the counts come from.
+            abstained: Criteria that told no slots apart.
         """
+        speaking = _speaking(criteria, abstained)
         table = {p: {c: counts.get(p, {}).get(c, 0) for c in criteria} for p in sorted(set(partitions))}
         peaks = {c: max((row[c] for row in table.values()), default=0) for c in criteria}
         assignment = {
-            partition: tuple(c for c in criteria if row[c] == max(row.values()) or row[c] == peaks[c] > 0)
+            partition: tuple(c for c in speaking if row[c] == max(row.values()) or row[c] == peaks[c] > 0)
             for partition, row in table.items()
         }
         weights = {
-            partition: {c: (row[c] + 1) / (sum(row.values()) + len(row)) for c in criteria}
+            partition: {
+                c: (row[c] + 1) / (sum(row.values()) + len(speaking)) if c in speaking else 0.0 for c in criteria
+            }
             for partition, row in table.items()
         }
-        return cls("frequency", tuple(criteria), assignment, weights, table, seed, origin or {})
+        return cls("frequency", tuple(criteria), assignment, weights, table, seed, origin or {}, tuple(abstained))
 
     @classmethod
     def from_losses(
@@ -91,27 +99,30 @@ class Strategy:
         criteria: Sequence[str],
         seed: int = 0,
         origin: Mapping[str, Any] | None = None,
+        abstained: Collection[str] = (),
     ) -> Strategy:
         """Choose the criterion whose removals hurt a partition least; ours, the paper has no such warm-up.
 
         The lowest loss wins, all criteria on exact ties and where nothing was measured. The weights are the
-        softmax of minus the losses, standardised within the partition.
+        softmax of minus the losses, standardised within the partition; criteria without a loss have none.
 
         Args:
-            losses: Held-out loss after a criterion's removals; a partition is measured for all criteria or
-                none.
+            losses: Held-out loss after a criterion's removals, where it removed anything.
             partitions: All partitions of the space.
             criteria: All criteria that took part.
             seed: The seed of the warm-up.
             origin: Where the losses come from.
+            abstained: Criteria that told no slots apart.
         """
+        speaking = _speaking(criteria, abstained)
         places = sorted(set(partitions))
-        table = {p: {c: losses[p][c] for c in criteria} for p in places if losses.get(p)}
+        table = {p: {c: losses[p][c] for c in criteria if c in losses[p]} for p in places if losses.get(p)}
+        measured = {p: table.get(p, dict.fromkeys(speaking, 0.0)) for p in places}
         assignment = {
-            p: tuple(c for c in criteria if p not in table or table[p][c] == min(table[p].values())) for p in places
+            p: tuple(c for c, loss in row.items() if loss == min(row.values())) for p, row in measured.items()
         }
-        weights = {p: _loss_weights(table.get(p, dict.fromkeys(criteria, 0.0))) for p in places}
-        return cls("effectiveness", tuple(criteria), assignment, weights, table, seed, origin or {})
+        weights = {p: dict.fromkeys(criteria, 0.0) | _loss_weights(row) for p, row in measured.items()}
+        return cls("effectiveness", tuple(criteria), assignment, weights, table, seed, origin or {}, tuple(abstained))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON; partitions appear as text, such as ``"0.PA"``."""
@@ -123,11 +134,14 @@ class Strategy:
             "weights": {str(p): dict(row) for p, row in sorted(self.weights.items())},
             "evidence": {str(p): dict(row) for p, row in sorted(self.evidence.items())},
             "origin": dict(self.origin),
+            "abstained": list(self.abstained),
         }
 
     @classmethod
     def from_dict(cls, data: Any) -> Strategy:
-        """Read a strategy back from :meth:`to_dict`; ``evidence``, ``seed`` and ``origin`` may be missing.
+        """Read a strategy back from :meth:`to_dict`, also of a version that did not know ``abstained``.
+
+        ``evidence``, ``seed`` and ``origin`` may be missing too.
 
         Raises:
             InputError: If the data is no strategy.
@@ -141,6 +155,7 @@ class Strategy:
                 evidence=_read_table(data.get("evidence", {})),
                 seed=int(data.get("seed", 0)),
                 origin=dict(data.get("origin", {})),
+                abstained=tuple(str(name) for name in data.get("abstained", ())),
             )
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"not a strategy, such as the strategy.json of a search: {quoted(error)}") from error
@@ -149,6 +164,8 @@ class Strategy:
 
     def _check(self) -> None:
         known = set(self.criteria)
+        if odd := set(self.abstained) - known:
+            raise InputError(f"not a strategy: '{min(odd)}' abstained, but is not among the criteria {sorted(known)}")
         for partition, names in self.assignment.items():
             weights = self.weights.get(partition, {})
             if not names or not known.issuperset(names):
@@ -158,6 +175,11 @@ class Strategy:
                     f"not a strategy: the weights of partition {partition} must be one share for each of "
                     f"{sorted(known)}, summing to 1"
                 )
+
+
+def _speaking(criteria: Sequence[str], abstained: Collection[str]) -> list[str]:
+    """Leave out the criteria that abstained; if all did, none has the advantage."""
+    return [name for name in criteria if name not in abstained] or list(criteria)
 
 
 def _loss_weights(losses: Mapping[str, float]) -> dict[str, float]:

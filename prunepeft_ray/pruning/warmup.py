@@ -14,7 +14,7 @@ from prunepeft_ray.architecture import Architecture, Partition, Slot
 from prunepeft_ray.config import WarmupConfig
 from prunepeft_ray.criteria.base import CRITERIA
 from prunepeft_ray.jobs import Decision, TrainJob, TrainResult, Work
-from prunepeft_ray.pruning.scores import Compare, most_prunable, prunability, read_thetas
+from prunepeft_ray.pruning.scores import Compare, most_prunable, prunability, read_thetas, tied_for_last
 from prunepeft_ray.pruning.steps import Steps
 from prunepeft_ray.pruning.strategy import Strategy
 from prunepeft_ray.registry import Registry
@@ -54,6 +54,9 @@ class WarmUp:
     ) -> list[Slot]:
         """Let a criterion choose which slots it would remove, and note the decision.
 
+        Slots that tie for the lowest score, in the whole pass or among those to choose from, are never chosen: the draw
+        that breaks ties would be a vote at random. A criterion that gives every slot the same value thus abstains.
+
         Args:
             criterion: The criterion that chooses.
             slots: The slots to choose from.
@@ -62,12 +65,19 @@ class WarmUp:
             scored: The work whose scores are used.
             result: Its result.
 
+        Returns:
+            The slots it chose; fewer than asked for where the rest tie, none if it abstains.
+
         Raises:
             RunError: If a score is missing or no finite number.
         """
-        thetas = read_thetas(result, (criterion,), slots, scored.label)[criterion]
-        scores = prunability(CRITERIA[criterion], thetas, self.compare)
-        chosen = most_prunable(scores, count, derive_seed(self.seed, "warmup ties", turn))
+        judge = CRITERIA[criterion]
+        whole = read_thetas(result, (criterion,), scored.job.architecture.slots, scored.label)[criterion]
+        thetas = {slot: whole[slot] for slot in slots}
+        scores = prunability(judge, thetas, self.compare)
+        tied = tied_for_last(judge, whole, self.compare) | tied_for_last(judge, thetas, self.compare)
+        candidates = {slot: score for slot, score in scores.items() if slot not in tied}
+        chosen = most_prunable(candidates, count, derive_seed(self.seed, "warmup ties", turn))
         self.decisions.extend(
             Decision(
                 step="warmup",

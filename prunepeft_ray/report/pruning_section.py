@@ -73,6 +73,8 @@ def _warmup_figures(results: Results, cell: Iterable[Any], turns: pd.DataFrame) 
     )
     if by_loss:
         marks.append("in this warm-up each criterion removes slots of one partition at a time")
+    chose = ratios.groupby("criterion").removed.sum()
+    marks += [f"{name} abstained: it gave every slot the same value" for name in chose.index[chose == 0]]
     basis = basis_of(results, turns, TRAINING, *marks)
     yield Figure(
         f"pruning-ratio-{file_stem(method)}",

@@ -78,6 +78,7 @@ class Summary:
         removals: What the rounds removed, in order.
         strategy: Criteria by partition.
         criteria: All criteria that the search works with.
+        abstained: Those that gave every slot the same value in the warm-up.
     """
 
     folder: str
@@ -100,6 +101,7 @@ class Summary:
     removals: tuple[Removal, ...]
     strategy: Mapping[str, tuple[str, ...]]
     criteria: tuple[str, ...]
+    abstained: tuple[str, ...] = ()
 
     @property
     def percent(self) -> float | None:
@@ -163,6 +165,7 @@ def summarise(folder: RunFolder, tables: Tables | None = None) -> Summary:
         removals=_removals(decisions),
         strategy={partition: tuple(criteria) for partition, criteria in strategy.get("assignment", {}).items()},
         criteria=spec.pruning.criteria,
+        abstained=tuple(strategy.get("abstained", ())),
     )
 
 

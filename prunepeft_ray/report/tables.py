@@ -59,7 +59,8 @@ def _strategy_table(summary: Summary) -> Table:
     kinds = sorted({partition.split(".")[1] for partition in summary.strategy})
     blocks = sorted({int(partition.split(".")[0]) for partition in summary.strategy}, reverse=True)
     layers = layers_of_blocks(summary.blocks)
-    table = Table("block", "layers", *kinds, title="criteria that judge a slot")
+    silent = f"{', '.join(summary.abstained)} abstained: the same value for every slot" if summary.abstained else None
+    table = Table("block", "layers", *kinds, title="criteria that judge a slot", caption=silent)
     for block in blocks:
         within = layers[block] if block < len(layers) else range(0)
         span = "–".join(str(layer) for layer in sorted({*within[:1], *within[-1:]}))

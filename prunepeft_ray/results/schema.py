@@ -121,6 +121,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("criterion", pa.string(), "pruning criterion"),
         *_SLOT,
         Column("theta", pa.float64(), "the criterion's raw value, Theta"),
+        Column("theta_even", pa.float64(), "the same from every other optimiser step or weight; since version 4"),
+        Column("theta_odd", pa.float64(), "the same from all others; null like it where a half is empty"),
     ),
     "decisions": (
         Column("run_id", pa.string(), "the run"),

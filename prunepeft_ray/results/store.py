@@ -105,11 +105,6 @@ class ResultsStore:
         """
         job_id, architecture = work.job.id, work.job.architecture
         epochs = [{"job_id": job_id, **_plain(epoch)} for epoch in result.epochs]
-        scores = [
-            {"job_id": job_id, "criterion": criterion, **_slot(Slot.parse(slot)), "theta": theta}
-            for criterion, thetas in result.scores.items()
-            for slot, theta in thetas.items()
-        ]
         filled = [
             {"architecture_id": architecture.id, "job_id": job_id, **_slot(slot), "module": m.type, "size": m.size}
             for slot, m in architecture
@@ -120,7 +115,7 @@ class ResultsStore:
             if there and self._is_whole(job_id):
                 return False
             # an attempt that was killed may have left rows that belong to no finished job
-            for table, rows in (("epochs", epochs), ("scores", scores), ("architectures", filled)):
+            for table, rows in (("epochs", epochs), ("scores", _score_rows(job_id, result)), ("architectures", filled)):
                 self._write(table, job_id, rows, replace=True)
             # likewise a row in jobs whose other rows somebody has deleted
             return self._write("jobs", job_id, [_job_row(context, work, result) | times], replace=there)
@@ -186,9 +181,7 @@ class ResultsStore:
         if not self._is_whole(job_id):
             return None
         job = self._rows("jobs", job_id)[0]
-        scores: dict[str, dict[str, float]] = {}
-        for row in self._rows("scores", job_id):
-            scores.setdefault(row["criterion"], {})[row["slot"]] = row["theta"]
+        scores, halves = _read_scores(self._rows("scores", job_id))
         epochs = tuple(
             Epoch(row["epoch"], row["train_loss"], dict(row["metrics"]), row["seconds"])
             for row in self._rows("epochs", job_id)
@@ -201,6 +194,7 @@ class ResultsStore:
             metrics=dict(job["metrics"]),
             test=dict(job["test_metrics"]),
             scores=scores,
+            halves=halves,
             # files of older versions lack some
             cost=Cost(**{name: job[name] for name in COST_COLUMNS if job[name] is not None}),
             micro_batches=job["micro_batches"],
@@ -318,6 +312,26 @@ def decision_files(context: RunContext, decisions: Sequence[Decision]) -> dict[s
         rows = [{"run_id": context.run_id, **_plain(one), **_slot(Slot.parse(one.slot))} for one in group]
         files[f"{context.run_id}-{step}-{index}-{_digest(rows)}-{job_id}"] = rows
     return files
+
+
+def _score_rows(job_id: str, result: TrainResult) -> list[Row]:
+    rows: list[Row] = []
+    for criterion, thetas in result.scores.items():
+        for slot, theta in thetas.items():
+            even, odd = result.halves.get(criterion, {}).get(slot, (None, None))
+            values = {"theta": theta, "theta_even": even, "theta_odd": odd}
+            rows.append({"job_id": job_id, "criterion": criterion, **_slot(Slot.parse(slot)), **values})
+    return rows
+
+
+def _read_scores(rows: list[Row]) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, tuple[float, float]]]]:
+    scores: dict[str, dict[str, float]] = {}
+    halves: dict[str, dict[str, tuple[float, float]]] = {}
+    for row in rows:
+        scores.setdefault(row["criterion"], {})[row["slot"]] = row["theta"]
+        if row["theta_even"] is not None:
+            halves.setdefault(row["criterion"], {})[row["slot"]] = (row["theta_even"], row["theta_odd"])
+    return scores, halves
 
 
 def _digest(rows: list[Row]) -> str:

@@ -22,7 +22,7 @@ from prunepeft_ray.jobs import Epoch
 State = dict[str, Any]
 """Nested dicts and lists of tensors, numbers and texts."""
 
-_HEAD = b"prunepeft checkpoint 1\n"
+_HEAD = b"prunepeft checkpoint 2\n"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 

@@ -6,11 +6,13 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from prunepeft_ray.architecture import Slot
 from prunepeft_ray.backbones import Backbone
 from prunepeft_ray.criteria.collector import Collector, Update
 from prunepeft_ray.errors import InputError
@@ -25,6 +27,8 @@ from prunepeft_ray.training.gradients import GradientBuffer
 from prunepeft_ray.training.group import Group
 from prunepeft_ray.training.memory import is_out_of_memory
 from prunepeft_ray.training.optimiser import autocast, build_optimiser, build_schedule
+
+Value = TypeVar("Value")
 
 OnStep = Callable[[int, int], None]
 """Called after every step, and every batch evaluated, with examples trained on so far, and in all."""
@@ -114,7 +118,7 @@ class _Run:
         self.micro_batches = split * (self.recipe.micro_batches or default_micro_batches(self.device))
         self.eval_batch_size = max(1, self.recipe.eval_batch_size // split)
         self.steps_per_epoch = math.ceil(len(self.split) / self.recipe.batch_size)
-        self.optimiser = build_optimiser(adapted.trainable, self.recipe)
+        self.optimiser = build_optimiser(adapted.optimised, self.recipe)
         self.total_steps = self.steps_per_epoch * self.recipe.epochs
         self.schedule = build_schedule(self.optimiser, self.recipe, self.total_steps)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.recipe.precision == "fp16")
@@ -124,6 +128,7 @@ class _Run:
         self.buffer = GradientBuffer(trainable, self.collector.vector_size + 1, self.micro_batches)
         self.slot_tensors = sum(len(found) for found in adapted.slot_parameters.values())
         self.trainable = trainable
+        self.optimised = list(adapted.optimised.values())
         self.flops = FlopMeter()
         self.progress = Progress(loss=torch.zeros((), dtype=torch.float64, device=self.device))
         self.clock = time.monotonic()
@@ -159,7 +164,7 @@ class _Run:
             failed = self._result(epochs[-1] if epochs else None, {})
             return Trained(replace(failed, status="failed", reason=str(error)), {})
         # Theta describes the module as the pass left it, the metrics the best epoch
-        thetas = self.collector.thetas()
+        scores, halves = _by_name(self.collector.thetas()), _by_name(self.collector.halves())
         best, best_state = epochs[-1], self.progress.best_state
         if self._chooses_epoch:
             best = epochs[self.progress.best_epoch - 1]
@@ -167,8 +172,7 @@ class _Run:
         else:
             best_state = self.adapted.state()
         test = self._test() if self.job.test else {}
-        scores = {name: {str(slot): theta for slot, theta in row.items()} for name, row in thetas.items()}
-        return Trained(replace(self._result(best, test), scores=scores), best_state)
+        return Trained(replace(self._result(best, test), scores=scores, halves=halves), best_state)
 
     @property
     def _chooses_epoch(self) -> bool:
@@ -239,7 +243,7 @@ class _Run:
         self.keeper.save(
             {
                 "progress": self.progress.to_state(),
-                "weights": self.adapted.state(),
+                "weights": self.adapted.training_state(),
                 "optimiser": self.optimiser.state_dict(),
                 "schedule": self.schedule.state_dict(),
                 "scaler": self.scaler.state_dict(),
@@ -266,7 +270,7 @@ class _Run:
     def _restore(self, state: State) -> None:
         self.progress = Progress.from_state(state["progress"], self.device)
         self.progress.restarts += 1
-        self.adapted.load(state["weights"])
+        self.adapted.load_training(state["weights"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
@@ -285,6 +289,7 @@ class _Run:
         self.flops.tokens += sum(padded_tokens(self.split.lengths[part]) for part in parts)
         extra = self.buffer.total(self.group)
         loss_scale = self.scaler.get_scale()
+        self.adapted.before_step(loss_scale)
         self.scaler.unscale_(self.optimiser)
         # with fp16 a step may overflow; it then counts neither for the weights nor for scores and allocators
         if not self.scaler.is_enabled() or bool(self.buffer.gradient.isfinite().all()):
@@ -293,7 +298,7 @@ class _Run:
         else:
             self.buffer.gradient.zero_()
         if self.recipe.max_grad_norm:
-            torch.nn.utils.clip_grad_norm_(self.trainable, self.recipe.max_grad_norm)
+            torch.nn.utils.clip_grad_norm_(self.optimised, self.recipe.max_grad_norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.schedule.step()
@@ -366,6 +371,10 @@ class _Run:
                 peak_memory_bytes=progress.peak_memory_bytes,
             ),
         )
+
+
+def _by_name(rows: Mapping[str, Mapping[Slot, Value]]) -> dict[str, dict[str, Value]]:
+    return {name: {str(slot): value for slot, value in row.items()} for name, row in rows.items()}
 
 
 def default_micro_batches(device: torch.device) -> int:

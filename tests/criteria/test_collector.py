@@ -268,6 +268,54 @@ def test_a_scaled_loss_changes_no_score():
         assert scaled.theta(name) == pytest.approx(plain.theta(name)), name
 
 
+# halves of the pass
+
+
+def test_halves_are_every_other_step():
+    weight = parameter(1.0, -2.0)
+    collector = Collector(["gradient", "sensitivity"], {PA: [weight]}, [], CPU)
+    for gradient in ([2.0, 4.0], [1.0, 0.0], [6.0, 0.0]):
+        collector.step([torch.tensor(gradient)], torch.zeros(collector.vector_size))
+    # means 3, 0.5 and 3; (2 + 8) / 2, 0.5 and 3
+    assert collector.halves() == {"gradient": {PA: (3.0, 0.5)}, "sensitivity": {PA: (4.0, 0.5)}}
+    assert collector.thetas() == {"gradient": {PA: 6.5 / 3}, "sensitivity": {PA: 8.5 / 3}}
+
+
+def test_halves_of_outputs_weigh_tokens_within_each_half():
+    toy = Toy({PA: linear([[1.0]])}, ["activation", "gate"])
+    toy.batch([[[2.0], [4.0]]], [[1, 1]], [1.0])
+    toy.batch([[[7.0]]], [[1]], [1.0])
+    toy.batch([[[9.0]]], [[1]], [1.0])
+    halves = toy.collector.halves()
+    assert halves["activation"] == {PA: ((2 + 4 + 9) / 3, 7.0)}
+    assert halves["gate"] == {PA: ((6 + 9) / 2, 7.0)}
+
+
+def test_halves_of_weights_are_every_other_entry_below_one_threshold():
+    parameters = {PA: [parameter(1.0, 2.0, 3.0), parameter(0.0)], SA: [parameter(5.0)]}
+    halves = Collector(["weight", "zeros", "threshold"], parameters, [], CPU, threshold=1.5).halves()
+    # 1 and 3; 2 and 0; a module of one entry has no halves
+    assert halves == {"weight": {PA: (5.0, 2.0)}, "zeros": {PA: (1.0, 0.5)}, "threshold": {PA: (0.5, 0.5)}}
+
+
+def test_one_step_has_no_halves():
+    toy = Toy(toy_layers())
+    toy.batch(HIDDEN, MASK, V)
+    assert set(toy.collector.halves()) == {"weight", "zeros", "threshold"}
+
+
+def test_a_state_brings_the_halves_back_exactly():
+    whole, first, second = (Toy(toy_layers()) for _ in range(3))
+    for toy in (whole, first):
+        toy.batch(HIDDEN, MASK, V)
+    second.collector.load(first.collector.state())
+    for toy in (whole, second):
+        toy.batch([[[0.1, 0.7], [0.3, 0.3], [1.0, 1.0]]], MASK, V)
+        toy.batch(HIDDEN, MASK, V)
+    assert second.collector.halves() == whole.collector.halves()
+    assert second.collector.thetas() == whole.collector.thetas()
+
+
 # invariances
 
 

@@ -12,6 +12,7 @@ from prunepeft_ray.architecture import KINDS
 from prunepeft_ray.errors import RunError
 from prunepeft_ray.execution import executor as executor_module
 from prunepeft_ray.execution import search as search_module
+from prunepeft_ray.jobs import Decision
 from prunepeft_ray.report import summarise, summary_svg
 from prunepeft_ray.results import ResultsStore, RunFolder
 from prunepeft_ray.tasks import load_task
@@ -140,6 +141,18 @@ def test_the_news_are_told_in_order(undisturbed):
     every = {f"{slot['kind']}.{slot['layer']}" for slot in found["supernet"]["slots"]}
     assert sorted(removed) == sorted(every - {f"{slot['kind']}.{slot['layer']}" for slot in found["slots"]})
     assert told[-1] == f"{len(found['slots'])} slots left"
+
+
+def test_who_abstained_is_told():
+    def decision(step, criteria, removed=False, slot="SA.1"):
+        return Decision(step, 2, slot, "0.SA", criteria, 0.25, removed, "j")
+
+    warmup = [decision("warmup", ("zeros",)), decision("warmup", ("weight",)), decision("warmup", ("weight",), True)]
+    assert executor_module._story(warmup) == ["zeros abstains in warm-up turn 2: it gives every slot the same value"]
+    assert executor_module._story([decision("round", (), True), decision("round", ("weight",), slot="SA.0")]) == [
+        "round 2 removed SA.1 (p=0.250; no criterion tells it from others)",
+        "1 slots left",
+    ]
 
 
 def test_a_second_run_trains_nothing_and_gives_the_same_answer(copy, spec, undisturbed, trained):

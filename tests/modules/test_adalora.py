@@ -125,7 +125,8 @@ def test_it_never_ends_above_the_architectures_parameters(tiny_llama, data):
         assert not adapted.within_size
         fake_steps(adapted, steps, seed, data.draw(st.sampled_from([None, "query", "value"])))
         assert adapted.within_size
-        assert 0 < adapted.parameters <= allowance(backbone, architecture)
+        # nothing is left over that would pay for a rank of the widest matrix
+        assert allowance(backbone, architecture) - 65 < adapted.parameters <= allowance(backbone, architecture)
 
 
 def test_ranks_go_on_a_cubic_schedule_between_a_tenth_and_a_half_of_the_steps(tiny_bert):

@@ -108,7 +108,7 @@ def test_with_the_papers_initialisation_modules_do_not_start_as_the_identity(bac
         assert not torch.allclose(after[layer + 1], before[layer + 1], atol=1e-2)
 
 
-@pytest.mark.parametrize("module", TYPES)
+@pytest.mark.parametrize("module", [module for module in TYPES if module != "prefix"])
 def test_the_papers_initialisation_has_the_stated_spread(tmp_path, module):
     # large, so that the spread can be measured; wider inside than outside, so that fan-in and fan-out differ
     wide = load_backbone(str(make_tiny_model("bert", tmp_path, hidden_size=128)))
@@ -120,7 +120,7 @@ def test_the_papers_initialisation_has_the_stated_spread(tmp_path, module):
         }
         assert len(projections) == 4 * 2 * len(MODULE_TYPES[module].sites)
         for name, parameter in projections.items():
-            down = any(part in name for part in ("lora_A", "down", "prefix"))
+            down = any(part in name for part in ("lora_A", "down"))
             assert parameter.shape == ((64, 128) if down else (128, 64))
             assert parameter.detach().std() == pytest.approx(128**-0.5 if down else 64**-0.5, rel=0.05), name
             assert parameter.detach().mean() == pytest.approx(0, abs=0.01)

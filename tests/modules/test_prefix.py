@@ -5,12 +5,14 @@ import math
 import pytest
 import torch
 from tiny import TEXTS, filled, hidden_states, make_tiny_model, tiny_batch
+from torch import nn
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from prunepeft_ray.backbones import load_backbone
 from prunepeft_ray.config import ModulesConfig
 from prunepeft_ray.modules import AdaptedBackbone
-from prunepeft_ray.modules.prefix import Prefix
+from prunepeft_ray.modules.prefix import Prefix, PrefixNetwork
+from prunepeft_ray.modules.reparametrisation import Reparametrisation
 
 FAMILY_NAMES = ("bert", "roberta", "llama")
 # the paper's start is far from zero: mistakes show
@@ -158,6 +160,14 @@ def random_heads(heads=4, key_heads=2, tokens=3):
     return query, key, value
 
 
+def random_prefix(width, size):
+    prefix = Prefix(width, size)
+    with torch.no_grad():
+        for parameter in (prefix.keys, prefix.values):
+            parameter.normal_(generator=torch.Generator().manual_seed(3))
+    return prefix
+
+
 def watched(prefix, *args, **kwargs):
     """Output and update of a call."""
     updates = []
@@ -169,7 +179,7 @@ def watched(prefix, *args, **kwargs):
 
 def test_a_prefix_that_draws_no_attention_has_no_update_even_under_dropout():
     query, key, value = random_heads()
-    prefix = Prefix(16, 3, 1.0)
+    prefix = random_prefix(16, 3)
     with torch.no_grad():
         prefix.keys.fill_(-1e4)
     query = query.abs()
@@ -180,7 +190,7 @@ def test_a_prefix_that_draws_no_attention_has_no_update_even_under_dropout():
 
 def test_a_token_that_sees_no_other_one_gets_the_prefix_alone():
     query, key, value = random_heads()
-    prefix = Prefix(16, 1, 1.0)
+    prefix = random_prefix(16, 1)
     output, update = watched(prefix, query, key, value, torch.zeros(2, 1, 3, 3, dtype=torch.bool), 1.0)
     assert torch.equal(output.flatten(2), update)
     expected = prefix.values.view(2, 8).repeat_interleave(2, dim=0).expand(2, 3, 4, 8)
@@ -190,7 +200,7 @@ def test_a_token_that_sees_no_other_one_gets_the_prefix_alone():
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_gradients_are_those_of_plain_attention_over_prefix_and_tokens(dropout):
     query, key, value = (x.double().requires_grad_() for x in random_heads(key_heads=4))
-    prefix = Prefix(32, 3, 1.0).double()
+    prefix = random_prefix(32, 3).double()
     torch.manual_seed(1)
     output, _ = watched(prefix, query, key, value, None, 0.5, dropout=dropout)
     weight = torch.randn(output.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
@@ -205,6 +215,66 @@ def test_gradients_are_those_of_plain_attention_over_prefix_and_tokens(dropout):
     expected = torch.autograd.grad((plain * weight).sum(), inputs)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other)
+
+
+# the network that makes it
+
+
+def test_it_starts_as_adapterhubs(tmp_path):
+    backbone = load_backbone(str(make_tiny_model("bert", tmp_path, hidden_size=256)))
+    reference = []
+    torch.manual_seed(0)
+    for _ in range(4):
+        outer, inner, embedding = nn.Linear(800, 2 * 256), nn.Linear(256, 800), nn.Embedding(64, 256)
+        reference.append(outer(torch.tanh(inner(embedding.weight))))
+    expected = torch.stack(reference).std().item()
+    for init in ("default", "paper"):
+        settings = ModulesConfig(init=init)
+        with AdaptedBackbone(backbone, filled(4, "prefix", size=64), settings, 2, seed=0) as adapted:
+            made = [p for parameters in adapted.slot_parameters.values() for p in parameters]
+            for parameter in made:
+                assert parameter.detach().std().item() == pytest.approx(expected, rel=0.1)
+                assert parameter.detach().mean().item() == pytest.approx(0, abs=0.05)
+
+
+def test_gradients_reach_the_network_as_if_it_ran_in_the_forward_pass():
+    network, prefix = PrefixNetwork(16, 3), Prefix(16, 3)
+    found = Reparametrisation(network, (prefix.keys, prefix.values))
+    query, key, value = random_heads()
+    prefix(query, key, value, None, 1.0).square().sum().backward()
+    found.carry_gradients()
+    carried = [parameter.grad.clone() for parameter in network.parameters()]
+    network.zero_grad()
+    keys, values = network()
+    made = {"keys": keys, "values": values}
+    torch.func.functional_call(prefix, made, (query, key, value, None, 1.0)).square().sum().backward()
+    for gradient, parameter in zip(carried, network.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad)
+
+
+def test_a_scaled_loss_is_left_to_the_optimisers_scaler_in_the_network_alone():
+    network, prefix = PrefixNetwork(16, 3), Prefix(16, 3)
+    found = Reparametrisation(network, (prefix.keys, prefix.values))
+    prefix.keys.grad, prefix.values.grad = torch.ones(3, 16), torch.ones(3, 16)
+    found.carry_gradients()
+    plain = [parameter.grad.clone() for parameter in network.parameters()]
+    prefix.keys.grad, prefix.values.grad = 8 * torch.ones(3, 16), 8 * torch.ones(3, 16)
+    found.carry_gradients(8.0)
+    for gradient, parameter in zip(plain, network.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, 8 * gradient)
+    assert torch.equal(prefix.keys.grad, torch.ones(3, 16))
+
+
+def test_the_network_is_not_counted_and_loaded_weights_stay_as_they_are(backbone):
+    with AdaptedBackbone(backbone, filled(backbone.layers, "prefix"), ModulesConfig(), 2, seed=0) as adapted:
+        assert adapted.parameters == sum(p.numel() for found in adapted.slot_parameters.values() for p in found)
+        assert not any("network" in name for name in adapted.state())
+        assert any("network" in name for name in adapted.optimised)
+        state = {name: torch.ones_like(tensor) for name, tensor in adapted.state().items()}
+        adapted.load(state)
+        adapted.after_step(1, 1)
+        assert all(torch.equal(tensor, state[name]) for name, tensor in adapted.state().items())
+        assert adapted.optimised.keys() == adapted.trainable.keys()
 
 
 def test_half_precision_trains_a_prefix(backbone):

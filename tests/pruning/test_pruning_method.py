@@ -1,6 +1,7 @@
 import json
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -52,6 +53,39 @@ def test_a_whole_search():
     assert method.per_round == 4
     assert [len(piece.job.architecture) for piece in work[13:16]] == [24, 20, 16]
     assert make_space(12).parameters(method.best()) <= 1800
+
+
+def constant_zeros(job, criterion, slot):
+    return 1.0 if criterion == "zeros" else hashed_theta(job, criterion, slot)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_criterion_that_gives_every_slot_one_value_decides_nothing(profile):
+    method = make_method(spec=make_spec(profile=profile, criteria=["weight", "zeros", "gradient"]))
+    without = make_method(spec=make_spec(profile=profile, criteria=["weight", "gradient"]))
+    drive(method, theta=constant_zeros)
+    drive(without, theta=hashed_theta_without_zeros)
+    assert method.strategy.abstained == ("zeros",)
+    assert all("zeros" not in d.criteria for d in round_decisions(method))
+    assert [(d.slot, d.removed) for d in round_decisions(method)] == [
+        (d.slot, d.removed) for d in round_decisions(without)
+    ]
+
+
+def hashed_theta_without_zeros(job, criterion, slot):
+    """The scores that the same job with ``zeros`` among its criteria would have."""
+    return hashed_theta(replace(job, collect=("weight", "zeros", "gradient")), criterion, slot)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_where_the_only_criterion_abstains_the_seed_draws_and_nobody_is_said_to_have_judged(profile):
+    drawn = []
+    for seed in range(4):
+        method = make_method(spec=make_spec(seed=seed, profile=profile, criteria=["zeros"], blocks="none"))
+        drive(method, theta=lambda *_: 1.0)
+        assert {d.criteria for d in round_decisions(method)} == {()}
+        drawn.append(method.best())
+    assert len(set(drawn)) > 1
 
 
 def test_the_jobs_of_rounds_and_of_the_final_retraining():

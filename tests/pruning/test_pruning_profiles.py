@@ -69,10 +69,62 @@ def averaged_example():
 
 def test_averaged_by_hand():
     # weight: standard scores 1, -1 in both kinds; softmax over all four 0.440399, 0.059601 twice
-    # threshold, large first: -1, 1 and 0, 0; softmax 0.072329, 0.534447, 0.196612, 0.196612
-    # mixed: PA.0 0.75 * 0.440399 + 0.25 * 0.072329 = 0.348381, then 0.178313, 0.257559, 0.162359; sum 0.946612
-    expected = table(pa(0, 1) + sa(0, 1), 0.368030, 0.188369, 0.272085, 0.171516)
+    # threshold, large first: -1, 1 in PA; it abstains in SA, where weight alone judges; softmax 0.072329, 0.534447
+    # mixed: PA.0 0.75 * 0.440399 + 0.25 * 0.072329 = 0.348381, then 0.178313, 0.440399, 0.059601; sum 1.026694
+    expected = table(pa(0, 1) + sa(0, 1), 0.339323, 0.173677, 0.428948, 0.058052)
     assert PROFILES["averaged"](averaged_example()) == pytest.approx(expected, abs=1e-6)
+
+
+def test_averaged_shrinks_scores_by_their_reliability():
+    example = averaged_example()
+    slots = pa(0, 1) + sa(0, 1)
+    halves = {
+        # sums 2, 6, 20, 60; differences 1, -1 in PA: 1 - 1 / 4 = 0.75; none in SA: 1
+        "weight": table(slots, (1.5, 0.5), (2.5, 3.5), (10.0, 10.0), (30.0, 30.0)),
+        # sums 0.4, 1.2; differences 0.4, -0.4: 1 - 0.16 / 0.16 = 0
+        "threshold": table(slots, (0.4, 0.0), (0.4, 0.8), (0.5, 0.5), (0.5, 0.5)),
+    }
+    # standard scores of weight 0.75, -0.75, 1, -1; of threshold 0 for all, so 0.25 each; SA is left to weight alone
+    powers = [math.exp(score) for score in (0.75, -0.75, 1, -1)]
+    mixed = [0.75 * powers[0] / sum(powers) + 0.0625, 0.75 * powers[1] / sum(powers) + 0.0625]
+    mixed += [power / sum(powers) for power in powers[2:]]
+    expected = table(slots, *(value / sum(mixed) for value in mixed))
+    assert PROFILES["averaged"](replace(example, halves=halves)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("profile", ["paper", "reference", "averaged"])
+def test_a_criterion_that_gives_every_slot_one_value_has_no_say(profile):
+    slots = pa(0, 1, 2, 3, 4)
+    thetas = {"weight": table(slots, 1.0, 2.0, 3.0, 4.0, 5.0), "zeros": dict.fromkeys(slots, 1.0)}
+    both = one_partition(thetas, "weight", "zeros")
+    assert both.judges(Slot(2, "PA")) == ("weight",)
+    alone = one_partition({"weight": thetas["weight"]}, "weight")
+    for seed in range(5):
+        p = PROFILES[profile](replace(both, seed=seed))
+        assert p == pytest.approx(PROFILES[profile](replace(alone, seed=seed)))
+
+
+@pytest.mark.parametrize("profile", ["paper", "reference", "averaged"])
+def test_where_all_criteria_abstain_no_slot_is_preferred(profile):
+    slots = pa(0, 1, 2)
+    scores = one_partition({"weight": dict.fromkeys(slots, 2.0), "zeros": dict.fromkeys(slots, 1.0)}, "weight", "zeros")
+    assert scores.judges(Slot(0, "PA")) == ()
+    assert PROFILES[profile](scores) == pytest.approx(dict.fromkeys(slots, 1 / 3))
+
+
+def test_criteria_without_weight_share_a_partition_alike_where_the_others_abstain():
+    slots = pa(0, 1, 2)
+    rows = {
+        "zeros": dict.fromkeys(slots, 1.0),
+        "weight": table(slots, 1.0, 2.0, 3.0),
+        "gate": table(slots, 3.0, 2.0, 1.0),
+    }
+    strategy = replace(
+        Strategy.uniform([LONE], tuple(rows)), weights={LONE: {"zeros": 1.0, "weight": 0.0, "gate": 0.0}}
+    )
+    p = PROFILES["averaged"](RoundScores(rows, dict.fromkeys(slots, LONE), strategy))
+    assert p[Slot(0, "PA")] == pytest.approx(p[Slot(2, "PA")])
+    assert p[Slot(0, "PA")] > p[Slot(1, "PA")]
 
 
 def test_averaged_raw_sets_kinds_against_each_other_as_they_are():
@@ -115,7 +167,10 @@ def round_scores(draw, values=GRID):
     counts = {p: {name: draw(st.integers(0, 3)) for name in NAMES} for p in PLACES}
     compare = draw(st.sampled_from(("within-kind", "raw")))
     strategy = Strategy.from_counts(counts, PLACES, NAMES)
-    return RoundScores(thetas, PARTITIONS, strategy, compare, draw(st.integers(0, 9)))
+    halves = {
+        name: {slot: (draw(values), draw(values)) for slot in slots} for name in draw(st.sets(st.sampled_from(NAMES)))
+    }
+    return RoundScores(thetas, PARTITIONS, strategy, compare, draw(st.integers(0, 9)), halves)
 
 
 PROFILE_NAMES = st.sampled_from(("paper", "reference", "averaged"))
@@ -139,7 +194,8 @@ def test_order_of_slots_does_not_matter(scores, name, rng):
         pairs = list(thetas.items())
         rng.shuffle(pairs)
         shuffled[criterion] = dict(pairs)
-    assert PROFILES[name](replace(scores, thetas=shuffled)) == PROFILES[name](scores)
+    halves = {criterion: dict(sorted(row.items(), reverse=True)) for criterion, row in scores.halves.items()}
+    assert PROFILES[name](replace(scores, thetas=shuffled, halves=halves)) == PROFILES[name](scores)
 
 
 @given(round_scores(), st.sampled_from(("paper", "averaged")), st.integers(1, 64))
@@ -156,7 +212,13 @@ def test_no_unit_decides_between_the_kinds_or_criteria(scores, name):
         c: {slot: theta * (1 if c == "gate" else 1000 if slot.kind == "SA" else 1e-6) for slot, theta in row.items()}
         for c, row in scores.thetas.items()
     }
-    assert PROFILES[name](replace(scores, thetas=scaled)) == pytest.approx(PROFILES[name](scores), abs=1e-9)
+    unit = {"PA": 1e-6, "PF": 3.0, "PT": 7.0, "SA": 1000.0}
+    halves = {
+        c: {slot: tuple(half * (1 if c == "gate" else unit[slot.kind]) for half in pair) for slot, pair in row.items()}
+        for c, row in scores.halves.items()
+    }
+    found = PROFILES[name](replace(scores, thetas=scaled, halves=halves))
+    assert found == pytest.approx(PROFILES[name](scores), abs=1e-9)
 
 
 @st.composite
@@ -173,14 +235,16 @@ def relabelled(draw):
     name = {}
     for members in scores.members().values():
         name |= dict(zip(members, draw(st.permutations(members)), strict=True))
-    return replace(scores, thetas=thetas), name
+    halves = {"weight": {slot: (value, value + value % 3) for slot, value in zip(slots, values, strict=True)}}
+    return replace(scores, thetas=thetas, halves=halves), name
 
 
 @given(relabelled(), PROFILE_NAMES)
 def test_relabelling_slots_relabels_probabilities(example, profile):
     scores, name = example
     renamed = {c: {name[slot]: theta for slot, theta in row.items()} for c, row in scores.thetas.items()}
-    p, q = PROFILES[profile](scores), PROFILES[profile](replace(scores, thetas=renamed))
+    halves = {c: {name[slot]: pair for slot, pair in row.items()} for c, row in scores.halves.items()}
+    p, q = PROFILES[profile](scores), PROFILES[profile](replace(scores, thetas=renamed, halves=halves))
     assert {name[slot]: value for slot, value in p.items()} == pytest.approx(q)
 
 

@@ -1,4 +1,5 @@
 import math
+import random
 from collections import Counter
 
 import pytest
@@ -11,7 +12,18 @@ from prunepeft_ray.architecture import KINDS, Slot
 from prunepeft_ray.criteria.base import Criterion
 from prunepeft_ray.errors import RunError
 from prunepeft_ray.jobs import TrainResult
-from prunepeft_ray.pruning import most_prunable, prunability, read_thetas, softmax, standardise
+from prunepeft_ray.pruning import (
+    most_prunable,
+    prunability,
+    read_halves,
+    read_thetas,
+    reliability,
+    reliable_scores,
+    softmax,
+    standardise,
+    tied_for_last,
+    told_apart,
+)
 
 SMALL = Criterion("small", "", "", "small")
 LARGE = Criterion("large", "", "", "large")
@@ -122,6 +134,93 @@ def test_a_constant_criterion_does_not_lean_towards_the_first_layers():
     assert abs(parallel / 1800 - 0.5) < 0.06
 
 
+def test_reliability_by_hand():
+    # sums 2, 6, 10: variance 32 / 3; differences 1, -2, 1: variance 2
+    assert reliability([(1.5, 0.5), (2.0, 4.0), (5.5, 4.5)]) == pytest.approx(1 - 2 / (32 / 3))
+    # halves that agree, and halves that contradict each other
+    assert reliability([(1.0, 1.0), (2.0, 2.0), (5.0, 5.0)]) == 1
+    assert reliability([(1.0, 3.0), (2.0, 2.0), (3.0, 1.1)]) == 0
+    # what one half has more of for all slots alike is no noise
+    assert reliability([(1.0, 1.5), (2.0, 2.5), (5.0, 5.5)]) == 1
+
+
+def test_reliability_is_the_spearman_brown_formula_where_the_halves_have_one_variance():
+    first, second = [1.0, 2.0, 3.0, 4.0], [2.0, 1.0, 4.0, 3.0]
+    # their correlation is 3 / 5
+    assert reliability(list(zip(first, second, strict=True))) == pytest.approx(2 * 0.6 / (1 + 0.6))
+
+
+def noisy_halves(noise, slots=24, seed=0):
+    """Halves of slots whose true Theta are 1 to 2, each half with independent noise of that deviation."""
+    rng = random.Random(seed)
+    true = [1 + n / (slots - 1) for n in range(slots)]
+    return [(theta + rng.gauss(0, noise), theta + rng.gauss(0, noise)) for theta in true]
+
+
+@pytest.mark.parametrize(("noise", "least", "most"), [(0.001, 0.999, 1), (0.03, 0.98, 1), (100.0, 0, 0.25)])
+def test_a_clear_spread_keeps_its_weight_and_noise_loses_it(noise, least, most):
+    found = [reliability(noisy_halves(noise, seed=seed)) for seed in range(100)]
+    assert least <= sum(found) / len(found) <= most
+
+
+def test_reliability_is_the_share_of_true_variance():
+    # the variance of 24 true values is 0.0906, that of the noise in the mean of two halves 0.3 ** 2 / 2 = 0.045
+    found = [reliability(noisy_halves(0.3, seed=seed)) for seed in range(200)]
+    assert sum(found) / len(found) == pytest.approx(0.0906 / (0.0906 + 0.045), abs=0.05)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 1e-30, 1e30])
+def test_equal_halves_of_equal_slots_are_not_reliable(value):
+    assert reliability([(value, value)] * 5) == 0
+    assert reliability([(value, value)]) == reliability([]) == 0
+
+
+PAIRS = st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)))
+
+
+@given(PAIRS, st.sampled_from([1e-200, 1e-6, 1e6, 1e200]), st.randoms())
+def test_reliability_is_a_share_and_depends_on_neither_unit_nor_order_nor_half(pairs, unit, rng):
+    found = reliability(pairs)
+    assert 0 <= found <= 1
+    assert reliability([(b, a) for a, b in pairs]) == pytest.approx(found, abs=1e-9)
+    shuffled = list(pairs)
+    rng.shuffle(shuffled)
+    assert reliability(shuffled) == found
+    scaled = [(a * unit, b * unit) for a, b in pairs]
+    if max((abs(value) for pair in pairs for value in pair), default=1) > 1e-6:
+        assert reliability(scaled) == pytest.approx(found, abs=1e-6)
+
+
+def test_scores_are_shrunk_within_each_kind():
+    slots = pa(0, 1) + sa(0, 1)
+    thetas = dict(zip(slots, (1.0, 3.0, 500.0, 800.0), strict=True))
+    # PA 1 - 1 / 4; SA agree
+    halves = dict(zip(slots, ((1.5, 0.5), (2.5, 3.5), (500.0, 500.0), (800.0, 800.0)), strict=True))
+    assert reliable_scores(SMALL, thetas, halves, "within-kind") == pytest.approx(
+        dict(zip(slots, (0.75, -0.75, 1.0, -1.0), strict=True))
+    )
+    # without halves nothing is known against it
+    assert reliable_scores(SMALL, thetas, {}, "within-kind") == prunability(SMALL, thetas, "within-kind")
+
+
+def test_slots_are_told_apart_within_each_kind_unless_kinds_compare():
+    thetas = dict(zip(pa(0, 1) + sa(0, 1), (1.0, 2.0, 5.0, 5.0), strict=True))
+    assert told_apart(SMALL, thetas, "within-kind") == set(pa(0, 1))
+    assert told_apart(SMALL, thetas, "raw") == told_apart(FREE, thetas, "within-kind") == set(thetas)
+    assert told_apart(SMALL, dict.fromkeys(thetas, 0.1), "within-kind") == set()
+    assert told_apart(SMALL, {}, "raw") == set()
+
+
+def test_slots_tie_for_last_within_each_kind():
+    slots = pa(0, 1, 2) + sa(0, 1, 2)
+    thetas = dict(zip(slots, (1.0, 2.0, 3.0, 0.9, 1.0, 1.0), strict=True))
+    # small Theta goes first: PA.2 alone is last of PA
+    assert tied_for_last(SMALL, thetas, "within-kind") == set(sa(1, 2))
+    assert tied_for_last(LARGE, thetas, "within-kind") == set()
+    assert tied_for_last(SMALL, dict.fromkeys(slots, 0.1), "within-kind") == set(slots)
+    assert tied_for_last(SMALL, {slots[0]: 1.0}, "within-kind") == tied_for_last(SMALL, {}, "raw") == set()
+
+
 @given(st.dictionaries(SLOTS, st.floats(-1e6, 1e6), min_size=1))
 def test_softmax_is_stable(scores):
     p = softmax(scores)
@@ -136,14 +235,24 @@ def test_softmax_by_hand():
     assert softmax({}) == {}
 
 
-def make_result(scores):
-    return TrainResult(parameters=1, head_parameters=1, epochs=(), best_epoch=1, metrics={}, scores=scores)
+def make_result(scores, halves=None):
+    return TrainResult(
+        parameters=1, head_parameters=1, epochs=(), best_epoch=1, metrics={}, scores=scores, halves=halves or {}
+    )
 
 
 def test_thetas_are_read_by_slot():
     result = make_result({"weight": {"PA.0": 1.0, "SA.3": 2.0}, "gate": {"PA.0": 3.0}})
     assert read_thetas(result, ("weight",), [Slot(0, "PA"), Slot(3, "SA")], "round 1/3") == {
         "weight": {Slot(0, "PA"): 1.0, Slot(3, "SA"): 2.0}
+    }
+
+
+def test_halves_are_read_as_far_as_they_are_known():
+    halves = {"weight": {"PA.0": (1.0, 2.0), "PA.1": (math.nan, 1.0)}, "gate": {"PA.2": (1.0, 1.0)}}
+    assert read_halves(make_result({}, halves), ("weight", "zeros"), pa(0, 1, 2)) == {
+        "weight": {Slot(0, "PA"): (1.0, 2.0)},
+        "zeros": {},
     }
 
 

@@ -80,7 +80,28 @@ def test_layout_of_the_file():
         "weights": {"0.PA": {"weight": 2 / 3, "zeros": 1 / 3}},
         "evidence": {"0.PA": {"weight": 1, "zeros": 0}},
         "origin": {"task": "t"},
+        "abstained": [],
     }
+
+
+def test_criteria_that_abstained_stay_in_the_file_and_out_of_the_judgement():
+    counts = {P: {"weight": 1}}
+    strategy = Strategy.from_counts(counts, [P], ("weight", "zeros", "gate"), abstained=("zeros",))
+    assert strategy.assignment == {P: ("weight",)}
+    # (1 + 1) / (1 + 2) and (0 + 1) / (1 + 2)
+    assert strategy.weights[P] == pytest.approx({"weight": 2 / 3, "zeros": 0, "gate": 1 / 3})
+    assert strategy.to_dict()["abstained"] == ["zeros"]
+    assert Strategy.from_dict(json.loads(json.dumps(strategy.to_dict()))) == strategy
+
+
+def test_a_partition_without_any_removal_goes_to_all_that_did_not_abstain():
+    strategy = Strategy.from_counts({}, [P], ("weight", "zeros", "gate"), abstained=("zeros",))
+    assert strategy.assignment == {P: ("weight", "gate")}
+
+
+def test_who_abstained_must_be_a_criterion():
+    with pytest.raises(InputError, match="'gate' abstained, but is not among the criteria"):
+        Strategy.from_dict(valid() | {"abstained": ["gate"]})
 
 
 def valid():

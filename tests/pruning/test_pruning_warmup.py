@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from pruning_fakes import CRITERIA, drive, execute, hashed_loss, make_space, make_spec, pa, sa
+from pruning_fakes import CRITERIA, drive, execute, hashed_loss, hashed_theta, make_space, make_spec, pa, sa
 from toy_jobs import make_template
 
 from prunepeft_ray.architecture import Partition, partition_of
@@ -140,6 +140,76 @@ def test_chains_run_in_parallel():
             sizes.append(len(batch))
             batch = steps.send({piece.job.id: execute(piece.job) for piece in batch})
     assert sizes == [1, 6, 6]
+
+
+def constant_zeros(job, criterion, slot):
+    return 1.0 if criterion == "zeros" else hashed_theta(job, criterion, slot)
+
+
+@pytest.mark.parametrize("selector", ["frequency", "effectiveness"])
+def test_a_criterion_that_tells_no_slots_apart_judges_nothing(selector):
+    strategy, work, decisions = run_selector(selector, make_space(12), theta=constant_zeros)
+    assert strategy.abstained == ("zeros",)
+    assert all("zeros" not in judges for judges in strategy.assignment.values())
+    assert all(row["zeros"] == 0 and sum(row.values()) == pytest.approx(1) for row in strategy.weights.values())
+    # it is asked once and then costs nothing more
+    assert not any(d.removed for d in decisions if d.criteria == ("zeros",))
+    assert all("zeros" not in piece.label for piece in work)
+
+
+def test_a_criterion_that_singles_one_slot_out_removes_that_one_alone():
+    odd = sa(5)[0]
+    strategy, _, decisions = run_selector(
+        "frequency",
+        make_space(6),
+        criteria=("weight", "zeros"),
+        theta=lambda job, c, slot: 0.99 if slot == odd else constant_zeros(job, c, slot),
+        turns=3,
+        remove=3,
+    )
+    # in the next turn it has nothing left to say
+    assert [(d.index, d.slot) for d in decisions if d.removed and d.criteria == ("zeros",)] == [(1, "SA.5")]
+    assert max(d.index for d in decisions if d.criteria == ("zeros",)) == 2
+    assert strategy.evidence[place("3.SA")]["zeros"] == 1
+    assert strategy.abstained == ()
+
+
+@pytest.mark.parametrize("selector", ["frequency", "effectiveness"])
+def test_if_all_criteria_abstain_all_judge_alike(selector):
+    strategy, work, _ = run_selector(selector, make_space(12), theta=lambda *_: 1.0)
+    assert len(work) == 1
+    assert strategy.abstained == CRITERIA
+    assert set(strategy.assignment.values()) == {CRITERIA}
+    assert all(row == pytest.approx(dict.fromkeys(CRITERIA, 1 / 6)) for row in strategy.weights.values())
+
+
+def test_a_criterion_has_no_vote_on_a_kind_whose_slots_it_does_not_tell_apart():
+    strategy, _, _ = run_selector(
+        "frequency",
+        make_space(6),
+        criteria=("weight", "gradient"),
+        theta=lambda job, c, slot: 1.0 if (c, slot.kind) == ("weight", "SA") else hashed_theta(job, c, slot),
+        turns=2,
+        remove=4,
+    )
+    assert all(row["weight"] == 0 for p, row in strategy.evidence.items() if p.kind == "SA")
+    assert sum(row["weight"] for row in strategy.evidence.values()) == 6
+
+
+def test_effectiveness_does_not_try_a_criterion_where_it_abstains():
+    silent = Partition(1, "PA")
+    where = partition_of(make_space(12).supernet.slots, 12)
+    strategy, work, _ = run_selector(
+        "effectiveness",
+        make_space(12),
+        criteria=("weight", "gradient"),
+        theta=lambda job, c, slot: 0.3 if (c, where[slot]) == ("weight", silent) else hashed_theta(job, c, slot),
+    )
+    assert strategy.abstained == ()
+    assert set(strategy.evidence[silent]) == {"gradient"}
+    assert strategy.assignment[silent] == ("gradient",)
+    assert strategy.weights[silent] == {"weight": 0, "gradient": 1}
+    assert "warm-up 1.PA: all criteria" not in [piece.label for piece in work]
 
 
 @pytest.mark.parametrize(("slots", "turns"), [(2, 0), (3, 0), (4, 1), (6, 1), (7, 2), (9, 2), (10, 3)])

@@ -44,6 +44,19 @@ def test_ratios_say_what_they_rest_on(section):
     assert basis.marks == ("searches unfinished: 1",)
 
 
+def test_a_criterion_that_abstained_is_named(tmp_path):
+    study = PruningStudy(tmp_path / "study")
+    job = study.train(0, "warmup", evaluate="none", train_size=100)
+    study.turn(0, 1, "weight", WHOLE.slots, ("PA.0", "SA.3"), job)
+    study.turn(0, 1, "zeros", WHOLE.slots, (), job)
+    section = pruning_section(study.results())
+    marks = block(section, "pruning-ratio-prunepeft").basis.marks
+    assert "zeros abstained: it gave every slot the same value" in marks
+    # a share of no removals is no number
+    trace = block(section, "tendencies-prunepeft").plot.data[0]
+    assert math.isnan(cells(trace)["0.PA", "zeros"])
+
+
 def test_tendencies_are_drawn_with_a_sign_where_a_criterion_judged(section):
     (trace,) = block(section, "tendencies-prunepeft").plot.data
     assert cells(trace)["0.PA", "weight"] == pytest.approx(2 / 6)

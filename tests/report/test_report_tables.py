@@ -66,6 +66,13 @@ def test_a_finished_run_is_told_from_how_it_came_about_to_what_it_found(folder):
     assert "not finished" not in printed(folder, 80)
 
 
+def test_criteria_that_abstained_are_named_below_those_that_judge(folder):
+    finish(folder)
+    assert "abstained" not in printed(folder, 80)
+    folder.write_json("strategy.json", folder.read_json("strategy.json") | {"abstained": ["zeros"]})
+    assert "zeros abstained: the same value for every slot" in " ".join(printed(folder, 80).split())
+
+
 def test_the_deciding_metric_comes_first_and_the_loss_last(folder):
     finish(folder)
     names = [row[0] for row in rows(printed(folder, 80)) if len(row) == 2]

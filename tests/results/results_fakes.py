@@ -53,6 +53,7 @@ def make_result(loss: float = 0.5, **changes: object) -> TrainResult:
         "best_epoch": 1,
         "metrics": {"accuracy": 0.75, "loss": loss},
         "scores": {"weight": {"PA.0": loss, "SA.1": 2.0}},
+        "halves": {"weight": {"PA.0": (loss / 2, loss)}},
         "cost": Cost(100, 50, 7, 1e9, 2.5, 2.0, 12345),
     }
     return TrainResult(**values | changes)

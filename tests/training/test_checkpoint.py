@@ -55,6 +55,7 @@ JOBS = {
     "nothing measured": {"evaluate": "none", "collect": ("gate", "activation"), "train_size": 32},
     "dora and houlsby, cosine": {"types": ("dora", "houlsby"), "schedule": "cosine", "train_size": 32},
     "adalora": {"types": ("adalora", "pfeiffer"), "epochs": 3, "train_size": 64, "test": True},
+    "prefix": {"types": ("prefix",), "collect": ALL_CRITERIA, "epochs": 3, "train_size": 32, "test": True},
     "full": {"types": ("full",), "train_size": 32, "learning_rates": {"FT": 0.001}},
 }
 

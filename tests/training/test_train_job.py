@@ -167,8 +167,11 @@ def test_every_criterion_has_a_theta_for_every_slot(learned):
 def test_collecting_criteria_changes_nothing_else(learned, backbone, task):
     job, trained, _ = learned
     plain = train_alone(replace(job, collect=()), backbone, task)
-    assert plain.result.scores == {}
-    assert content(replace(plain, result=replace(plain.result, scores=trained.result.scores))) == content(trained)
+    found = trained.result
+    assert plain.result.scores == plain.result.halves == {}
+    assert content(replace(plain, result=replace(plain.result, scores=found.scores, halves=found.halves))) == content(
+        trained
+    )
 
 
 @pytest.mark.parametrize("collect", [(), ALL_CRITERIA])

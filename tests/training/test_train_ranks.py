@@ -19,7 +19,12 @@ JOBS = {
     "one part": {"micro_batches": 1, "collect": ALL_CRITERIA, "train_size": 32, "epochs": 1},
     "held out": {"evaluate": "holdout", "holdout": 0.3, "train_size": 40},
 }
-OTHER_TYPES = {"dora and houlsby": ("dora", "houlsby"), "adalora": ("adalora",), "full": ("full",)}
+OTHER_TYPES = {
+    "dora and houlsby": ("dora", "houlsby"),
+    "adalora": ("adalora",),
+    "prefix": ("prefix",),
+    "full": ("full",),
+}
 
 
 def jobs(backbone, task):

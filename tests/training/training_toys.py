@@ -95,7 +95,8 @@ def content(trained: Trained) -> Any:
     result = trained.result
     epochs = [(epoch.epoch, epoch.train_loss, dict(epoch.metrics)) for epoch in result.epochs]
     weights = {name: tensor.numpy().tobytes() for name, tensor in trained.state.items()}
-    return epochs, result.best_epoch, dict(result.metrics), dict(result.test), dict(result.scores), weights
+    scores = dict(result.scores), dict(result.halves)
+    return epochs, result.best_epoch, dict(result.metrics), dict(result.test), scores, weights
 
 
 def backbone_bytes(backbone: Backbone) -> dict[str, bytes]:
