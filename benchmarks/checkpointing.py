@@ -20,7 +20,7 @@ from rich.table import Table
 from benchmarks.collecting import job
 from prunepeft_ray.backbones import Backbone, load_backbone
 from prunepeft_ray.config import PAPER_CRITERIA, ExecutionConfig, TaskConfig
-from prunepeft_ray.execution.checkpoints import JobKeeper
+from prunepeft_ray.execution.job_checkpoint import JobKeeper
 from prunepeft_ray.tasks import load_task
 from prunepeft_ray.training import EncodedTask, Keeper, SoloGroup, State, encode_task, train
 

@@ -14,15 +14,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from prunepeft_ray.execution.claiming import Whole
-from prunepeft_ray.execution.compare import plan_study
-from prunepeft_ray.execution.local_ray import ray_cluster
-from prunepeft_ray.execution.room import job_unit
-from prunepeft_ray.execution.signals import StopRequest
-from prunepeft_ray.execution.study_run import StudyRun
-from prunepeft_ray.execution.study_search import StudySearch
+from prunepeft_ray.cluster.capacity import job_unit
+from prunepeft_ray.cluster.session import ray_cluster
+from prunepeft_ray.cluster.sharing.claim import Whole
+from prunepeft_ray.execution.study.dispatcher import StudyRun
+from prunepeft_ray.execution.study.plan import plan_study
+from prunepeft_ray.execution.study.search import StudySearch
 from prunepeft_ray.jobs import Cost, Epoch, TrainResult
 from prunepeft_ray.results import ResultsStore, RunFolder
+from prunepeft_ray.signals import StopRequest
 from prunepeft_ray.study import StudySpec
 
 JOBS = 1000
@@ -41,7 +41,7 @@ def main(jobs: int = JOBS) -> None:
 
 def study(jobs: int, root: Path) -> int:
     """Run a real study of one random search, whose workers store a result at once."""
-    from prunepeft_ray.execution import tune_study
+    from prunepeft_ray.execution.study import tune as tune_study
 
     spec = StudySpec(
         methods=("random-search",),
@@ -89,8 +89,8 @@ def bare_tune(jobs: int, _root: Path) -> int:
     from ray import tune
     from ray.tune.search import Searcher
 
-    from prunepeft_ray.execution.following import nowhere
-    from prunepeft_ray.execution.tune_study import configure_tune
+    from prunepeft_ray.execution.study.tune import configure_tune
+    from prunepeft_ray.execution.supervise import nowhere
 
     configure_tune(2)
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from prunepeft_ray import RunFolder, search
-from prunepeft_ray.execution import Event
+from prunepeft_ray.events import Event
 
 KILLS, LEAST_SECONDS, MOST_SECONDS = 6, 4.0, 14.0
 SETTINGS = (

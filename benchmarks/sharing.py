@@ -25,8 +25,8 @@ from rich.progress import track
 from rich.table import Table
 
 from prunepeft_ray.backbones import Backbone, load_backbone
-from prunepeft_ray.execution.local_ray import ray_cluster
-from prunepeft_ray.execution.sharing import open_shared, share
+from prunepeft_ray.cluster.session import ray_cluster
+from prunepeft_ray.execution.shared_memory import open_shared, share
 
 WORKERS, REPEATS = 3, 3
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from prunepeft_ray import Client
-from prunepeft_ray.execution.local_cluster import start_local_cluster, stop_local_cluster
+from prunepeft_ray.cluster.local.start_stop import start_local_cluster, stop_local_cluster
 
 REPEATS = 3
 SEARCH = """\

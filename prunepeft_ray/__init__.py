@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from prunepeft_ray.lazy import lazy_attributes
 
 if TYPE_CHECKING:
+    from prunepeft_ray.analysis import Results, compare_study, open_results, summarise
     from prunepeft_ray.api import compare, resume, search, track
     from prunepeft_ray.architecture import Architecture, Module, ModuleCost, Slot, Space, check_holds_slot, partition_of
+    from prunepeft_ray.cluster import Terms
     from prunepeft_ray.config import CandidateConfig, Config, SearchSpec, TaskConfig, load_spec
     from prunepeft_ray.criteria import CRITERIA, Criterion
     from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
-    from prunepeft_ray.execution import Terms
     from prunepeft_ray.jobs import Decision, Method, TrainJob, TrainResult, Work
     from prunepeft_ray.methods import METHODS, MethodInfo, NoOptions, Problem
     from prunepeft_ray.modules import MODULE_TYPES
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
         slots_per_round,
         slots_to_remove,
     )
-    from prunepeft_ray.report import Results, build_report, compare_study, open_results, summarise, write_report
+    from prunepeft_ray.report import build_report, write_report
     from prunepeft_ray.results import ResultsStore, RunFolder
     from prunepeft_ray.seeds import derive_seed
     from prunepeft_ray.service import Client
@@ -101,12 +102,7 @@ __all__ = [
 __getattr__ = lazy_attributes(
     __name__,
     {
-        "prunepeft_ray.api": (
-            "compare",
-            "resume",
-            "search",
-            "track",
-        ),
+        "prunepeft_ray.api": ("compare", "resume", "search", "track"),
         "prunepeft_ray.architecture": (
             "Architecture",
             "Module",
@@ -116,36 +112,12 @@ __getattr__ = lazy_attributes(
             "check_holds_slot",
             "partition_of",
         ),
-        "prunepeft_ray.config": (
-            "CandidateConfig",
-            "Config",
-            "SearchSpec",
-            "TaskConfig",
-            "load_spec",
-        ),
-        "prunepeft_ray.criteria": (
-            "CRITERIA",
-            "Criterion",
-        ),
-        "prunepeft_ray.errors": (
-            "InputError",
-            "PrunePEFTError",
-            "RunError",
-        ),
-        "prunepeft_ray.execution": ("Terms",),
-        "prunepeft_ray.jobs": (
-            "Decision",
-            "Method",
-            "TrainJob",
-            "TrainResult",
-            "Work",
-        ),
-        "prunepeft_ray.methods": (
-            "METHODS",
-            "MethodInfo",
-            "NoOptions",
-            "Problem",
-        ),
+        "prunepeft_ray.config": ("CandidateConfig", "Config", "SearchSpec", "TaskConfig", "load_spec"),
+        "prunepeft_ray.criteria": ("CRITERIA", "Criterion"),
+        "prunepeft_ray.errors": ("InputError", "PrunePEFTError", "RunError"),
+        "prunepeft_ray.cluster": ("Terms",),
+        "prunepeft_ray.jobs": ("Decision", "Method", "TrainJob", "TrainResult", "Work"),
+        "prunepeft_ray.methods": ("METHODS", "MethodInfo", "NoOptions", "Problem"),
         "prunepeft_ray.modules": ("MODULE_TYPES",),
         "prunepeft_ray.pareto": ("hypervolume", "pareto_front"),
         "prunepeft_ray.pruning": (
@@ -157,25 +129,13 @@ __getattr__ = lazy_attributes(
             "slots_per_round",
             "slots_to_remove",
         ),
-        "prunepeft_ray.report": (
-            "Results",
-            "build_report",
-            "compare_study",
-            "open_results",
-            "summarise",
-            "write_report",
-        ),
-        "prunepeft_ray.results": (
-            "ResultsStore",
-            "RunFolder",
-        ),
+        "prunepeft_ray.analysis": ("Results", "compare_study", "open_results", "summarise"),
+        "prunepeft_ray.report": ("build_report", "write_report"),
+        "prunepeft_ray.results": ("ResultsStore", "RunFolder"),
         "prunepeft_ray.seeds": ("derive_seed",),
         "prunepeft_ray.service": ("Client",),
         "prunepeft_ray.study": ("JsonFile",),
         "prunepeft_ray.tasks": ("TASKS", "TaskData", "TaskSource", "load_task"),
-        "prunepeft_ray.training": (
-            "Predictor",
-            "load_adapter",
-        ),
+        "prunepeft_ray.training": ("Predictor", "load_adapter"),
     },
 )

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from prunepeft_ray.cluster import Terms
+from prunepeft_ray.cluster.sharing.terms import EQUAL_TERMS
 from prunepeft_ray.config import load_spec, validate
-from prunepeft_ray.execution import Emit, Terms, Watch, resume_search, resume_study, start_search, start_study
-from prunepeft_ray.execution.terms import EQUAL_TERMS
-from prunepeft_ray.paths import open_path
+from prunepeft_ray.events import Emit
+from prunepeft_ray.execution import Watch, resume_search, resume_study, start_search, start_study
 from prunepeft_ray.results import RunFolder
+from prunepeft_ray.storage.paths import open_path
 from prunepeft_ray.study import StudySpec, load_study, read_files
 from prunepeft_ray.tracking import track as log_run
 from prunepeft_ray.tracking import tracking

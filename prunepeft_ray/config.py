@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from prunepeft_ray.errors import LONGEST_QUOTE, InputError, quoted, shortened
 from prunepeft_ray.parsing import parse_yaml, read_small
-from prunepeft_ray.paths import is_local, one_line
 from prunepeft_ray.plugins import is_path
+from prunepeft_ray.storage.paths import is_local
+from prunepeft_ray.text import one_line
 
 PAPER_CRITERIA = ("weight", "zeros", "threshold", "activation", "sensitivity", "gradient")
 

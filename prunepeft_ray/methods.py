@@ -17,10 +17,10 @@ from prunepeft_ray.architecture import Architecture, ModuleCost, Slot, Space
 from prunepeft_ray.config import CandidateConfig, Config, SearchSpec, validate
 from prunepeft_ray.errors import InputError, unknown
 from prunepeft_ray.jobs import Method, TrainJob, TrainResult, Work
-from prunepeft_ray.paths import one_line
 from prunepeft_ray.pruning import make_job
 from prunepeft_ray.registry import Registry
 from prunepeft_ray.seeds import derive_seed
+from prunepeft_ray.text import one_line
 
 ENTRY_POINTS = "prunepeft_ray.methods"
 

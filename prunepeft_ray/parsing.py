@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from prunepeft_ray.paths import is_local, key_of, one_line, reaching, read_bytes, store_of
+from prunepeft_ray.storage.paths import is_local, key_of, reaching, read_bytes, store_of
+from prunepeft_ray.text import one_line
 
 LARGEST = 4 * 2**20
 """Most bytes of a file of settings or notes."""

@@ -17,7 +17,8 @@ from importlib.machinery import all_suffixes
 from pathlib import Path
 
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.paths import one_line, user_state
+from prunepeft_ray.storage.paths import user_state
+from prunepeft_ray.text import one_line
 
 MOST_NAMED = 5
 

@@ -26,7 +26,8 @@ from prunepeft_ray.config import (
 )
 from prunepeft_ray.errors import InputError, quoted, shortened
 from prunepeft_ray.parsing import parse_json, read_small
-from prunepeft_ray.paths import is_local, one_line, open_path
+from prunepeft_ray.storage.paths import is_local, open_path
+from prunepeft_ray.text import one_line
 
 T = TypeVar("T")
 

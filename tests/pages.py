@@ -7,7 +7,7 @@ from pathlib import Path
 
 from comparison_fakes import MODEL, TASK, StudyFake
 
-from prunepeft_ray.report import Results, open_results
+from prunepeft_ray.analysis import Results, open_results
 from prunepeft_ray.results import RunFolder
 from prunepeft_ray.study import StudySpec
 

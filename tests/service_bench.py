@@ -21,18 +21,17 @@ from pathlib import Path
 
 import pytest
 
-from prunepeft_ray.execution.local_cluster import (
-    LocalCluster,
+from prunepeft_ray.cluster.local.nodes import node_states
+from prunepeft_ray.cluster.local.start_stop import (
     add_node,
-    node_states,
     start_head,
     start_local_cluster,
     stop_local_cluster,
     wait_for_head,
     wait_for_nodes,
 )
-from prunepeft_ray.execution.marked import MARK, end_family, is_alive
-from prunepeft_ray.results.attempts import Process
+from prunepeft_ray.cluster.local.state import LocalCluster
+from prunepeft_ray.processes import MARK, Process, end_family, is_alive
 
 ROOT = Path(__file__).parent.parent
 FAST = {

@@ -6,7 +6,9 @@ import json
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
-from prunepeft_ray.service.submission import METADATA_KEY, SearchJob, Status, Submission
+from prunepeft_ray.service.search_job import SearchJob
+from prunepeft_ray.service.status import Status
+from prunepeft_ray.service.submission import METADATA_KEY, Submission
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from prunepeft_ray.backbones import load_backbone
-from prunepeft_ray.execution import Event, GroupExecutor, Workbench
-from prunepeft_ray.execution.compare import _requests, forget_order, plan_study
-from prunepeft_ray.execution.launch import resolve
-from prunepeft_ray.execution.study_run import StudyRun, run_here
-from prunepeft_ray.execution.study_search import StudySearch
+from prunepeft_ray.events import Event
+from prunepeft_ray.execution import GroupExecutor, Workbench
+from prunepeft_ray.execution.session import resolve
+from prunepeft_ray.execution.study.dispatcher import StudyRun, run_here
+from prunepeft_ray.execution.study.plan import plan_study
+from prunepeft_ray.execution.study.search import StudySearch
+from prunepeft_ray.execution.study.start import _requests, forget_order
 from prunepeft_ray.jobs import TrainResult, Work
 from prunepeft_ray.plugins import load_plugins
 from prunepeft_ray.results import ResultsStore, RunFolder

@@ -27,7 +27,7 @@ from prunepeft_ray.config import (
 )
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.modules import MODULE_TYPES
-from prunepeft_ray.paths import open_path
+from prunepeft_ray.storage.paths import open_path
 
 BASE = {"model": "packaged:minilm", "task": {"name": "packaged:movie"}, "budget": "1%"}
 

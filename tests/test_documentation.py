@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from prunepeft_ray import CRITERIA, METHODS, TASKS, RunFolder, TrainResult
-from prunepeft_ray.cli import use
+from prunepeft_ray.cli import adapter as use
 from prunepeft_ray.config import all_keys, validate
-from prunepeft_ray.execution.compare import plan_study
+from prunepeft_ray.execution.study.plan import plan_study
 from prunepeft_ray.plugins import load_plugins
 from prunepeft_ray.study import MethodConfig, StudySpec, TaskConfig, load_study
 

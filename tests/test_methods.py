@@ -12,7 +12,7 @@ from prunepeft_ray.architecture import Architecture, Module, Slot
 from prunepeft_ray.backbones import load_backbone
 from prunepeft_ray.config import CandidateConfig, Config, PruningConfig, load_spec
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.execution.search import plan_search
+from prunepeft_ray.execution.plan import plan_search
 from prunepeft_ray.jobs import TrainResult
 from prunepeft_ray.methods import METHODS, MethodInfo, MethodRegistry, Problem
 from prunepeft_ray.modules import MODULE_TYPES, AdaptedBackbone, module_cost

@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prunepeft_ray.cluster.local.state import LocalCluster
 from prunepeft_ray.config import load_spec
 from prunepeft_ray.errors import LONGEST_MESSAGE, InputError
-from prunepeft_ray.execution.local_cluster import LocalCluster
 from prunepeft_ray.parsing import DEEPEST, LARGEST, MOST_VALUES, parse_json, parse_yaml, read_small
-from prunepeft_ray.paths import open_path
 from prunepeft_ray.results import RunFolder
-from prunepeft_ray.results.attempts import Record
-from prunepeft_ray.service.owner import RunOwner
-from prunepeft_ray.service.submission import Status, Submission
+from prunepeft_ray.results.writer_lease import Record
+from prunepeft_ray.service.run_owner import RunOwner
+from prunepeft_ray.service.status import Status
+from prunepeft_ray.service.submission import Submission
+from prunepeft_ray.storage.paths import open_path
 from prunepeft_ray.study import load_study
 
 LEVELS = "abcdefghi"

@@ -13,11 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from s3 import forget_connections
 
-from prunepeft_ray import paths
 from prunepeft_ray.errors import InputError, RunError
-from prunepeft_ray.paths import (
-    LONGEST_STEM,
-    file_stem,
+from prunepeft_ray.storage import paths
+from prunepeft_ray.storage.paths import (
     is_file,
     is_folder,
     is_local,
@@ -28,6 +26,7 @@ from prunepeft_ray.paths import (
     stamps,
     write_bytes,
 )
+from prunepeft_ray.text import LONGEST_STEM, file_stem
 
 
 @pytest.fixture(params=["disk", "memory", "bucket"])

@@ -7,11 +7,11 @@ import pytest
 import yaml
 from studies import SMALL, study_here
 
+from prunepeft_ray.analysis import compare_study
 from prunepeft_ray.criteria import CRITERIA
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.methods import METHODS
 from prunepeft_ray.plugins import load_plugins
-from prunepeft_ray.report import compare_study
 from prunepeft_ray.results import ResultsStore
 from prunepeft_ray.study import load_study
 from prunepeft_ray.tasks import TASKS

@@ -12,7 +12,7 @@ from prunepeft_ray.cli.terminal import Terminal, put, put_json
 from prunepeft_ray.errors import InputError
 
 if TYPE_CHECKING:
-    from prunepeft_ray.execution.events import Event
+    from prunepeft_ray.events import Event
 
 cluster = typer.Typer(help="Start, look at and end a Ray cluster of several nodes on this machine, to try things out.")
 
@@ -31,7 +31,8 @@ def up(
     gpus: Annotated[int | None, typer.Option(help="GPUs of the first node; without, those of this machine.")] = None,
 ) -> None:
     """Start a cluster of N nodes on this machine; it stays until 'prunepeft cluster down'."""
-    from prunepeft_ray.execution.local_cluster import counted, start_local_cluster
+    from prunepeft_ray.cluster.local.start_stop import start_local_cluster
+    from prunepeft_ray.text import counted
 
     if local is None:
         raise InputError(
@@ -51,7 +52,8 @@ next:
 @cluster.command()
 def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show the nodes of the cluster on this machine."""
-    from prunepeft_ray.execution.local_cluster import find_local_cluster, node_states
+    from prunepeft_ray.cluster.local.nodes import node_states
+    from prunepeft_ray.cluster.local.state import find_local_cluster
 
     found = find_local_cluster()
     nodes = node_states(found) if found else []
@@ -71,7 +73,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 @cluster.command()
 def down() -> None:
     """End the cluster that 'prunepeft cluster up' has started on this machine, and nothing else."""
-    from prunepeft_ray.execution.local_cluster import stop_local_cluster
+    from prunepeft_ray.cluster.local.start_stop import stop_local_cluster
 
     ended = stop_local_cluster(_say)
     put(f"the local cluster at {ended.address} is gone" if ended else NONE_RUNS)

@@ -11,10 +11,11 @@ from prunepeft_ray.cli.streams import run_is_over
 from prunepeft_ray.cli.study_progress import show_study
 from prunepeft_ray.cli.terminal import Terminal, put_json, say
 from prunepeft_ray.cli.track import Track
-from prunepeft_ray.paths import open_path, readable
+from prunepeft_ray.storage.paths import open_path
+from prunepeft_ray.text import readable
 
 if TYPE_CHECKING:
-    from prunepeft_ray.report import Comparison, Results
+    from prunepeft_ray.analysis import Comparison, Results
 
 Address = Annotated[str | None, typer.Option(help="Address of a running Ray cluster; default: one on this machine.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the comparison as JSON, progress on standard error.")]
@@ -39,8 +40,8 @@ def compare(
 
     spec = load_study(study)
     # what is wrong in the file is said without waiting for torch
+    from prunepeft_ray.analysis import compare_study
     from prunepeft_ray.execution import start_study
-    from prunepeft_ray.report import compare_study
     from prunepeft_ray.tracking import tracking
 
     folder = open_path(output) if output else Path("runs") / study.stem
@@ -55,8 +56,8 @@ def resume_compare(
     folder: Path, address: str | None, track: list[str] | None, trust_plugins: bool, as_json: bool
 ) -> None:
     """Go on with a study, and print the comparison."""
+    from prunepeft_ray.analysis import compare_study
     from prunepeft_ray.execution import resume_study
-    from prunepeft_ray.report import compare_study
     from prunepeft_ray.tracking import tracking
 
     with show_study(Terminal(stderr=as_json)) as (show, watch), tracking(folder, track or (), show) as emit:

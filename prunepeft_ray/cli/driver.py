@@ -22,9 +22,9 @@ def add_to(app: typer.Typer) -> None:
 
 def drive(submission: Annotated[str, typer.Argument(help="A submission, as JSON.")]) -> None:
     """Run a search job that was submitted, and print what it does."""
-    from prunepeft_ray.report import compare_study, summarise
+    from prunepeft_ray.analysis import compare_study, summarise
     from prunepeft_ray.service import Submission
-    from prunepeft_ray.service.driving import drive as run
+    from prunepeft_ray.service.driver import drive as run
 
     with show_study(Terminal(width=120)) as (emit, watch):
         folder = run(Submission.from_json(submission), emit, watch)
@@ -37,7 +37,7 @@ def drive(submission: Annotated[str, typer.Argument(help="A submission, as JSON.
 
 def pack(folder: str, name: str) -> None:
     """Pack a run's folder where the job server hands out files, until the job is stopped."""
-    from prunepeft_ray.execution.local_ray import logs_folder
-    from prunepeft_ray.service.fetching import pack as run
+    from prunepeft_ray.cluster.session import logs_folder
+    from prunepeft_ray.service.fetch import pack as run
 
     run(folder, name, Path(logs_folder()))

@@ -8,12 +8,13 @@ import sys
 
 import typer
 
-from prunepeft_ray.cli import cluster, compare, doctor, driver, lists, report, search, service, track, use
+from prunepeft_ray.cli import adapter as use
+from prunepeft_ray.cli import cluster, compare, doctor, driver, lists, report, search, service, track
 from prunepeft_ray.cli.streams import drop_output, flush_output, prepare_streams
 from prunepeft_ray.cli.terminal import complain
 from prunepeft_ray.ending import ENDING, asked_to_end, exit_code
 from prunepeft_ray.errors import PrunePEFTError, Terminated
-from prunepeft_ray.paths import one_line
+from prunepeft_ray.text import one_line
 
 # typer does not export the base of its usage errors
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]

@@ -18,11 +18,11 @@ from rich.progress import (
 )
 
 from prunepeft_ray.cli.terminal import Terminal
-from prunepeft_ray.execution.events import MESSAGES
-from prunepeft_ray.paths import visible_line
+from prunepeft_ray.events import MESSAGES
+from prunepeft_ray.text import visible_line
 
 if TYPE_CHECKING:
-    from prunepeft_ray.execution.events import Emit, Event
+    from prunepeft_ray.events import Emit, Event
 
 PLAIN_SECONDS = 10.0
 

@@ -13,10 +13,10 @@ from prunepeft_ray.cli.compare import print_comparison, write_comparison, write_
 from prunepeft_ray.cli.service import Address, connect, is_service
 from prunepeft_ray.cli.terminal import Terminal, put_json, say
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.paths import open_path
+from prunepeft_ray.storage.paths import open_path
 
 if TYPE_CHECKING:
-    from prunepeft_ray.report import Results, Summary
+    from prunepeft_ray.analysis import Results, Summary
     from prunepeft_ray.results import RunFolder
 
 Folders = Annotated[
@@ -86,7 +86,7 @@ def _folder(which: str, address: str | None) -> str:
 
 def _print(results: Results, as_json: bool) -> None:
     """Print what a search or a study has found so far, as tables or as JSON."""
-    from prunepeft_ray.report import summarise
+    from prunepeft_ray.analysis import summarise
 
     if results.is_study:
         print_comparison(results.comparison, as_json)
@@ -114,7 +114,7 @@ def _endings(runs: Sequence[RunFolder]) -> tuple[str, ...]:
 
 def _opened(folders: Sequence[str]) -> list[Results]:
     """Open runs, and make them quick to read for the next time too."""
-    from prunepeft_ray.report import open_several
+    from prunepeft_ray.analysis import open_several
 
     runs = open_several(folders)
     for results in runs:
@@ -148,7 +148,8 @@ def _watch(folders: Sequence[str], page: Path, every: int) -> None:
 
 
 def _draw(results: Results, output: Path) -> None:
-    from prunepeft_ray.report import summarise, summary_svg
+    from prunepeft_ray.analysis import summarise
+    from prunepeft_ray.report import summary_svg
 
     write_text(output, summary_svg(summarise(results.run, results)))
     say(f"drawn: {output}")

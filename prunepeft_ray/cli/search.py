@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from prunepeft_ray.cli.adapter import Encoding, Separator, TrustPlugins
 from prunepeft_ray.cli.compare import Address, resume_compare
 from prunepeft_ray.cli.progress import show_progress
 from prunepeft_ray.cli.report import print_summary
@@ -24,10 +25,10 @@ from prunepeft_ray.cli.service import (
 from prunepeft_ray.cli.streams import run_is_over
 from prunepeft_ray.cli.terminal import Terminal, say
 from prunepeft_ray.cli.track import Track
-from prunepeft_ray.cli.use import Encoding, Separator, TrustPlugins
 from prunepeft_ray.config import load_spec
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.paths import file_stem, open_path
+from prunepeft_ray.storage.paths import open_path
+from prunepeft_ray.text import file_stem
 
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Workers; default: every GPU, or 2 on a CPU. Results do not depend on it.")
@@ -82,8 +83,8 @@ def search(
         "seed": seed,
     }
     spec = load_spec(config, values, tuple(set_ or ()))
+    from prunepeft_ray.analysis import summarise
     from prunepeft_ray.execution import start_search
-    from prunepeft_ray.report import summarise
     from prunepeft_ray.tracking import tracking
 
     folder = open_path(output) if output else default_output(spec.model, spec.task.name, spec.budget, spec.seed)
@@ -141,8 +142,8 @@ def _resume_here(
     trust_plugins: bool,
     as_json: bool,
 ) -> None:
+    from prunepeft_ray.analysis import summarise
     from prunepeft_ray.execution import resume_search
-    from prunepeft_ray.report import summarise
     from prunepeft_ray.results import RunFolder
     from prunepeft_ray.tracking import tracking
 

@@ -72,7 +72,7 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Submit a search or a study to a Ray cluster; it goes on there, whatever becomes of this machine."""
-    from prunepeft_ray.execution import Terms
+    from prunepeft_ray.cluster import Terms
 
     terms = Terms("", priority or 0, cpus, gpus)
     client = connect(address)
@@ -180,8 +180,8 @@ def is_service(which: str, address: str | None) -> bool:
         return address.startswith(("http://", "https://"))
     if "/" in which or Path(which).exists():
         return False
-    from prunepeft_ray.service.addresses import is_named
-    from prunepeft_ray.service.submission import is_id
+    from prunepeft_ray.cluster.address import is_named
+    from prunepeft_ray.service.ids import is_id
 
     return is_id(which) or is_named()
 
@@ -249,7 +249,7 @@ def _jobs_table(found: list[SearchJob]) -> Table:
 
 
 def _status_table(job: SearchJob) -> Table:
-    from prunepeft_ray.execution.ledger import amount
+    from prunepeft_ray.text import amount
 
     asked = job.submission
     limits = [f"at most {amount(most, kind)}" for kind, most in (("CPU", asked.cpus), ("GPU", asked.gpus)) if most]
@@ -277,7 +277,7 @@ def _status_table(job: SearchJob) -> Table:
 
 
 def _resources(job: SearchJob) -> str:
-    from prunepeft_ray.execution.ledger import amount
+    from prunepeft_ray.text import amount
 
     if job.over:
         return ""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from prunepeft_ray.cli.terminal import say
-from prunepeft_ray.paths import one_line
+from prunepeft_ray.text import one_line
 
 
 def prepare_streams() -> None:

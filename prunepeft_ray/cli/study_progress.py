@@ -12,11 +12,11 @@ from rich.table import Table
 
 from prunepeft_ray.cli.progress import show_progress
 from prunepeft_ray.cli.terminal import Terminal
-from prunepeft_ray.execution.events import MESSAGES
+from prunepeft_ray.events import MESSAGES
 
 if TYPE_CHECKING:
-    from prunepeft_ray.execution.events import Emit, Event
-    from prunepeft_ray.execution.study_run import MethodProgress, Watch
+    from prunepeft_ray.events import Emit, Event
+    from prunepeft_ray.execution.study.progress import MethodProgress, Watch
 
 PLAIN_SECONDS = 60.0
 
@@ -63,7 +63,7 @@ def _heading(place: tuple[str, str], places: Sequence[tuple[str, str]]) -> str:
 
 
 def _left(seconds: float | None) -> str:
-    from prunepeft_ray.report.tables import duration_text
+    from prunepeft_ray.text import duration_text
 
     return "–" if seconds is None else duration_text(seconds)
 

@@ -14,7 +14,7 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 
-from prunepeft_ray.paths import visible, visible_line
+from prunepeft_ray.text import visible, visible_line
 
 _LEFT_BY_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from prunepeft_ray.cli.terminal import put
-from prunepeft_ray.paths import open_path
+from prunepeft_ray.storage.paths import open_path
 
 Track = Annotated[
     list[str] | None,

@@ -10,21 +10,19 @@ from typing import TYPE_CHECKING
 from prunepeft_ray.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from prunepeft_ray.execution.compare import resume_study, start_study
-    from prunepeft_ray.execution.events import Emit, Event
-    from prunepeft_ray.execution.executor import GroupExecutor, Workbench, drive
-    from prunepeft_ray.execution.launch import resume_search, start_search
-    from prunepeft_ray.execution.search import Plan, plan_search, run_search
-    from prunepeft_ray.execution.study_run import MethodProgress, Watch
-    from prunepeft_ray.execution.terms import Terms
+    from prunepeft_ray.execution.drive import drive
+    from prunepeft_ray.execution.executor import GroupExecutor
+    from prunepeft_ray.execution.plan import Plan, plan_search
+    from prunepeft_ray.execution.search.run import run_search
+    from prunepeft_ray.execution.search.start import resume_search, start_search
+    from prunepeft_ray.execution.study.progress import MethodProgress, Watch
+    from prunepeft_ray.execution.study.start import resume_study, start_study
+    from prunepeft_ray.execution.workbench import Workbench
 
 __all__ = [
-    "Emit",
-    "Event",
     "GroupExecutor",
     "MethodProgress",
     "Plan",
-    "Terms",
     "Watch",
     "Workbench",
     "drive",
@@ -39,12 +37,13 @@ __all__ = [
 __getattr__ = lazy_attributes(
     __name__,
     {
-        "prunepeft_ray.execution.compare": ("resume_study", "start_study"),
-        "prunepeft_ray.execution.events": ("Emit", "Event"),
-        "prunepeft_ray.execution.executor": ("GroupExecutor", "Workbench", "drive"),
-        "prunepeft_ray.execution.launch": ("resume_search", "start_search"),
-        "prunepeft_ray.execution.search": ("Plan", "plan_search", "run_search"),
-        "prunepeft_ray.execution.study_run": ("MethodProgress", "Watch"),
-        "prunepeft_ray.execution.terms": ("Terms",),
+        "prunepeft_ray.execution.study.start": ("resume_study", "start_study"),
+        "prunepeft_ray.execution.executor": ("GroupExecutor",),
+        "prunepeft_ray.execution.workbench": ("Workbench",),
+        "prunepeft_ray.execution.drive": ("drive",),
+        "prunepeft_ray.execution.search.start": ("resume_search", "start_search"),
+        "prunepeft_ray.execution.plan": ("Plan", "plan_search"),
+        "prunepeft_ray.execution.search.run": ("run_search",),
+        "prunepeft_ray.execution.study.progress": ("MethodProgress", "Watch"),
     },
 )

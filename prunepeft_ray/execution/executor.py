@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,24 +18,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from prunepeft_ray.backbones import Backbone
 from prunepeft_ray.config import ExecutionConfig
 from prunepeft_ray.errors import JobError, PrunePEFTError, RunError
-from prunepeft_ray.execution.checkpoints import JobKeeper
-from prunepeft_ray.execution.events import Emit, Event
+from prunepeft_ray.events import Emit, Event
 from prunepeft_ray.execution.interruptions import BrokenGroupError, StoppedError
+from prunepeft_ray.execution.job_checkpoint import JobKeeper
 from prunepeft_ray.execution.watchdog import Watchdog
-from prunepeft_ray.jobs import Decision, Method, TrainJob, TrainResult, Work
-from prunepeft_ray.paths import is_file, read_bytes
-from prunepeft_ray.results import ResultsStore, RunContext, write_whole
-from prunepeft_ray.tasks import TaskData
+from prunepeft_ray.execution.workbench import Workbench
+from prunepeft_ray.jobs import Decision, TrainJob, TrainResult, Work
+from prunepeft_ray.results import ResultsStore, RunContext
+from prunepeft_ray.storage import write_whole
+from prunepeft_ray.storage.paths import is_file, read_bytes
 from prunepeft_ray.training import (
-    EncodedTask,
     Group,
     SoloGroup,
     Trained,
-    cut_line,
-    encode_task,
     is_out_of_memory,
     train,
 )
@@ -44,30 +40,6 @@ from prunepeft_ray.training import (
 PROGRESS_SECONDS = 0.5
 
 T = TypeVar("T")
-
-
-@dataclass
-class Workbench:
-    """What a process needs for all jobs of a search: loaded and encoded once.
-
-    Args:
-        backbone: The frozen backbone.
-        data: The task.
-    """
-
-    backbone: Backbone
-    data: TaskData
-    _encoded: dict[int, EncodedTask] = field(default_factory=dict)
-
-    def task(self, max_length: int) -> EncodedTask:
-        """Return the task as token ids."""
-        if max_length not in self._encoded:
-            self._encoded[max_length] = encode_task(self.data, self.backbone, max_length)
-        return self._encoded[max_length]
-
-    def cut_line(self, max_length: int) -> str | None:
-        """Say how many texts are longer than that and cut; None if none is."""
-        return cut_line(self.task(max_length), self.backbone, max_length)
 
 
 def outcome(job: TrainJob, result: TrainResult) -> str:
@@ -315,37 +287,6 @@ def _succeeded(part: dict[int, TrainResult | PrunePEFTError]) -> dict[int, Train
             raise result
         done[i] = result
     return done
-
-
-def drive(method: Method, executor: GroupExecutor) -> None:
-    """Let a method ask, run what it asks for and tell it the results, until it is done.
-
-    Raises:
-        RunError: If a job failed, a result cannot be stored, or the method waits although nothing runs.
-    """
-    told = 0
-    while not method.done:
-        work = method.ask()
-        if not work:
-            raise RunError(f"method '{method.name}' waits for results, but nothing is running")
-        for piece, result in zip(work, executor.run(work), strict=True):
-            method.tell(piece.job, result)
-        fresh = list(method.decisions[told:])
-        told += len(fresh)
-        if fresh:
-            together(executor.group, partial(executor.store.commit_decisions, executor.context, fresh))
-            for line in _story(fresh) if executor.group.rank == 0 else ():
-                executor.emit(Event("message", line))
-
-
-def _story(decisions: Sequence[Decision]) -> list[str]:
-    """Tell which criteria abstained in a warm-up; what a round removed, how probable that was, and who judged it."""
-    judged = [decision for decision in decisions if decision.step == "round"]
-    gone = sorted((d for d in judged if d.removed), key=lambda d: (d.index, -d.probability))
-    lines = [f"round {d.index} removed {d.slot} (p={d.probability:.3f}; {_judges(d)})" for d in gone]
-    if judged:
-        lines.append(f"{len(judged) - len(gone)} slots left")
-    return [*_abstentions(decisions), *lines]
 
 
 def _judges(decision: Decision) -> str:

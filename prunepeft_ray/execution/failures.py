@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prunepeft_ray.execution.checkpoints import CHECKPOINT, kept_examples
-from prunepeft_ray.paths import names
+from prunepeft_ray.execution.job_checkpoint import CHECKPOINT, kept_examples
 from prunepeft_ray.results import ResultsStore, RunFolder
+from prunepeft_ray.storage.paths import names
 
 
 class Failures:

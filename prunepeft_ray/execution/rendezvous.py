@@ -13,7 +13,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.constants import default_pg_timeout
 
 from prunepeft_ray.errors import RunError
-from prunepeft_ray.paths import one_line
+from prunepeft_ray.text import one_line
 from prunepeft_ray.training import DistributedGroup
 
 MEETING_SECONDS = 600

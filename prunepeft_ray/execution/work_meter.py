@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from prunepeft_ray.errors import RunError
-from prunepeft_ray.paths import names, read_bytes, remove_file
-from prunepeft_ray.results import write_whole
+from prunepeft_ray.storage import write_whole
+from prunepeft_ray.storage.paths import names, read_bytes, remove_file
 
 WORK = ".work"
 NOTE_SECONDS = 5.0

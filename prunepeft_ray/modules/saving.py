@@ -21,7 +21,8 @@ from prunepeft_ray.errors import InputError, quoted
 from prunepeft_ray.modules.adapted import check_fits
 from prunepeft_ray.modules.space import module_cost
 from prunepeft_ray.parsing import parse_json, read_small
-from prunepeft_ray.paths import check_within, is_file, one_line, write_bytes
+from prunepeft_ray.storage.paths import check_within, is_file, write_bytes
+from prunepeft_ray.text import one_line
 
 FORMAT = 1
 CONFIG_FILE = "adapter_config.json"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from prunepeft_ray.report.charges import CostAccount
-from prunepeft_ray.report.method_rows import MethodRow
-from prunepeft_ray.report.tables import duration_text
+from prunepeft_ray.analysis.charges import CostAccount
+from prunepeft_ray.analysis.method_rows import MethodRow
+from prunepeft_ray.report.labels import NOTHING, _number_text
+from prunepeft_ray.text import duration_text
 
-NOTHING = "–"
 Columns = Mapping[str, Callable[[MethodRow], str]]
 """Headings, and what a row says below them."""
 
@@ -68,10 +68,6 @@ def _deciding(cost: CostAccount) -> str:
 def _memory(cost: CostAccount) -> str:
     mebibytes = cost.peak_memory_bytes / 2**20
     return f"{mebibytes:.0f} MiB" if mebibytes < 1024 else f"{mebibytes / 1024:.2f} GiB"
-
-
-def _number_text(number: float) -> str:
-    return f"{number:,.1f}".removesuffix(".0")
 
 
 BRIEF_COSTS: Columns = {

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from prunepeft_ray.analysis.results import Results
+from prunepeft_ray.analysis.statistics import Difference, Estimate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,3 +81,36 @@ def answer_marker(symbol: str, colour: str, *, hollow: bool) -> dict[str, Any]:
 def plotted(times: pd.Series[Any]) -> list[str]:
     """Return times the way that figures take them, which know no time zones."""
     return list(times.dt.strftime("%Y-%m-%d %H:%M:%S.%f"))
+
+
+def method_styles(results: Results) -> dict[str, tuple[str, str, str]]:
+    """Give every method of a study a colour, a marker and a dash, the same in all figures.
+
+    Args:
+        results: The run or study.
+    """
+    return style_of(row.method for row in results.comparison.rows)
+
+
+HOLLOW = ("oracle", "choice", "reference")
+"""Roles that are drawn hollow, as they are no rivals on equal terms."""
+
+
+def span(
+    found: Sequence[Estimate | Difference], values: Sequence[float] = (), reach: float = 1.5
+) -> tuple[float, float]:
+    """Return a range that shows every mean, and intervals as far as they leave means apart.
+
+    Args:
+        found: Means and intervals; at least one has a mean.
+        values: What else must be seen.
+        reach: How far intervals may widen the range, as a multiple of the range of the rest.
+    """
+    means = [*(one.mean for one in found if one.mean is not None), *values]
+    spread = max(max(means) - min(means), 0.02)
+    lows = [one.low if one.low is not None else math.inf for one in found]
+    highs = [one.high if one.high is not None else -math.inf for one in found]
+    return (
+        max(min([*means, *lows]), min(means) - reach * spread) - 0.1 * spread,
+        min(max([*means, *highs]), max(means) + reach * spread) + 0.1 * spread,
+    )

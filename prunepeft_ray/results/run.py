@@ -16,9 +16,10 @@ from typing import Any
 from prunepeft_ray.config import SearchSpec, dump_yaml, load_spec, read_yaml
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.parsing import parse_json, read_small
-from prunepeft_ray.paths import is_file, is_folder, is_local, names, one_line, read_bytes, remove_file
-from prunepeft_ray.results.files import write_whole
+from prunepeft_ray.storage.files import write_whole
+from prunepeft_ray.storage.paths import is_file, is_folder, is_local, names, read_bytes, remove_file
 from prunepeft_ray.study import StudySpec, load_study
+from prunepeft_ray.text import one_line
 
 SPEC_FILE = "spec.yaml"
 SEEN = ".seen-"

@@ -16,12 +16,12 @@ import pyarrow as pa
 from prunepeft_ray.architecture import Slot
 from prunepeft_ray.errors import unknown
 from prunepeft_ray.jobs import Cost, Decision, Epoch, TrainResult, Work
-from prunepeft_ray.paths import is_file, map_files, names, remove_file, stamps
-from prunepeft_ray.results.files import locked, write_whole
-from prunepeft_ray.results.merged import merge, read_table
-from prunepeft_ray.results.parts import Tell, encode, read_part
+from prunepeft_ray.results.compaction import merge, read_table
+from prunepeft_ray.results.parquet_file import Tell, encode, read_part
 from prunepeft_ray.results.schema import KEYED_BY_JOB, TABLES, arrow_schema
-from prunepeft_ray.results.studies import Request, SearchOutcome
+from prunepeft_ray.results.study_records import Request, SearchOutcome
+from prunepeft_ray.storage.files import locked, write_whole
+from prunepeft_ray.storage.paths import is_file, map_files, names, remove_file, stamps
 
 if TYPE_CHECKING:
     import pandas as pd

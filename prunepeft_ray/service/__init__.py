@@ -11,7 +11,9 @@ from prunepeft_ray.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from prunepeft_ray.service.client import Client
-    from prunepeft_ray.service.submission import SearchJob, Status, Submission
+    from prunepeft_ray.service.search_job import SearchJob
+    from prunepeft_ray.service.status import Status
+    from prunepeft_ray.service.submission import Submission
 
 __all__ = ["Client", "SearchJob", "Status", "Submission"]
 
@@ -19,6 +21,8 @@ __getattr__ = lazy_attributes(
     __name__,
     {
         "prunepeft_ray.service.client": ("Client",),
-        "prunepeft_ray.service.submission": ("SearchJob", "Status", "Submission"),
+        "prunepeft_ray.service.search_job": ("SearchJob",),
+        "prunepeft_ray.service.status": ("Status",),
+        "prunepeft_ray.service.submission": ("Submission",),
     },
 )

@@ -14,30 +14,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from prunepeft_ray.cluster.address import find_cluster
+from prunepeft_ray.cluster.job_server import JobServer
+from prunepeft_ray.cluster.sharing.terms import EQUAL_TERMS, Terms
 from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
-from prunepeft_ray.execution.job_server import JobServer
-from prunepeft_ray.execution.terms import EQUAL_TERMS, Terms
-from prunepeft_ray.paths import is_local, open_path
-from prunepeft_ray.service.addresses import find_cluster
-from prunepeft_ray.service.checking import check_submission
-from prunepeft_ray.service.fetching import fetch, is_here
+from prunepeft_ray.service.fetch import fetch, is_here
 from prunepeft_ray.service.gate import State
-from prunepeft_ray.service.owner import RunOwner
-from prunepeft_ray.service.packing import packed
-from prunepeft_ray.service.shipping import code_modules
-from prunepeft_ray.service.submission import (
-    METADATA_KEY,
-    UNDECIDED,
-    SearchJob,
-    Status,
-    Submission,
-    clean_name,
-    new_id,
-    now,
-    pick,
-    submission_of,
-    without_status,
-)
+from prunepeft_ray.service.ids import clean_name, new_id, pick
+from prunepeft_ray.service.package import code_modules, packed
+from prunepeft_ray.service.preflight import check_submission
+from prunepeft_ray.service.run_owner import RunOwner
+from prunepeft_ray.service.search_job import SearchJob
+from prunepeft_ray.service.status import UNDECIDED, Status, without_status
+from prunepeft_ray.service.submission import METADATA_KEY, Submission, now, submission_of
+from prunepeft_ray.storage.paths import is_local, open_path
 from prunepeft_ray.tracking import TRACKERS
 
 STOP_SECONDS = 60
@@ -301,7 +291,8 @@ class Client:
             InputError: If there is no such job, or it has nothing yet.
             RunError: If it cannot be written.
         """
-        from prunepeft_ray.report import open_results, write_report
+        from prunepeft_ray.analysis import open_results
+        from prunepeft_ray.report import write_report
 
         folder = self.folder(job, tell)
         page = open_path(output) if output else folder / "report.html"
@@ -326,7 +317,7 @@ class Client:
     @property
     def _is_local(self) -> bool:
         """Whether the cluster is one of this machine, whose folders it sees."""
-        from prunepeft_ray.execution.local_cluster import find_local_cluster
+        from prunepeft_ray.cluster.local.state import find_local_cluster
 
         local = find_local_cluster()
         return local is not None and local.address == self.address

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import AfterValidator, Field, StringConstraints, TypeAdapter, ValidationError
 
-from prunepeft_ray.paths import visible_line
+from prunepeft_ray.text import visible_line
 
 LONGEST_TEXT, LONGEST_PLACE, LONGEST_SPEC = 300, 4096, 2**24
 _PLACE = re.compile(r"(/|[a-z][a-z0-9+.-]+://)[^\n\t]*")

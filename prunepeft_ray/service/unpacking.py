@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from prunepeft_ray.errors import RunError
-from prunepeft_ray.paths import one_line
-from prunepeft_ray.results.files import check_name, write_whole
+from prunepeft_ray.storage.files import check_name, write_whole
+from prunepeft_ray.text import one_line
 
 MOST_FILES = 200_000
 MOST_BYTES = 4 * 2**30

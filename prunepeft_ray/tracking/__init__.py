@@ -1,6 +1,6 @@
 """Logging runs to the trackers that people have already; what is logged is read from the results store."""
 
-from prunepeft_ray.tracking.follow import track, tracking
+from prunepeft_ray.tracking.follower import track, tracking
 from prunepeft_ray.tracking.records import Job, Outcome, Records, Search, Step
 from prunepeft_ray.tracking.tracker import TRACKERS, Known, Place, Tracker, TrackerInfo
 

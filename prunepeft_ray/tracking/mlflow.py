@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.paths import one_line
+from prunepeft_ray.text import one_line
 from prunepeft_ray.tracking.records import JOBS_TOLD, Job, Outcome, Search, Step
 from prunepeft_ray.tracking.tracker import Known, Place
 

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import SCALARS, Even
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from prunepeft_ray.paths import plain_name
+from prunepeft_ray.text import plain_name
 from prunepeft_ray.tracking.records import JOBS_TOLD, Job, Outcome, Search, Step
 from prunepeft_ray.tracking.tracker import Known, Place
 

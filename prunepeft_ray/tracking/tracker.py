@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.paths import is_local
 from prunepeft_ray.registry import Registry
-from prunepeft_ray.results import RunFolder, write_whole
+from prunepeft_ray.results import RunFolder
+from prunepeft_ray.storage import write_whole
+from prunepeft_ray.storage.paths import is_local
 from prunepeft_ray.tracking.records import Job, Outcome, Search, Step
 
 

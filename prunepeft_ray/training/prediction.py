@@ -17,7 +17,7 @@ from prunepeft_ray.modules import (
     read_adapter_config,
     read_adapter_weights,
 )
-from prunepeft_ray.paths import check_within, is_folder, open_path
+from prunepeft_ray.storage.paths import check_within, is_folder, open_path
 from prunepeft_ray.tasks import METRICS, Split, TaskData, Tell, log_line
 from prunepeft_ray.training.encoding import count_cut, cut_text, encode
 from prunepeft_ray.training.evaluation import measure, predict_logits, to_predictions

@@ -12,7 +12,8 @@ from prunepeft_ray.cli import study_progress
 from prunepeft_ray.cli.main import run
 from prunepeft_ray.cli.study_progress import progress_table, show_study
 from prunepeft_ray.cli.terminal import Terminal
-from prunepeft_ray.execution import Event, MethodProgress
+from prunepeft_ray.events import Event
+from prunepeft_ray.execution import MethodProgress
 from prunepeft_ray.results import RunFolder
 from prunepeft_ray.study import StudySpec
 
@@ -80,7 +81,7 @@ def complaint(capsys, arguments, code=2):
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
 def test_wrong_input_is_one_line_and_leaves_nothing(capsys, tmp_path, write, monkeypatch, changes, says):
-    monkeypatch.setattr("prunepeft_ray.execution.compare._run_on_ray", lambda *args: pytest.fail("Ray was started"))
+    monkeypatch.setattr("prunepeft_ray.execution.study.start._run_on_ray", lambda *args: pytest.fail("Ray was started"))
     assert says in complaint(capsys, ["compare", write(**changes)])
     assert [file.name for file in tmp_path.iterdir()] == ["study.yaml"]
 

@@ -6,7 +6,7 @@ from prunepeft_ray.cli.main import run
 from prunepeft_ray.cli.progress import show_progress
 from prunepeft_ray.cli.terminal import Terminal
 from prunepeft_ray.errors import Terminated
-from prunepeft_ray.execution import Event
+from prunepeft_ray.events import Event
 
 EVENTS = [
     Event("message", "starting [2] workers"),

@@ -20,9 +20,9 @@ from prunepeft_ray.cli.progress import show_progress
 from prunepeft_ray.cli.service import _jobs_table, _status_table
 from prunepeft_ray.cli.study_progress import progress_table
 from prunepeft_ray.cli.terminal import Terminal, complain, put, put_json, put_log, say
-from prunepeft_ray.execution.events import Event
-from prunepeft_ray.execution.study_run import MethodProgress
-from prunepeft_ray.service.submission import Status
+from prunepeft_ray.events import Event
+from prunepeft_ray.execution.study.progress import MethodProgress
+from prunepeft_ray.service.status import Status
 
 HOSTILE = "\x1b]0;X\x07\x9b2J\x7f\u202egnp\u2066\u2028\r[red]:smile:"
 SHOWN = "\\x1b]0;X\\x07\\x9b2J\\x7f\\u202egnp\\u2066\\u2028\\r[red]:smile:"

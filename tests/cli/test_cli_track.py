@@ -8,7 +8,7 @@ import yaml
 
 from prunepeft_ray.cli.main import run
 from prunepeft_ray.config import SearchSpec
-from prunepeft_ray.execution import Event
+from prunepeft_ray.events import Event
 from prunepeft_ray.results import RunFolder
 from prunepeft_ray.study import StudySpec
 
@@ -86,7 +86,7 @@ def test_jobs_are_passed_on_to_the_trackers_while_they_run(tmp_path, monkeypatch
         return make(tmp_path / "made")
 
     monkeypatch.setattr(f"prunepeft_ray.execution.{starts}", start, raising=False)
-    monkeypatch.setattr("prunepeft_ray.tracking.follow.Follower.put", lambda self, job_id: heard.append(job_id))
+    monkeypatch.setattr("prunepeft_ray.tracking.follower.Follower.put", lambda self, job_id: heard.append(job_id))
     assert run([*arguments, "--track", "tensorboard"]) == 0
     assert heard == ["a"]
 

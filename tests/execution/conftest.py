@@ -5,7 +5,7 @@ import study_fakes
 from chaos import jobs_before
 from execution_toys import make_spec, search_here, write_task
 
-from prunepeft_ray.execution.local_ray import ray_cluster
+from prunepeft_ray.cluster.session import ray_cluster
 from prunepeft_ray.methods import METHODS
 
 

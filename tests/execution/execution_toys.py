@@ -12,8 +12,9 @@ from tiny import english_words
 
 from prunepeft_ray.backbones import load_backbone
 from prunepeft_ray.config import SearchSpec, load_spec
-from prunepeft_ray.execution import Event, Workbench, run_search
-from prunepeft_ray.execution.launch import resolve
+from prunepeft_ray.events import Event
+from prunepeft_ray.execution import Workbench, run_search
+from prunepeft_ray.execution.session import resolve
 from prunepeft_ray.results import ResultsStore, RunFolder
 from prunepeft_ray.tasks import load_task
 from prunepeft_ray.training import SoloGroup

@@ -8,10 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+from prunepeft_ray.cluster import Terms
 from prunepeft_ray.config import load_spec
 from prunepeft_ray.errors import PrunePEFTError
-from prunepeft_ray.execution import Event, Terms, resizing, start_search, start_study
-from prunepeft_ray.execution.events import MESSAGES
+from prunepeft_ray.events import MESSAGES, Event
+from prunepeft_ray.execution import start_search, start_study
+from prunepeft_ray.execution.search import resizing
 from prunepeft_ray.study import load_study
 
 # a test does not wait for a minute

@@ -9,8 +9,9 @@ from itertools import combinations
 from toy_jobs import digest
 
 from prunepeft_ray.architecture import Architecture, Module, ModuleCost, Slot, Space
-from prunepeft_ray.execution.study_run import StudyRun, run_here
-from prunepeft_ray.execution.study_search import Setting, StudySearch
+from prunepeft_ray.execution.study.dispatcher import StudyRun, run_here
+from prunepeft_ray.execution.study.search import StudySearch
+from prunepeft_ray.execution.study.setting import Setting
 from prunepeft_ray.jobs import Cost, Decision, TrainJob, TrainResult, Work
 from prunepeft_ray.methods import MethodInfo, Problem
 from prunepeft_ray.pruning import GeneratorMethod, PrunePEFT

@@ -6,12 +6,13 @@ import time
 import pytest
 import ray
 
+from prunepeft_ray.cluster import Terms
+from prunepeft_ray.cluster.sharing import claim as claiming
+from prunepeft_ray.cluster.sharing.arbiter import NAME, NAMESPACE, Arbiter, find_arbiter
+from prunepeft_ray.cluster.sharing.claim import Whole, wait_for_share
 from prunepeft_ray.errors import RunError, Terminated
-from prunepeft_ray.execution import Terms, claiming
-from prunepeft_ray.execution.arbiter import NAME, NAMESPACE, Arbiter, find_arbiter
-from prunepeft_ray.execution.claiming import Whole, wait_for_share
-from prunepeft_ray.execution.launch import share_of_cluster
-from prunepeft_ray.execution.signals import StopRequest
+from prunepeft_ray.execution.session import share_of_cluster
+from prunepeft_ray.signals import StopRequest
 
 CPU = [{"CPU": 1.0}]
 
@@ -74,7 +75,7 @@ def test_one_that_waits_says_for_what_and_ends_at_a_signal(arbiter):
 
 def test_an_arbiter_that_never_starts_is_told_in_one_line(cluster, monkeypatch):
     monkeypatch.setattr(claiming, "SILENCE_SECONDS", 0.0)
-    monkeypatch.setattr("prunepeft_ray.execution.arbiter.find_arbiter", lambda: 1 / 0)
+    monkeypatch.setattr("prunepeft_ray.cluster.sharing.arbiter.find_arbiter", lambda: 1 / 0)
     with claiming.claiming(Terms("one"), CPU, 1) as one:
         wait_until(lambda: "zero" in one._error)
         with pytest.raises(RunError, match="does not start on its head node: division by zero; is prunepeft-ray"):

@@ -82,7 +82,7 @@ def wait_for_autoscaler(cluster):
     """Wait until it has made its first report."""
     code = (
         "import ray, sys, time\n"
-        "from prunepeft_ray.execution.room import may_grow\n"
+        "from prunepeft_ray.cluster.capacity import may_grow\n"
         "until = time.monotonic() + 60\n"
         "while not ray.is_initialized():\n"
         "    try:\n"

@@ -7,9 +7,10 @@ from studies import SMALL, study_here
 from study_fakes import OrderToy, filled
 
 from prunepeft_ray.errors import InputError, RunError
-from prunepeft_ray.execution import compare, resume_study, start_study
-from prunepeft_ray.execution.compare import plan_study
-from prunepeft_ray.execution.study_search import StudySearch
+from prunepeft_ray.execution import resume_study, start_study
+from prunepeft_ray.execution.study import start as compare
+from prunepeft_ray.execution.study.plan import plan_study
+from prunepeft_ray.execution.study.search import StudySearch
 from prunepeft_ray.methods import MethodInfo
 from prunepeft_ray.pruning import GeneratorMethod
 from prunepeft_ray.results import ResultsStore, RunFolder
@@ -241,7 +242,7 @@ def test_a_study_that_is_given_more_goes_on_with_all_of_it(study, tmp_path, ray_
 
 def test_what_depends_on_the_machine_stays_as_it_was_when_the_study_began(study, tmp_path, ray_runs, monkeypatch):
     begin(study(), tmp_path / "run")
-    monkeypatch.setattr("prunepeft_ray.execution.launch.default_micro_batches", lambda device: 7)
+    monkeypatch.setattr("prunepeft_ray.execution.search.start.default_micro_batches", lambda device: 7)
     begin(study(seeds=[0, 1]), tmp_path / "run")
     assert ray_runs[1].training == ray_runs[0].training
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunepeft_ray.execution.fairness import AGING_SECONDS, Claim, fits, share_out, total
+from prunepeft_ray.cluster.resources import fits, total
+from prunepeft_ray.cluster.sharing.fairness import AGING_SECONDS, Claim, share_out
 
 CPU = ({"CPU": 1},)
 GPU = ({"CPU": 1, "GPU": 1},)

@@ -9,8 +9,9 @@ from ray.tune.search import Searcher
 from study_fakes import make_setting, make_study
 
 from prunepeft_ray.errors import RunError
-from prunepeft_ray.execution import job_searcher
-from prunepeft_ray.execution.job_searcher import ActorManager, JobSearcher, NewestFirst, OldestFirst
+from prunepeft_ray.execution.study import tune_searcher as job_searcher
+from prunepeft_ray.execution.study.tune_patches import ActorManager, NewestFirst, OldestFirst
+from prunepeft_ray.execution.study.tune_searcher import JobSearcher
 from prunepeft_ray.results import ResultsStore
 
 

@@ -7,10 +7,10 @@ import threading
 import pytest
 from dashboards import answering, nodes_answer, ray_answers, status_answer
 
+from prunepeft_ray.cluster import job_server
+from prunepeft_ray.cluster.job_server import JobServer, check_address
+from prunepeft_ray.cluster.tokens import Token
 from prunepeft_ray.errors import InputError, RunError
-from prunepeft_ray.execution import job_server
-from prunepeft_ray.execution.job_server import JobServer, check_address
-from prunepeft_ray.execution.tokens import Token
 
 
 @pytest.mark.parametrize(

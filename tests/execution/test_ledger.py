@@ -2,8 +2,8 @@
 
 import pytest
 
-from prunepeft_ray.execution.fairness import Claim
-from prunepeft_ray.execution.ledger import LEASE_SECONDS, Answer, Ledger
+from prunepeft_ray.cluster.sharing.fairness import Claim
+from prunepeft_ray.cluster.sharing.ledger import LEASE_SECONDS, Answer, Ledger
 
 CPU, GPU = ({"CPU": 1.0},), ({"GPU": 1.0},)
 THREE = [{"CPU": 2.0}, {"CPU": 1.0}]

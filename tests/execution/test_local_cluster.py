@@ -17,18 +17,13 @@ from chaos import longer_spec
 from listening import beyond_loopback, listening
 from service_bench import FAST, clean_environment, running_cluster
 
+from prunepeft_ray.cluster.local import start_stop as local_cluster
+from prunepeft_ray.cluster.local.nodes import node_states
+from prunepeft_ray.cluster.local.start_stop import start_local_cluster, stop_local_cluster
+from prunepeft_ray.cluster.local.state import LocalCluster, find_local_cluster
 from prunepeft_ray.config import dump_yaml
 from prunepeft_ray.errors import InputError, RunError
-from prunepeft_ray.execution import local_cluster
-from prunepeft_ray.execution.local_cluster import (
-    LocalCluster,
-    find_local_cluster,
-    node_states,
-    start_local_cluster,
-    stop_local_cluster,
-)
-from prunepeft_ray.execution.marked import family, is_alive, send
-from prunepeft_ray.results.attempts import Process
+from prunepeft_ray.processes import Process, family, is_alive, send
 
 PROGRAM = (sys.executable, "-c", "from prunepeft_ray.cli.main import main; main()")
 

@@ -9,8 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from prunepeft_ray.execution.marked import MARK, end_family, family, is_alive, send
-from prunepeft_ray.results.attempts import Process
+from prunepeft_ray.processes import MARK, Process, end_family, family, is_alive, send
 
 SLEEP = "import time; time.sleep(300)"
 # the child sheds its environment, and so the mark

@@ -5,9 +5,9 @@ import pytest
 
 from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.errors import RunError
-from prunepeft_ray.execution.launch import attempting
-from prunepeft_ray.execution.merging import GROWTH, merging
+from prunepeft_ray.execution.session import attempting
 from prunepeft_ray.results import Request, ResultsStore, RunFolder
+from prunepeft_ray.results.compaction_thread import GROWTH, merging
 
 
 class Store:
@@ -55,7 +55,7 @@ def test_after_a_long_merge_the_pause_is_long():
 
 
 def test_a_run_leaves_its_results_merged(tmp_path, monkeypatch):
-    monkeypatch.setattr("prunepeft_ray.results.merged.FEWEST", 2)
+    monkeypatch.setattr("prunepeft_ray.results.compaction.FEWEST", 2)
     spec = SearchSpec.model_validate({"model": "packaged:minilm", "task": "packaged:movie", "budget": "1%"})
     folder = RunFolder.create(tmp_path / "run", spec)
     with attempting(folder, lambda event: None):

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from prunepeft_ray.cluster import ray_folder
+from prunepeft_ray.cluster import session as local_ray
+from prunepeft_ray.cluster.ray_folder import LONGEST_BASE, make_ray_folder
 from prunepeft_ray.errors import RunError
-from prunepeft_ray.execution import local_ray, ray_folder
-from prunepeft_ray.execution.ray_folder import LONGEST_BASE, make_ray_folder
 
 LONGEST_SOCKET = "session_2026-11-29_08-06-00_617543_4194304/sockets/plasma_store"
 MOST_CHARACTERS = 107
@@ -74,7 +75,7 @@ def test_a_start_of_ray_that_fails_leaves_nothing(base, monkeypatch):
 
 HOLD_AND_DIE = """
 import os, signal
-from prunepeft_ray.execution.ray_folder import ray_folder
+from prunepeft_ray.cluster.ray_folder import ray_folder
 with ray_folder() as folder:
     (folder / "session").mkdir(parents=True)
     os.kill(os.getpid(), signal.SIGKILL)

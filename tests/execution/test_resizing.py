@@ -2,8 +2,8 @@
 
 import pytest
 
-from prunepeft_ray.execution.claiming import Whole
-from prunepeft_ray.execution.resizing import GROW_SECONDS, LIFE_SECONDS, SHRINK_SECONDS, Resizing
+from prunepeft_ray.cluster.sharing.claim import Whole
+from prunepeft_ray.execution.search.resizing import GROW_SECONDS, LIFE_SECONDS, SHRINK_SECONDS, Resizing
 
 
 class Moving:

@@ -7,7 +7,7 @@ from execution_toys import answer, assert_same_answer, job_ids, search_here
 
 from prunepeft_ray.errors import RunError
 from prunepeft_ray.execution import resume_search
-from prunepeft_ray.execution.launch import lost_results
+from prunepeft_ray.execution.search.start import lost_results
 from prunepeft_ray.results import KEYED_BY_JOB, RunFolder
 
 LACKS = r"^\S+results lacks \S+\.parquet.* which the answer rests on .*'prunepeft resume \S+' computes what is missing$"

@@ -5,9 +5,10 @@ import json
 import pytest
 from dashboards import answering, nodes_answer, ray_answers
 
+from prunepeft_ray.cluster import Terms
+from prunepeft_ray.cluster import capacity as room
+from prunepeft_ray.cluster.job_server import JobServer
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.execution import Terms, room
-from prunepeft_ray.execution.job_server import JobServer
 
 
 def test_what_the_cluster_holds_is_let_pass(cluster):

@@ -8,8 +8,8 @@ from execution_toys import answer, assert_same_answer, job_ids, make_spec, searc
 from prunepeft_ray import load_adapter, summarise
 from prunepeft_ray.cli.main import run
 from prunepeft_ray.execution.interruptions import StoppedError
-from prunepeft_ray.paths import names, open_path
 from prunepeft_ray.results import ResultsStore, RunFolder
+from prunepeft_ray.storage.paths import names, open_path
 from prunepeft_ray.tasks import load_task
 
 

@@ -8,12 +8,13 @@ import pytest
 from execution_toys import BUDGET, answer, assert_same_answer, job_ids, make_spec, search_here
 from safetensors.torch import load_file
 
+from prunepeft_ray.analysis import summarise
 from prunepeft_ray.architecture import KINDS
 from prunepeft_ray.errors import RunError
 from prunepeft_ray.execution import executor as executor_module
-from prunepeft_ray.execution import search as search_module
+from prunepeft_ray.execution.search import run as search_module
 from prunepeft_ray.jobs import Decision
-from prunepeft_ray.report import summarise, summary_svg
+from prunepeft_ray.report import summary_svg
 from prunepeft_ray.results import ResultsStore, RunFolder
 from prunepeft_ray.tasks import load_task
 from prunepeft_ray.training import load_adapter

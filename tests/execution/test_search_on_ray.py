@@ -11,11 +11,13 @@ import pytest
 from chaos import environment, kill_all
 from execution_toys import BUDGET, SETTINGS, answer, assert_same_answer, job_ids, make_spec
 
+from prunepeft_ray.cluster import session as local_ray
 from prunepeft_ray.config import dump_yaml, load_spec
 from prunepeft_ray.errors import InputError, RunError
-from prunepeft_ray.execution import launch, local_ray, resume_search, start_search
-from prunepeft_ray.paths import is_file, is_local, names, open_path
+from prunepeft_ray.execution import resume_search, start_search
+from prunepeft_ray.execution.search import start as launch
 from prunepeft_ray.results import RunFolder, attempt
+from prunepeft_ray.storage.paths import is_file, is_local, names, open_path
 
 
 def attempts_of(folder):
@@ -138,8 +140,8 @@ def test_an_address_where_no_cluster_is_is_said_to_be_so(tmp_path, spec, marked)
 def test_a_cluster_of_our_own_holds_as_many_workers_as_asked(marked):
     # Ray reads its settings when it is imported, which a user may have done before
     code = (
-        "import os, ray; from prunepeft_ray.execution.local_ray import ray_cluster\n"
-        "from prunepeft_ray.execution.room import check_room, worker_needs\n"
+        "import os, ray; from prunepeft_ray.cluster.session import ray_cluster\n"
+        "from prunepeft_ray.cluster.capacity import check_room, worker_needs\n"
         "workers = (os.cpu_count() or 1) + 3\n"
         "with ray_cluster(None, workers):\n"
         "    check_room(worker_needs(workers, False))\n"
@@ -202,7 +204,7 @@ def test_a_run_that_somebody_works_on_is_left_alone(no_ray, tmp_path, spec):
 
 
 def test_a_search_that_another_process_has_taken_over_stops(no_ray, tmp_path, spec, monkeypatch):
-    monkeypatch.setattr("prunepeft_ray.results.attempts.RENEW_SECONDS", 0.05)
+    monkeypatch.setattr("prunepeft_ray.results.writer_lease.RENEW_SECONDS", 0.05)
     folder = RunFolder.create(tmp_path / "run", spec)
 
     def long_work(_folder, _data, _emit, crew):

@@ -6,7 +6,7 @@ import sys
 
 from service_bench import hosts
 
-from prunepeft_ray.execution.marked import family
+from prunepeft_ray.processes import family
 
 PROGRAM = """
 import json, os, psutil, ray, sys

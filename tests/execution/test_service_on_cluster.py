@@ -17,7 +17,7 @@ from prunepeft_ray.cli.main import run
 from prunepeft_ray.config import dump_yaml
 from prunepeft_ray.methods import METHODS
 from prunepeft_ray.service import Client
-from prunepeft_ray.service.shipping import code_modules
+from prunepeft_ray.service.package import code_modules
 
 TASK = "inputs/small.csv"
 LAST = ("training.epochs=90", "training.patience=90")

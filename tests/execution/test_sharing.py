@@ -18,8 +18,10 @@ from torch import nn
 from prunepeft_ray.backbones import Backbone, load_backbone
 from prunepeft_ray.config import ModulesConfig
 from prunepeft_ray.criteria import CRITERIA
-from prunepeft_ray.execution import Workbench, plan_search, sharing, train_group
-from prunepeft_ray.execution.sharing import fits, open_shared, share
+from prunepeft_ray.execution import Workbench, plan_search
+from prunepeft_ray.execution import shared_memory as sharing
+from prunepeft_ray.execution.search import train_group
+from prunepeft_ray.execution.shared_memory import fits, open_shared, share
 from prunepeft_ray.modules import AdaptedBackbone
 from prunepeft_ray.tasks import load_task
 from prunepeft_ray.training import SoloGroup, train

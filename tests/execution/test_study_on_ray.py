@@ -85,7 +85,7 @@ def test_what_is_added_to_a_study_runs_alone_and_several_workers_share_a_job(clu
 
 
 def test_a_worker_lost_between_two_jobs_costs_no_job(cluster, tmp_path, tiny_bert, small_task, expected, monkeypatch):
-    from prunepeft_ray.execution import tune_study
+    from prunepeft_ray.execution.study import tune as tune_study
 
     study = write_study(tmp_path / "study.yaml", tiny_bert, small_task, execution={"max_failures": 0})
     mark, told = tmp_path / "died", []

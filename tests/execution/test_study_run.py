@@ -23,7 +23,7 @@ from study_fakes import (
 )
 
 from prunepeft_ray.errors import RunError
-from prunepeft_ray.execution.study_run import run_here
+from prunepeft_ray.execution.study.dispatcher import run_here
 from prunepeft_ray.methods import MethodInfo
 
 
@@ -400,7 +400,7 @@ def test_progress_before_anything_ran(methods, store):
 
 def test_time_left_is_that_of_the_jobs_that_are_left(methods, store, trainer, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("prunepeft_ray.execution.study_run.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("prunepeft_ray.execution.study.dispatcher.time.monotonic", lambda: now[0])
     study = start(make_study("order", "ones", seeds=[0]), store)
     while study._pending:
         time.sleep(0.001)

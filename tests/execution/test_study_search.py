@@ -21,7 +21,7 @@ from study_fakes import (
 
 from prunepeft_ray.architecture import Architecture, Module, Slot
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.execution.study_search import StudySearch
+from prunepeft_ray.execution.study.search import StudySearch
 from prunepeft_ray.jobs import Decision, Work
 from prunepeft_ray.methods import MethodInfo
 from prunepeft_ray.pruning import GeneratorMethod, PrunePEFT

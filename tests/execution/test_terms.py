@@ -1,7 +1,7 @@
 import pytest
 
+from prunepeft_ray.cluster import Terms
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.execution import Terms
 
 
 def test_terms_have_no_limits_unless_given():

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
+from prunepeft_ray.cluster import tokens
+from prunepeft_ray.cluster.tokens import Token, find_token, use_token
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.execution import tokens
-from prunepeft_ray.execution.tokens import Token, find_token, use_token
 
 
 @pytest.fixture(autouse=True)

@@ -29,15 +29,16 @@ from ray.train.v2._internal.exceptions import (
 )
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
+from prunepeft_ray.cluster.sharing.claim import Whole
 from prunepeft_ray.errors import InputError, RunError, Terminated
-from prunepeft_ray.execution import Event, train_group
-from prunepeft_ray.execution.board import Board, Line, Reader
-from prunepeft_ray.execution.claiming import Whole
-from prunepeft_ray.execution.following import follow, nowhere
+from prunepeft_ray.events import Event
 from prunepeft_ray.execution.interruptions import BrokenGroupError
-from prunepeft_ray.execution.losses import RAY_ERRORS, describe_failure, describe_loss, is_memory_loss, own_error
-from prunepeft_ray.execution.signals import StopRequest, catching_signals
+from prunepeft_ray.execution.mailbox import Board, Line, Reader
+from prunepeft_ray.execution.ray_errors import RAY_ERRORS, describe_failure, describe_loss, is_memory_loss, own_error
+from prunepeft_ray.execution.search import train_group
+from prunepeft_ray.execution.supervise import follow, nowhere
 from prunepeft_ray.results import RunFolder
+from prunepeft_ray.signals import StopRequest, catching_signals
 
 LOW = "Task was killed due to the node running low on memory."
 GONE = "gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:55525. This is typically due to ..."

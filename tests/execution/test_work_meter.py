@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from prunepeft_ray.execution.checkpoints import JobKeeper
+from prunepeft_ray.execution.job_checkpoint import JobKeeper
 from prunepeft_ray.execution.work_meter import WorkMeter, spent_before
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from comparison_fakes import COST, MODEL, NOW, TASK
 from report_fakes import supernet
 
+from prunepeft_ray.analysis import Results, open_results
 from prunepeft_ray.architecture import Architecture, Slot, partition_of
 from prunepeft_ray.config import ModulesConfig, TrainingConfig
 from prunepeft_ray.jobs import Decision, TrainJob, TrainResult, Work
-from prunepeft_ray.report import Results, open_results
 from prunepeft_ray.results import Request, ResultsStore, RunContext, RunFolder, SearchOutcome, search_key
 from prunepeft_ray.study import StudySpec
 

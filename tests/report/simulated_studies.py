@@ -8,9 +8,9 @@ from statistics import fmean
 
 import numpy as np
 
-from prunepeft_ray.report.differences import overall_rows, with_differences
-from prunepeft_ray.report.method_rows import BASELINE, MethodRow
-from prunepeft_ray.report.statistics import Crossed, Difference, difference_over, estimate_crossed
+from prunepeft_ray.analysis.differences import overall_rows, with_differences
+from prunepeft_ray.analysis.method_rows import BASELINE, MethodRow
+from prunepeft_ray.analysis.statistics import Crossed, Difference, difference_over, estimate_crossed
 
 CHANCE, NO_CHANCE = "random-search", "uniform-lora"
 """Two rivals of ``prunepeft``: one searches by chance as it does, one finds the same in every search."""

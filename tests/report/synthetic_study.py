@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from prunepeft_ray.paths import stamps
 from prunepeft_ray.results import KEYED_BY_JOB, RunFolder, search_key
-from prunepeft_ray.results.merged import MOST, MergedPart, put_merged
-from prunepeft_ray.results.parts import encode
+from prunepeft_ray.results.compaction import MOST, MergedPart, put_merged
+from prunepeft_ray.results.parquet_file import encode
 from prunepeft_ray.results.schema import arrow_schema
+from prunepeft_ray.storage.paths import stamps
 from prunepeft_ray.study import StudySpec
 
 METHODS = (

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from studies import SMALL, study_here
 
-from prunepeft_ray.report import open_results
+from prunepeft_ray.analysis import open_results
 from prunepeft_ray.study import StudySpec
 
 PAGE = (Path(__file__).parents[2] / "docs" / "analysis.md").read_text(encoding="utf-8")

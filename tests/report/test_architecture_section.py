@@ -6,12 +6,12 @@ from removal_fakes import WHOLE, PruningStudy, write_pruning_study
 from report_fakes import add_search, finish, start_run
 from studies import SMALL, study_here
 
+from prunepeft_ray.analysis import open_results
 from prunepeft_ray.architecture import Architecture, Module, Slot
-from prunepeft_ray.report import architecture_section as module
-from prunepeft_ray.report import open_results
-from prunepeft_ray.report.architecture_section import architecture_section
 from prunepeft_ray.report.blocks import Drawing
-from prunepeft_ray.report.pruning_section import pruning_section
+from prunepeft_ray.report.sections import architecture as module
+from prunepeft_ray.report.sections.architecture import architecture_section
+from prunepeft_ray.report.sections.pruning import pruning_section
 from prunepeft_ray.study import StudySpec
 
 

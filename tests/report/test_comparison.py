@@ -8,10 +8,10 @@ from comparison_fakes import COST, MODEL, TASK, StudyFake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prunepeft_ray.analysis import CostAccount, best_so_far, compare_methods
+from prunepeft_ray.analysis.statistics import Difference, Estimate
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.jobs import Cost
-from prunepeft_ray.report import CostAccount, best_so_far, compare_methods
-from prunepeft_ray.report.statistics import Difference, Estimate
 
 TREC = "packaged:trec"
 

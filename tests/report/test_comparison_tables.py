@@ -6,8 +6,9 @@ import pytest
 from comparison_fakes import COST, StudyFake
 from rich.console import Console
 
+from prunepeft_ray.analysis import compare_methods
 from prunepeft_ray.errors import RunError
-from prunepeft_ray.report import compare_methods, comparison_markdown, comparison_tables, write_csv
+from prunepeft_ray.report import comparison_markdown, comparison_tables, write_csv
 
 TREC = "packaged:trec"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from prunepeft_ray.report.exporting import to_csv
+from prunepeft_ray.report.csv_text import to_csv
 
 
 @pytest.mark.parametrize(

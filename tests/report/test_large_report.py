@@ -4,7 +4,8 @@ import pytest
 from browser import browser, opened
 from synthetic_study import make_study
 
-from prunepeft_ray.report import open_results, write_report
+from prunepeft_ray.analysis import open_results
+from prunepeft_ray.report import write_report
 
 __all__ = ["browser"]
 JOBS, MOST_BYTES = 100_000, 15_000_000

@@ -2,10 +2,10 @@ import pandas as pd
 import pytest
 from comparison_fakes import COST, MODEL, TASK, StudyFake
 
+from prunepeft_ray.analysis import open_results
+from prunepeft_ray.analysis.catalog import DERIVED
+from prunepeft_ray.analysis.cost_frames import STEPS
 from prunepeft_ray.pareto import pareto_front
-from prunepeft_ray.report import open_results
-from prunepeft_ray.report.cost_section import STEPS
-from prunepeft_ray.report.derived import DERIVED
 from prunepeft_ray.results import RunFolder
 from prunepeft_ray.study import StudySpec
 

@@ -4,12 +4,13 @@ import pytest
 from comparison_fakes import MODEL, TASK, StudyFake
 from report_fakes import add_search, finish, start_run
 
-from prunepeft_ray.report import open_results
+from prunepeft_ray.analysis import open_results
+from prunepeft_ray.analysis.cost_frames import UNITS
 from prunepeft_ray.report.blocks import Figure, Table
-from prunepeft_ray.report.cost_section import UNITS, cost_section
-from prunepeft_ray.report.methods_section import methods_section
-from prunepeft_ray.report.paper_section import NOT_RUN, is_decoder, paper_section
-from prunepeft_ray.report.parameters_section import CANDIDATES, parameters_section
+from prunepeft_ray.report.sections.cost import cost_section
+from prunepeft_ray.report.sections.methods import methods_section
+from prunepeft_ray.report.sections.paper import NOT_RUN, is_decoder, paper_section
+from prunepeft_ray.report.sections.parameters import CANDIDATES, parameters_section
 from prunepeft_ray.results import RunFolder
 from prunepeft_ray.study import StudySpec
 

@@ -8,9 +8,9 @@ from comparison_fakes import StudyFake
 from report_fakes import add_search, finish, start_run
 
 import prunepeft_ray
+from prunepeft_ray.analysis import best_so_far, compare_methods, compare_study, open_results
+from prunepeft_ray.analysis.catalog import DERIVED
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.report import best_so_far, compare_methods, compare_study, open_results
-from prunepeft_ray.report.derived import DERIVED
 from prunepeft_ray.results import TABLES, RunFolder
 from prunepeft_ray.study import StudySpec
 
@@ -134,7 +134,7 @@ def damage(file, how):
 @pytest.mark.parametrize("how", ["truncated", "empty", "foreign", "other table"])
 @pytest.mark.parametrize("merged", [False, True])
 def test_a_damaged_job_is_named_and_left_out_of_every_frame(tmp_path, monkeypatch, how, merged):
-    monkeypatch.setattr("prunepeft_ray.results.merged.FEWEST", 1)
+    monkeypatch.setattr("prunepeft_ray.results.compaction.FEWEST", 1)
     folder = start_run(tmp_path / "run")
     finish(folder)
     results = open_results(folder.path)
@@ -181,7 +181,7 @@ def test_a_place_without_a_run_is_the_users_error(tmp_path):
 
 
 def test_where_nothing_can_be_written_results_are_read_without_merging(study, monkeypatch):
-    monkeypatch.setattr("prunepeft_ray.results.merged.FEWEST", 1)
+    monkeypatch.setattr("prunepeft_ray.results.compaction.FEWEST", 1)
     (study.store.folder / "merged").write_text("in the way")
     results = opened(study)
     results.merge()

@@ -5,9 +5,9 @@ from comparison_fakes import TASK
 from pages import METHODS, make_study
 from scipy import stats
 
-from prunepeft_ray.report import Results, open_several
+from prunepeft_ray.analysis import Results, open_several
 from prunepeft_ray.report.blocks import Figure, Table
-from prunepeft_ray.report.overview_section import overview_section, runs_section
+from prunepeft_ray.report.sections.overview import overview_section, runs_section
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,10 @@ import pytest
 from removal_fakes import WHOLE, PruningStudy, write_pruning_study
 from report_fakes import add_rounds, finish, start_run
 
+from prunepeft_ray.analysis import open_results
+from prunepeft_ray.analysis.pruning_frames import ARCHITECTURES_FOUND, FREQUENCIES, REMOVALS, ROUNDS
+from prunepeft_ray.analysis.searches import SEARCH_STATES
 from prunepeft_ray.architecture import Architecture, Module, Slot
-from prunepeft_ray.report import open_results
-from prunepeft_ray.report.pruning_frames import ARCHITECTURES_FOUND, FREQUENCIES, REMOVALS, ROUNDS
-from prunepeft_ray.report.searches import SEARCH_STATES
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ from pages import make_study
 from removal_fakes import WHOLE, PruningStudy, without, write_pruning_study
 from report_fakes import add_search, start_run
 
+from prunepeft_ray.analysis import open_results
 from prunepeft_ray.architecture import block_sizes
-from prunepeft_ray.report import open_results
 from prunepeft_ray.report.heatmaps import share_text
-from prunepeft_ray.report.pruning_section import PUBLISHED, PUBLISHED_BLOCKS, PUBLISHED_LAYERS, pruning_section
+from prunepeft_ray.report.sections.pruning import PUBLISHED, PUBLISHED_BLOCKS, PUBLISHED_LAYERS, pruning_section
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,11 @@ from xml.etree import ElementTree
 import pytest
 from report_fakes import REMOVED, add_search, finish, start_run, supernet
 
+from prunepeft_ray.analysis import Removal, summarise
 from prunepeft_ray.architecture import KIND_TITLES, KINDS, Slot
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.report import Removal, summarise, summary_svg
-from prunepeft_ray.report.drawing import COLOURS
+from prunepeft_ray.report import summary_svg
+from prunepeft_ray.report.architecture_drawing import COLOURS
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -8,8 +8,8 @@ from pages import METHODS, OTHER, make_study
 
 from prunepeft_ray.report import build_report, write_report
 from prunepeft_ray.report.blocks import Basis, Figure, Section, Table
-from prunepeft_ray.report.building import Report
-from prunepeft_ray.report.page import block_id, page_html
+from prunepeft_ray.report.build import Report
+from prunepeft_ray.report.html import block_id, page_html
 
 __all__ = ["browser"]
 WIDE, NARROW = (1200, 900), (360, 740)

@@ -7,11 +7,12 @@ import plotly.graph_objects as go
 import pytest
 from pages import METHODS, OTHER, Page, make_study
 
-from prunepeft_ray.report import build_report, open_results
+from prunepeft_ray.analysis import open_results
+from prunepeft_ray.report import build_report
 from prunepeft_ray.report.blocks import Basis, Drawing, Figure, Section, Table
-from prunepeft_ray.report.building import Report
-from prunepeft_ray.report.exporting import to_csv
-from prunepeft_ray.report.page import EMBEDDED_ROWS, block_id, page_html
+from prunepeft_ray.report.build import Report
+from prunepeft_ray.report.csv_text import to_csv
+from prunepeft_ray.report.html import EMBEDDED_ROWS, block_id, page_html
 
 BASIS = Basis("3 searches", "0, 1", "200 examples", "test", ("one is missing",))
 NASTY = '</script><img src="https://example.org/x.png" onerror=alert(1)> & "quotes"'

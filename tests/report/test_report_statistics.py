@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from prunepeft_ray.report.statistics import (
+from prunepeft_ray.analysis.statistics import (
     Difference,
     Estimate,
     correct,

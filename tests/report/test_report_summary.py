@@ -3,11 +3,11 @@ import json
 import pytest
 from report_fakes import add_job, add_rounds, add_search, finish, start_run, supernet
 
+from prunepeft_ray.analysis import Phase, Removal, summarise
+from prunepeft_ray.analysis.summary import removed_in
 from prunepeft_ray.architecture import Slot
 from prunepeft_ray.errors import InputError, RunError
 from prunepeft_ray.jobs import Cost
-from prunepeft_ray.report import Phase, Removal, summarise
-from prunepeft_ray.report.summary import removed_in
 
 
 @pytest.fixture

@@ -4,8 +4,10 @@ import pytest
 from report_fakes import add_search, finish, start_run
 from rich.console import Console
 
-from prunepeft_ray.report import summarise, summary_tables
-from prunepeft_ray.report.tables import criteria_text, duration_text
+from prunepeft_ray.analysis import summarise
+from prunepeft_ray.report import summary_tables
+from prunepeft_ray.report.terminal_summary import criteria_text
+from prunepeft_ray.text import duration_text
 
 SIX = ("weight", "zeros", "threshold", "activation", "sensitivity", "gradient")
 

@@ -5,8 +5,8 @@ from pages import make_study
 from prunepeft_ray.errors import RunError
 from prunepeft_ray.report import build_report, write_report
 from prunepeft_ray.report.blocks import Basis, Table
-from prunepeft_ray.report.page import block_id
-from prunepeft_ray.report.writing import table_latex, table_markdown
+from prunepeft_ray.report.html import block_id
+from prunepeft_ray.report.write import table_latex, table_markdown
 
 TABLE = Table(
     key="rows",

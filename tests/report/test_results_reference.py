@@ -1,8 +1,8 @@
 import re
 from pathlib import Path
 
-from prunepeft_ray.report import results_markdown
-from prunepeft_ray.report.derived import DERIVED
+from prunepeft_ray.analysis import results_markdown
+from prunepeft_ray.analysis.catalog import DERIVED
 from prunepeft_ray.results import SCHEMA_VERSION, TABLES
 
 DOCS = Path(__file__).parents[2] / "docs" / "results.md"

@@ -3,7 +3,7 @@
 import pytest
 from synthetic_study import METHODS, TASKS, make_study
 
-from prunepeft_ray.report import open_results
+from prunepeft_ray.analysis import open_results
 from prunepeft_ray.results import TABLES
 
 JOBS = 800

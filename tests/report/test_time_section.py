@@ -5,13 +5,13 @@ import pytest
 from comparison_fakes import COST, MODEL, NOW, RUN, TASK
 from pages import make_study
 
+from prunepeft_ray.analysis import open_results
+from prunepeft_ray.analysis.charges import active_seconds
 from prunepeft_ray.architecture import Architecture
 from prunepeft_ray.config import ModulesConfig, TrainingConfig
 from prunepeft_ray.jobs import TrainJob, TrainResult, Work
-from prunepeft_ray.report import open_results
-from prunepeft_ray.report import time_section as module
-from prunepeft_ray.report.charges import active_seconds
-from prunepeft_ray.report.time_section import time_section
+from prunepeft_ray.report.sections import time as module
+from prunepeft_ray.report.sections.time import time_section
 from prunepeft_ray.results import ResultsStore, RunContext
 
 

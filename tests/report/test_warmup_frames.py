@@ -3,7 +3,7 @@ import math
 import pytest
 from removal_fakes import WHOLE, PruningStudy, without, write_pruning_study
 
-from prunepeft_ray.report.warmup_frames import RATIOS, TENDENCIES
+from prunepeft_ray.analysis.warmup_frames import RATIOS, TENDENCIES
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,10 @@ from results_fakes import CONTEXT, commit, make_decisions, make_job, make_outcom
 
 from prunepeft_ray.errors import RunError
 from prunepeft_ray.jobs import TrainResult
-from prunepeft_ray.paths import open_path
-from prunepeft_ray.results import TABLES, ResultsStore, merged
+from prunepeft_ray.results import TABLES, ResultsStore
+from prunepeft_ray.results import compaction as merged
 from prunepeft_ray.results.schema import arrow_schema
+from prunepeft_ray.storage.paths import open_path
 
 IMMUTABLE = [table for table in TABLES if table != "searches"]
 FAILED = TrainResult(0, 0, (), 0, {}, status="failed", reason="x")
@@ -205,7 +206,7 @@ def test_a_copied_store_is_read_as_it_is_and_may_be_merged_anew(tmp_path):
 MERGERS = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from prunepeft_ray.paths import open_path
+from prunepeft_ray.storage.paths import open_path
 from prunepeft_ray.results import ResultsStore, merged
 merged.FEWEST, merged.MOST = 1, 4
 for merger in range(int(sys.argv[3])):

@@ -34,8 +34,9 @@ from results_fakes import (
 from prunepeft_ray.architecture import Architecture
 from prunepeft_ray.errors import InputError, RunError
 from prunepeft_ray.jobs import Cost, Epoch, TrainResult
-from prunepeft_ray.paths import is_local, open_path
-from prunepeft_ray.results import SCHEMA_VERSION, TABLES, ResultsStore, merged
+from prunepeft_ray.results import SCHEMA_VERSION, TABLES, ResultsStore
+from prunepeft_ray.results import compaction as merged
+from prunepeft_ray.storage.paths import is_local, open_path
 
 CHILDREN = ("epochs", "scores", "architectures")
 
@@ -175,7 +176,7 @@ WRITERS = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 from results_fakes import commit, make_result
-from prunepeft_ray.paths import open_path
+from prunepeft_ray.storage.paths import open_path
 from prunepeft_ray.results import ResultsStore
 writers, apart, jobs = map(int, sys.argv[3:])
 for writer in range(writers):
@@ -561,8 +562,8 @@ def test_a_file_system_without_hard_links_and_locks_will_do(store, monkeypatch, 
     def not_here(*_args):
         raise OSError(reason, os.strerror(reason))
 
-    monkeypatch.setattr("prunepeft_ray.results.files.os.link", not_here)
-    monkeypatch.setattr("prunepeft_ray.results.files.fcntl.flock", not_here)
+    monkeypatch.setattr("prunepeft_ray.storage.files.os.link", not_here)
+    monkeypatch.setattr("prunepeft_ray.storage.files.fcntl.flock", not_here)
     assert commit(store, result=make_result(0.5))
     assert not commit(store, result=make_result(0.25))
     store.commit_decisions(CONTEXT, make_decisions())

@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 from results_fakes import SPEC
 
 from prunepeft_ray.errors import InputError, RunError
-from prunepeft_ray.paths import is_folder, is_local, names, open_path
-from prunepeft_ray.results import RunFolder, attempt, attempts
-from prunepeft_ray.results.attempts import Process, Record, attempt_file
+from prunepeft_ray.processes import Process
+from prunepeft_ray.results import RunFolder, attempt
+from prunepeft_ray.results import writer_lease as attempts
+from prunepeft_ray.results.writer_lease import Record, attempt_file
+from prunepeft_ray.storage.paths import is_folder, is_local, names, open_path
 
 
 @pytest.fixture
@@ -153,7 +155,7 @@ def test_a_second_attempt_in_the_same_process_is_refused(local_run):
 
 HOLDER = """
 import os, sys, time
-from prunepeft_ray.paths import open_path
+from prunepeft_ray.storage.paths import open_path
 from prunepeft_ray.results import RunFolder, attempt
 with attempt(RunFolder.open(open_path(sys.argv[1]))) as own:
     print(own.number, flush=True)
@@ -208,7 +210,7 @@ RACERS = """
 import os, sys
 import s3fs, upath
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.paths import open_path
+from prunepeft_ray.storage.paths import open_path
 from prunepeft_ray.results import RunFolder, attempt
 go, start = os.pipe()
 done, end = os.pipe()

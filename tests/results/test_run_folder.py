@@ -11,8 +11,8 @@ from results_fakes import SPEC
 
 from prunepeft_ray.config import SearchSpec, load_spec
 from prunepeft_ray.errors import InputError, RunError
-from prunepeft_ray.paths import open_path
 from prunepeft_ray.results import RunFolder
+from prunepeft_ray.storage.paths import open_path
 
 FULL = SPEC.model_copy(update={"seed": 7, "budget": "1.5M"})
 

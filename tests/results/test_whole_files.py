@@ -7,8 +7,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from prunepeft_ray.errors import InputError, RunError
-from prunepeft_ray.paths import open_path, put_object
-from prunepeft_ray.results import files, write_whole
+from prunepeft_ray.storage import files, write_whole
+from prunepeft_ray.storage.paths import open_path, put_object
 
 
 @pytest.fixture(params=["disk", "memory", "bucket"])

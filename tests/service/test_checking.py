@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from prunepeft_ray.cluster.sharing.terms import Terms
 from prunepeft_ray.config import SearchSpec, validate
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.execution.terms import Terms
-from prunepeft_ray.service.checking import check_submission
+from prunepeft_ray.service.preflight import check_submission
 from prunepeft_ray.study import StudySpec
 
 SEARCH = validate(SearchSpec, {"model": "packaged:minilm", "task": "packaged:movie", "budget": "1%"}, "search")

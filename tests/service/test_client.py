@@ -7,12 +7,13 @@ import pytest
 import yaml
 from service_fakes import a_submission, ray_details
 
+from prunepeft_ray.cluster.sharing.terms import Terms
 from prunepeft_ray.errors import InputError, RunError
-from prunepeft_ray.execution.terms import Terms
 from prunepeft_ray.service import client as module
 from prunepeft_ray.service.client import Client
-from prunepeft_ray.service.owner import RunOwner
-from prunepeft_ray.service.submission import Status, Submission
+from prunepeft_ray.service.run_owner import RunOwner
+from prunepeft_ray.service.status import Status
+from prunepeft_ray.service.submission import Submission
 
 SPEC = {"model": "packaged:minilm", "task": "packaged:movie", "budget": "1%"}
 

@@ -5,11 +5,11 @@ import yaml
 from service_fakes import a_submission
 
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.paths import names, open_path, read_bytes
 from prunepeft_ray.results import RunFolder
-from prunepeft_ray.service.driving import _left_spec, _run, _take_folder
-from prunepeft_ray.service.owner import RunOwner
-from prunepeft_ray.service.packing import packed
+from prunepeft_ray.service.driver import _left_spec, _run, _take_folder
+from prunepeft_ray.service.package import packed
+from prunepeft_ray.service.run_owner import RunOwner
+from prunepeft_ray.storage.paths import names, open_path, read_bytes
 
 SEARCH = {"model": "packaged:minilm", "budget": "1%", "plugins": ["mine.py", "installed"]}
 STUDY = {"models": ["packaged:minilm"], "methods": ["prunepeft"], "budget": "1%", "plugins": ["mine.py"]}

@@ -9,11 +9,11 @@ import pytest
 from service_fakes import a_job
 
 from prunepeft_ray.errors import InputError, RunError
-from prunepeft_ray.paths import open_path
-from prunepeft_ray.results import copy_files
-from prunepeft_ray.service import fetching
-from prunepeft_ray.service.fetching import fetch, is_here, pack
-from prunepeft_ray.service.owner import RunOwner
+from prunepeft_ray.service import fetch as fetching
+from prunepeft_ray.service.fetch import fetch, is_here, pack
+from prunepeft_ray.service.run_owner import RunOwner
+from prunepeft_ray.storage import copy_files
+from prunepeft_ray.storage.paths import open_path
 
 FILES = ("spec.yaml", "results/jobs/a.parquet", "adapter/adapter_model.safetensors", "architecture.json")
 LEFT = ("checkpoints/a.ckpt", "attempts/000001.json", "results/jobs/.b.parquet.1.tmp")

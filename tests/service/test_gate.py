@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 from service_fakes import a_submission, ray_details
 
 from prunepeft_ray.errors import InputError, RunError
-from prunepeft_ray.results.files import check_name, copy_files
 from prunepeft_ray.service import client as client_module
-from prunepeft_ray.service import fetching, unpacking
+from prunepeft_ray.service import fetch as fetching
+from prunepeft_ray.service import unpacking
 from prunepeft_ray.service.client import Client
 from prunepeft_ray.service.gate import LONGEST_TEXT
-from prunepeft_ray.service.owner import RunOwner
-from prunepeft_ray.service.submission import METADATA_KEY, Status, Submission, submission_of
+from prunepeft_ray.service.run_owner import RunOwner
+from prunepeft_ray.service.status import Status
+from prunepeft_ray.service.submission import METADATA_KEY, Submission, submission_of
 from prunepeft_ray.service.unpacking import unpack
+from prunepeft_ray.storage.files import check_name, copy_files
 
 HOSTILE_IDS = [
     "demo-1/../../X",

@@ -3,9 +3,9 @@
 import pytest
 
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.paths import open_path
 from prunepeft_ray.results import RunFolder
-from prunepeft_ray.service.owner import RunOwner
+from prunepeft_ray.service.run_owner import RunOwner
+from prunepeft_ray.storage.paths import open_path
 
 ANN = RunOwner("demo-3f2a", "demo", "ann", "search", "2026-01-01T00:00:00+00:00", "budget: 1%\n")
 BOB = RunOwner("demo-9c01", "demo", "bob", "search", "2026-01-01T00:00:01+00:00", "budget: 2%\n")

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.service import packing
-from prunepeft_ray.service.packing import packed, read_spec
+from prunepeft_ray.service import package as packing
+from prunepeft_ray.service.package import packed, read_spec
 
 SEARCH = {"model": "packaged:minilm", "task": "packaged:movie", "budget": "1%"}
 STUDY = {"models": ["packaged:minilm"], "tasks": ["packaged:movie"], "methods": ["prunepeft"], "budget": "1%"}

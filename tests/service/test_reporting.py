@@ -3,11 +3,11 @@
 import pytest
 from comparison_fakes import StudyFake
 
-from prunepeft_ray.execution.events import Event
-from prunepeft_ray.execution.study_run import MethodProgress
-from prunepeft_ray.service import reporting
-from prunepeft_ray.service.reporting import Reporter
-from prunepeft_ray.service.submission import Status
+from prunepeft_ray.events import Event
+from prunepeft_ray.execution.study.progress import MethodProgress
+from prunepeft_ray.service import status_reporter as reporting
+from prunepeft_ray.service.status import Status
+from prunepeft_ray.service.status_reporter import Reporter
 
 
 class Driver:

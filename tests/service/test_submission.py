@@ -9,17 +9,10 @@ from hypothesis import strategies as st
 from service_fakes import a_job, a_submission, ray_details
 
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.paths import visible_line
-from prunepeft_ray.service.submission import (
-    Status,
-    Submission,
-    clean_name,
-    is_id,
-    new_id,
-    pick,
-    submission_of,
-    without_status,
-)
+from prunepeft_ray.service.ids import clean_name, is_id, new_id, pick
+from prunepeft_ray.service.status import Status, without_status
+from prunepeft_ray.service.submission import Submission, submission_of
+from prunepeft_ray.text import visible_line
 
 IDS = ("demo-3f2a", "demo-9c01", "trec-11b0")
 LOG = (

@@ -10,10 +10,12 @@ from tracking_fakes import STUDY, MemoryTracker, RunFake, register, whole_search
 
 import prunepeft_ray
 from prunepeft_ray.errors import InputError, RunError
-from prunepeft_ray.execution.events import Event
-from prunepeft_ray.results import RunFolder, locked
-from prunepeft_ray.tracking import Records, follow, track, tracking
-from prunepeft_ray.tracking.follow import Logbook
+from prunepeft_ray.events import Event
+from prunepeft_ray.results import RunFolder
+from prunepeft_ray.storage import locked
+from prunepeft_ray.tracking import Records, track, tracking
+from prunepeft_ray.tracking import follower as follow
+from prunepeft_ray.tracking.follower import Logbook
 
 
 @pytest.fixture(scope="module")

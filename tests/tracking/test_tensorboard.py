@@ -7,7 +7,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tracking_fakes import NOW, STUDY, RunFake, place, whole_search
 
 from prunepeft_ray.tracking import Records, track
-from prunepeft_ray.tracking.follow import Logbook
+from prunepeft_ray.tracking.follower import Logbook
 from prunepeft_ray.tracking.tensorboard import TensorBoard
 
 TENSORBOARD = ["tensorboard"]

@@ -1,0 +1,72 @@
+"""One node of a cluster that keeps to this machine, as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from prunepeft_ray.processes import MARK, Process
+
+LOOPBACK = "127.0.0.1"
+_OF_OTHER_CLUSTERS = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_JOB_ID", "RAY_TMPDIR")
+
+
+def keep_to_loopback(params: Any, _head: bool) -> None:
+    """Let a node know this machine by 127.0.0.1 alone; ``ray start`` calls this by way of ``RAY_START_HOOK``.
+
+    Ray has a switch for it, which the node's further processes inherit, but with it refuses to let a second node join.
+
+    Args:
+        params: Ray's parameters of the node that starts; changed.
+    """
+    from ray._private import ray_constants, services
+
+    services.get_node_ip_address = lambda _address=None: LOOPBACK
+    ray_constants.ENABLE_RAY_CLUSTER = True
+    # one door fewer: jobs come in by the dashboard
+    params.ray_client_server_port = None
+
+
+def start_node(arguments: list[str], *, mark: str, token_file: Path, log: Path) -> Process:
+    """Start a node as a process that outlives this one, in a session of its own.
+
+    Args:
+        arguments: Those of ``ray start``, without what is the same for all nodes.
+        mark: What tells its processes from all others (see ``family``).
+        token_file: File of the cluster's token.
+        log: File for what the node's first process prints; its folder is where the node runs.
+    """
+    command = [sys.executable, "-P", "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
+    command += ["--log-color", "false", "--node-ip-address", LOOPBACK]
+    # 0 stands for any free port: nodes of one machine must not pick the same
+    command += ["--min-worker-port", "0", "--max-worker-port", "0", "--dashboard-agent-listen-port", "0"]
+    with log.open("ab") as output:
+        child = subprocess.Popen(
+            [*command, *arguments],
+            env=_environment(mark, token_file),
+            cwd=log.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return Process.of(child.pid)
+
+
+def _environment(mark: str, token_file: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in _OF_OTHER_CLUSTERS}
+    return kept | {
+        MARK: mark,
+        # drivers of jobs are started as 'python'
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        # or the names that Ray gives its processes overwrite the environment that shows the mark
+        "SPT_NOENV": "1",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token_file),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_START_HOOK": f"{__name__}.{keep_to_loopback.__name__}",
+    }

@@ -1,0 +1,33 @@
+"""The nodes of the cluster that this process has joined."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+from prunepeft_ray.cluster.autoscaling import is_autoscaled
+from prunepeft_ray.cluster.resources import Bundle
+
+
+def nodes() -> list[Bundle]:
+    """Return the resources of each node that is alive."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def may_grow() -> bool:
+    """Whether an autoscaler, of its first or its second version, looks after the cluster."""
+    import ray
+
+    return is_autoscaled(_report(), [node.get("Labels") or {} for node in ray.nodes() if node["Alive"]])
+
+
+def _report() -> dict[str, Any]:
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    # its absence is no error, and Ray promises nothing about it
+    with suppress(Exception):
+        return dict(json.loads(_internal_kv_get("__autoscaling_status") or b"{}").get("autoscaler_report") or {})
+    return {}

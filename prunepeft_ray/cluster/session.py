@@ -1,0 +1,165 @@
+"""Starting a Ray cluster on this machine, or joining one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import socket
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from prunepeft_ray.cluster.ray_folder import ray_folder, remove_ray_folder
+from prunepeft_ray.cluster.ray_thread import end_ray, start_ray
+from prunepeft_ray.cluster.tokens import use_token
+from prunepeft_ray.errors import RunError
+from prunepeft_ray.processes import kill_descendants
+
+CONNECT_SECONDS = 10
+START_ATTEMPTS = 3
+
+_own = False
+"""Whether the cluster that this process has joined was started here, for it alone."""
+
+
+@contextmanager
+def ray_cluster(address: str | None, workers: int, packages: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Join the cluster at an address, or start one on this machine and end it afterwards.
+
+    A cluster that this process has joined before is used as it is. One that is started here listens on the loopback
+    interface alone, asks for a token that nobody else knows, and leaves no files behind.
+
+    Args:
+        address: Address of a running cluster, such as ``"auto"`` or ``"ray://host:10001"``; None to start one.
+        workers: Workers that it must be able to hold.
+        packages: Ray's runtime environment for the workers; a job's own is completed by it.
+
+    Raises:
+        InputError: If the file of a token is named and cannot be read.
+        RunError: If the cluster cannot be reached or started.
+    """
+    _set_defaults()
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        yield
+        return
+    if address is None:
+        _keep_to_this_machine()
+    else:
+        use_token()
+    global _own
+    with ray_folder() if address is None else nullcontext() as folder:
+        try:
+            _join(address, _options(address, workers, packages, folder))
+            _own = address is None
+            yield
+        finally:
+            _own = False
+            end_ray()
+
+
+def _set_defaults() -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    # an actor whose warnings nobody reads: a node that goes is noticed when it is gone
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray prints a paragraph on standard output for every lost worker; we say it in a line
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+
+
+def _options(
+    address: str | None, workers: int, packages: Mapping[str, Any] | None, folder: Path | None
+) -> dict[str, Any]:
+    """What to start Ray with, or to join it."""
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
+    if address is None:
+        cpus = max(os.cpu_count() or 1, workers)
+        options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False, "_temp_dir": str(folder)}
+    else:
+        options["address"] = address
+    if packages:
+        options["runtime_env"] = dict(packages)
+    return options
+
+
+def _join(address: str | None, options: dict[str, Any]) -> None:
+    try:
+        if address is not None:
+            _knock(address)
+        _start(options, attempts=1 if address else START_ATTEMPTS)
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
+        what = f"the Ray cluster at '{address}' cannot be reached" if address else "Ray cannot be started"
+        raise RunError(f"{what}: {' '.join(str(error).split())[:200]}") from error
+    logging.getLogger("ray").setLevel(logging.ERROR)
+
+
+def is_joined() -> bool:
+    """Whether this process has joined a cluster that others may use too."""
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized()) and not _own
+
+
+def _start(options: dict[str, Any], attempts: int) -> None:
+    import ray
+
+    for attempt in range(1, attempts + 1):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                start_ray(lambda: ray.init(**options), lambda: _leave_nothing(options))
+            return
+        except Exception as error:
+            # Ray tells by a bare one that a node started too slowly
+            if not isinstance(error, RuntimeError) and type(error) is not Exception:
+                raise
+            # two clusters that start at once may pick the same free port
+            end_ray()
+            if attempt == attempts:
+                raise RuntimeError(str(error)) from error
+
+
+def _leave_nothing(options: Mapping[str, Any]) -> None:
+    # Ray's processes notice only after a while that they are alone
+    kill_descendants()
+    if "_temp_dir" in options:
+        remove_ray_folder(Path(options["_temp_dir"]).parent)
+
+
+def _keep_to_this_machine() -> None:
+    # on Linux this switch is what makes Ray bind to 127.0.0.1
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        if "RAY_AUTH_TOKEN_PATH" not in os.environ:
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    if "ray" in sys.modules:
+        _reread_settings()
+
+
+def _reread_settings() -> None:
+    # Ray reads the environment when it is imported, which somebody has done before us
+    from ray._private import ray_constants
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+    ray_constants.ENABLE_RAY_CLUSTER = ray_constants.env_bool(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, False)
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+def logs_folder() -> str:
+    """The folder of logs of this node of a cluster, to be asked in a process that the cluster has started."""
+    with ray_cluster("auto", 0):
+        from ray._private.worker import global_worker
+
+        return str(global_worker.node.get_logs_dir_path())
+
+
+def _knock(address: str) -> None:
+    """Raise an OSError if nobody listens at ``host:port``; Ray would try for two minutes."""
+    match = re.fullmatch(r"(?:ray://)?\[?([^/\]]+?)\]?:(\d{1,5})", address)
+    if match:
+        socket.create_connection((match[1], int(match[2])), timeout=CONNECT_SECONDS).close()

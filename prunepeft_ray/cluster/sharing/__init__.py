@@ -1,0 +1,1 @@
+"""Fair sharing of a cluster among several runs."""

@@ -1,0 +1,101 @@
+"""Telling what happened to workers that were lost, and what Ray's errors are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError, RayError
+from ray.train.v2._internal.exceptions import (
+    RayTrainError,
+    WorkerGroupStartupFailedError,
+    WorkerGroupStartupTimeoutError,
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+)
+
+from prunepeft_ray.errors import PrunePEFTError, RunError
+from prunepeft_ray.execution.interruptions import BrokenGroupError
+from prunepeft_ray.results import RunFolder
+from prunepeft_ray.text import last_line
+
+RAY_ERRORS = (RayError, RayTrainError, ConnectionError)
+"""What Ray raises when something of its own has failed, whatever that is: a worker, a node, an object, a connection."""
+
+
+def how_to_resume(folder: RunFolder) -> str:
+    """Say what is safe when a run ends early, and what to type next."""
+    return f"finished jobs and checkpoints are safe: 'prunepeft resume {folder.path}' goes on"
+
+
+@contextmanager
+def reaching_cluster(folder: RunFolder) -> Iterator[None]:
+    """Turn an error of Ray's that nothing inside could mend into one clear line.
+
+    Raises:
+        RunError: If there is such an error: the cluster, or the connection to it, is gone.
+    """
+    try:
+        yield
+    except RAY_ERRORS as error:
+        text = f"{type(error).__name__}: {last_line(error)}"
+        raise RunError(f"the cluster no longer answers ({text}); {how_to_resume(folder)}") from error
+
+
+def own_error(error: BaseException | None) -> PrunePEFTError | None:
+    """Find the error of ours that an error of Ray's carries, if any."""
+    if error is None or isinstance(error, PrunePEFTError):
+        return error
+    names = ("controller_failure", "health_check_failure", "_base_exc", "cause")
+    inner = [getattr(error, name, None) for name in names] + [*getattr(error, "worker_failures", {}).values()]
+    return next((found for one in inner if isinstance(one, Exception) and (found := own_error(one))), None)
+
+
+def is_worker_loss(error: Exception) -> bool:
+    """Whether workers were lost at their work, and nothing that they share."""
+    failures = getattr(error, "worker_failures", {}).values()
+    causes = [getattr(one, "cause", one) for one in failures]
+    return bool(causes) and not any(isinstance(cause, ObjectLostError) for cause in causes)
+
+
+def describe_failure(error: Exception) -> str:
+    """Say in a few words what an error of Ray's tells about a group of workers."""
+    if losses := describe_losses(getattr(error, "worker_failures", {})):
+        return losses
+    cause = getattr(error, "controller_failure", error)
+    if isinstance(cause, WorkerGroupStartupFailedError | WorkerGroupStartupTimeoutError):
+        return f"no worker can start: {last_line(cause)}"
+    return f"the group of workers failed: {type(cause).__name__}: {last_line(cause)}"
+
+
+def describe_losses(errors: Mapping[int, Exception]) -> str:
+    """Say in a few words what happened to a group: to the workers that others merely waited for, if that is known."""
+    causes = {rank: error for rank, error in errors.items() if not lost_connection(error)} or errors
+    return "; ".join(describe_loss(rank, error) for rank, error in sorted(causes.items()))
+
+
+def lost_connection(error: Exception) -> bool:
+    """Whether a worker failed because another one of its group was gone."""
+    return isinstance(error, RuntimeError) and re.search("onnection (closed|reset) by peer", str(error)) is not None
+
+
+def is_memory_loss(error: Exception) -> bool:
+    """Whether a worker was ended because its node had no memory left."""
+    cause = getattr(error, "health_check_failure", error)
+    return isinstance(cause, OutOfMemoryError) or "low on memory" in str(cause)
+
+
+def describe_loss(rank: int, error: Exception) -> str:
+    """Say in a few words what happened to a worker."""
+    if is_memory_loss(error):
+        return f"worker {rank} was ended because its node is low on memory"
+    if isinstance(error, WorkerHealthCheckTimeoutError):
+        return f"worker {rank} no longer answers"
+    if isinstance(error, RayActorError | WorkerHealthCheckFailedError):
+        return f"worker {rank} died"
+    if isinstance(error, BrokenGroupError):
+        return f"worker {rank} left a job that all train together"
+    if lost_connection(error):
+        return f"worker {rank} lost the connection to another"
+    return f"worker {rank} failed: {type(error).__name__}: {last_line(error)}"

@@ -1,0 +1,87 @@
+"""A whole search in a group of processes: prepare, drive the method, leave the answer behind. No Ray here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prunepeft_ray.config import SearchSpec
+from prunepeft_ray.errors import RunError
+from prunepeft_ray.events import Emit, Event
+from prunepeft_ray.execution.drive import drive
+from prunepeft_ray.execution.executor import GroupExecutor
+from prunepeft_ray.execution.job_checkpoint import discard_all
+from prunepeft_ray.execution.plan import plan_search
+from prunepeft_ray.execution.search.answer import _leave_answer
+from prunepeft_ray.execution.session import what_is_gone
+from prunepeft_ray.execution.watchdog import Watchdog
+from prunepeft_ray.execution.workbench import Workbench
+from prunepeft_ray.pruning import PrunePEFT
+from prunepeft_ray.results import ResultsStore, RunContext, RunFolder, decision_files, hardware, versions
+from prunepeft_ray.training import Group
+
+
+def run_search(
+    spec: SearchSpec,
+    folder: RunFolder,
+    bench: Workbench,
+    group: Group,
+    emit: Emit,
+    stop_wanted: Callable[[], bool] = lambda: False,
+    watchdog: Watchdog | None = None,
+) -> None:
+    """Run a search to its end in this process, or in all processes of a group alike.
+
+    Finished jobs are taken from the run's results store. The first process writes the answer.
+
+    Args:
+        spec: The search.
+        folder: The run's folder.
+        bench: Backbone and task.
+        group: The processes.
+        emit: Told the news.
+        stop_wanted: Whether somebody wants the search to stop.
+        watchdog: Touched at every step.
+
+    Raises:
+        InputError: If the settings do not fit the model.
+        RunError: If a job failed, or results cannot be written.
+        StoppedError: If somebody wants the search to stop.
+    """
+    plan = plan_search(spec, bench.backbone, bench.data)
+    method = plan.method(spec)
+    context = RunContext(
+        run_id=folder.run_id,
+        method=method.name,
+        task=spec.task.name,
+        model=spec.model,
+        seed=spec.seed,
+        budget=plan.budget,
+        backbone_parameters=bench.backbone.parameters,
+        task_train_size=len(bench.data.train),
+        versions=versions(),
+        hardware=hardware(),
+    )
+    if group.rank == 0 and (line := bench.cut_line(spec.training.max_length)):
+        emit(Event("message", line))
+    store = ResultsStore(folder.results)
+    executor = GroupExecutor(
+        bench, group, store, context, folder.checkpoints, emit, spec.execution, stop_wanted, watchdog
+    )
+    drive(method, executor)
+    if group.rank == 0:
+        _check_kept(folder, executor, method)
+        _leave_answer(plan, method, folder, bench, executor)
+        discard_all(folder.checkpoints)
+
+
+def _check_kept(folder: RunFolder, executor: GroupExecutor, method: PrunePEFT) -> None:
+    """Read back all that the answer rests on.
+
+    Raises:
+        RunError: If anything is missing or damaged.
+    """
+    decisions = decision_files(executor.context, method.decisions)
+    if gone := executor.store.missing(executor.told, decisions=decisions):
+        raise RunError(what_is_gone(folder, gone))
+    for job_id in executor.told:
+        executor.store.find(job_id)

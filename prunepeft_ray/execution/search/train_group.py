@@ -1,0 +1,386 @@
+"""One Ray Train worker group that runs a whole search; import it only when Ray is configured."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import ray
+import torch
+from ray import train
+from ray.exceptions import RayError
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.collective import broadcast_from_rank_zero
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.torch.config import _TorchBackend
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+
+from prunepeft_ray.backbones import load_backbone, read_backbone
+from prunepeft_ray.cluster.capacity import room_for_workers
+from prunepeft_ray.cluster.nodes import may_grow
+from prunepeft_ray.cluster.sharing.claim import Share
+from prunepeft_ray.config import SearchSpec
+from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
+from prunepeft_ray.events import Emit, Event
+from prunepeft_ray.execution.failures import Failures
+from prunepeft_ray.execution.interruptions import BrokenGroupError, StoppedError
+from prunepeft_ray.execution.job_checkpoint import JobKeeper
+from prunepeft_ray.execution.mailbox import TIMEOUT_SECONDS, Line, start_board
+from prunepeft_ray.execution.ray_errors import (
+    RAY_ERRORS,
+    describe_failure,
+    how_to_resume,
+    is_memory_loss,
+    is_worker_loss,
+    own_error,
+)
+from prunepeft_ray.execution.rendezvous import join_group, listen_on_node
+from prunepeft_ray.execution.search.resizing import Resizing
+from prunepeft_ray.execution.search.run import run_search
+from prunepeft_ray.execution.shared_memory import Shared, open_shared, share
+from prunepeft_ray.execution.supervise import POLL_SECONDS, Fitting, follow, nowhere
+from prunepeft_ray.execution.watchdog import Watchdog
+from prunepeft_ray.execution.workbench import Workbench
+from prunepeft_ray.plugins import load_plugins
+from prunepeft_ray.results import RunFolder
+from prunepeft_ray.signals import StopRequest
+from prunepeft_ray.storage.paths import open_path
+from prunepeft_ray.tasks import TaskData
+from prunepeft_ray.training import Group, SoloGroup
+
+GROUP_TIMEOUT = timedelta(hours=24)
+"""How long a worker waits for others that are still at an independent job."""
+
+
+PAUSE_SECONDS = 5.0
+"""Pause before a second try in a row, doubled with each further one: Ray takes seconds to see that a node died."""
+
+
+def run_in_group(
+    folder: RunFolder,
+    data: TaskData,
+    emit: Emit,
+    part: Share,
+    use_gpu: bool,
+    request: StopRequest,
+    look: Callable[[], None],
+) -> None:
+    """Run a search in a group of workers that is started again when one is lost, with fewer if a node is gone.
+
+    Whatever fails of Ray's own takes the same way: it is counted, told, and the group starts again. It starts again,
+    too, when its share of the cluster has become larger or smaller.
+
+    Args:
+        folder: The run's folder, which all workers can see.
+        data: The task.
+        emit: Told the news.
+        part: What the search may use of the cluster, a unit for each worker.
+        use_gpu: Whether workers have GPUs.
+        request: Whether a signal has asked the search to stop.
+        look: Called several times a second.
+
+    Raises:
+        PrunePEFTError: What ended the search.
+        KeyboardInterrupt: On SIGINT, once running jobs have kept their state.
+        Terminated: On SIGTERM, likewise.
+    """
+    # Ray hands its settings to the workers' controller when a group starts
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(folder.spec.execution.hang_seconds)
+    failures, workers = Failures(folder, folder.spec.execution.max_failures), max(1, part.units)
+    place: _Place | None = None
+    while True:
+        if request.signal is not None:
+            request.end()
+        try:
+            room, resizing = room_for_workers(use_gpu), Resizing(part, workers)
+            place = place or _prepare_place(folder, data)
+            if not _run_once(place, emit, workers, use_gpu, request, look, resizing.due) or folder.finished:
+                return
+            ray.get(place.board.go_on.remote(), timeout=TIMEOUT_SECONDS)
+            workers = _workers_now(workers, max(1, part.units), room_for_workers(use_gpu) - room, emit)
+        except RAY_ERRORS as error:
+            if not (waited := _is_full(error)):
+                _count(error, failures, folder, place, emit)
+                _pause(failures.count, request, look)
+                # what was shared may be what is lost
+                place = place if is_worker_loss(error) else None
+            room = _room_left(use_gpu, folder, error)
+            workers = _workers_left(max(1, min(workers, part.units)), max(1, room), use_gpu, emit, waited)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What the workers of a search find at their place.
+
+    Args:
+        board: The board's actor handle.
+        config: What each worker is given.
+    """
+
+    board: Any
+    config: dict[str, Any]
+
+
+def _prepare_place(folder: RunFolder, data: TaskData) -> _Place:
+    board = start_board()
+    config = {"folder": str(folder.path.absolute()), "bench": share_bench(folder.spec, data), "board": board}
+    return _Place(board, config)
+
+
+def _run_once(
+    place: _Place,
+    emit: Emit,
+    workers: int,
+    use_gpu: bool,
+    request: StopRequest,
+    look: Callable[[], None],
+    must_leave: Callable[[], bool],
+) -> bool:
+    """Run a group; returns whether it was asked to make way for one of another size.
+
+    Raises:
+        Exception: An error of ours, or one of Ray's that another try may mend.
+    """
+    board = place.board
+    trainer = _Trainer(
+        _worker,
+        train_loop_config=place.config,
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
+        run_config=RunConfig(
+            name=f"train-{uuid.uuid4().hex[:8]}",
+            storage_path="ray",
+            storage_filesystem=nowhere(),
+            # it would count apart what fails while a group starts and what fails later
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
+        ),
+        torch_config=_WorkersMeet(),
+    )
+    fitting = Fitting(lambda: trainer.fit().return_value)
+    left = follow(fitting, board, emit, request, look, must_leave)
+    error = fitting.error
+    # workers that were told to leave are ended, which Ray calls a failure
+    if isinstance(error, RAY_ERRORS):
+        if (verdict := own_error(error) or _verdict(board)) is not None:
+            raise verdict
+        error = None if left else error
+    if error is not None:
+        raise error
+    if isinstance(fitting.result, PrunePEFTError):
+        raise fitting.result
+    return left
+
+
+def _count(error: Exception, failures: Failures, folder: RunFolder, place: _Place | None, emit: Emit) -> None:
+    """Count and tell a failure of Ray's.
+
+    Raises:
+        RunError: If there were too many without progress between them.
+    """
+    failures.add()
+    what = describe_failure(error)
+    if failures.too_many:
+        raise RunError(f"{what}; {how_to_resume(folder)}") from error
+    emit(Event("lost", f"{what}; {failures.then}"))
+    if place is not None:
+        lost = getattr(error, "worker_failures", {}).values()
+        place.board.lose.remote(any(is_memory_loss(one) for one in lost))
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether a group waited in vain for room: the cluster is busy, or has become smaller."""
+    return isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError)
+
+
+def _pause(failures: int, request: StopRequest, look: Callable[[], None]) -> None:
+    """Wait before a try that is not the first in a row, until a signal at most."""
+    until = time.monotonic() + (PAUSE_SECONDS * 2 ** (failures - 2) if failures > 1 else 0)
+    while time.monotonic() < until and request.signal is None:
+        time.sleep(POLL_SECONDS)
+        look()
+
+
+def _room_left(use_gpu: bool, folder: RunFolder, error: Exception) -> int:
+    """How many workers the cluster can hold now.
+
+    Raises:
+        RunError: If it can hold none and will not grow.
+    """
+    room = room_for_workers(use_gpu)
+    # a node that has just been lost may come back while the group waits for it
+    if room < 1 and _is_full(error) and not may_grow():
+        raise RunError(f"{describe_failure(error)}; {how_to_resume(folder)}") from error
+    return room
+
+
+class _WorkersMeet(TorchConfig):  # type: ignore[misc]
+    """Ray Train's settings for torch, but for the process group, whose store would listen at every address."""
+
+    @property
+    def backend_cls(self) -> type[_TorchBackend]:
+        return _NoProcessGroup
+
+
+class _NoProcessGroup(_TorchBackend):  # type: ignore[misc]
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        """Leave it to the workers, see :func:`_meet`."""
+
+
+class _Trainer(TorchTrainer):  # type: ignore[misc]
+    """One that does not start an actor for datasets of Ray's, of which there are none: that takes seconds.
+
+    Ray has no setting for this. Should it rename what is overridden here, the actor is back and no more.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        return [one for one in super()._create_default_callbacks() if type(one).__name__ != "DatasetsCallback"]
+
+
+def share_bench(spec: SearchSpec, data: TaskData) -> Shared | list[Any]:
+    """Load the backbone and encode the task once for all workers; the task alone where the whole is too large to share.
+
+    Raises:
+        PrunePEFTError: If the backbone cannot be loaded.
+    """
+    # not the one that this process may be using: that may carry an adapter or hooks, and it would stay in memory
+    bench = Workbench(read_backbone(spec.model), data)
+    bench.task(spec.training.max_length)
+    # inside a list the reference travels instead of the data
+    return share(bench) or [ray.put(data)]
+
+
+def open_bench(there: Shared | list[Any], spec: SearchSpec, device: torch.device) -> Workbench:
+    """Take what :func:`share_bench` left, in a worker.
+
+    Raises:
+        PrunePEFTError: If the backbone was too large to share, and cannot be loaded here.
+    """
+    if not isinstance(there, Shared):
+        return Workbench(load_backbone(spec.model, str(device)), ray.get(there[0]))
+    bench: Workbench = open_shared(there)
+    bench.backbone.to(device)
+    return bench
+
+
+def _verdict(board: Any) -> PrunePEFTError | None:
+    """The error of ours that workers have left, if any."""
+    with suppress(RayError):
+        verdict = ray.get(board.verdict.remote(), timeout=TIMEOUT_SECONDS)
+        return verdict if isinstance(verdict, PrunePEFTError) else None
+    return None
+
+
+def _workers_now(before: int, workers: int, joined: int, emit: Emit) -> int:
+    """Say with how many workers a search goes on whose share has changed, and why.
+
+    Args:
+        before: Workers that it had.
+        workers: Workers that it may have now.
+        joined: How many more workers the cluster has room for since.
+        emit: Told the news.
+    """
+    if workers < before:
+        why = "others need their share" if joined >= 0 else "the cluster has become smaller"
+    else:
+        why = "a node has joined" if joined > 0 else "others need less"
+    emit(Event("message", f"going on with {workers} worker{'s' if workers > 1 else ''}: {why}"))
+    return workers
+
+
+def _workers_left(workers: int, room: int, use_gpu: bool, emit: Emit, waited: bool) -> int:
+    """Say with how many workers the search goes on: as many as before if the cluster is only busy, else fewer."""
+    kind = "GPU" if use_gpu else "CPU"
+    if room >= workers and not waited:
+        return workers
+    if room >= workers:
+        emit(Event("waiting", f"still waiting for {workers} free {kind}{'s' if workers > 1 else ''} of the cluster"))
+        return workers
+    emit(Event("message", f"the cluster has only {room} {kind}{'s' if room > 1 else ''} left: going on with {room}"))
+    return room
+
+
+def _worker(config: dict[str, Any]) -> PrunePEFTError | None:
+    """Run the whole search on one worker of the group; all workers do the same.
+
+    Returns:
+        The error that ended the search in all of them.
+    """
+    rank, group = train.get_context().get_world_rank(), _meet()
+    line, board = Line(config["board"]), config["board"]
+    # an error or a wish that a lost worker has left
+    if (verdict := ray.get(board.join.remote(ray.get_runtime_context().current_actor))) is not None:
+        return verdict if isinstance(verdict, PrunePEFTError) else None
+    try:
+        return _work(config, line, group, rank)
+    except StoppedError:
+        # an error would end the others before they have kept their state
+        return None
+    except BrokenGroupError as broken:
+        if broken.error is not None:
+            ray.get(board.fail.remote(broken.error))
+        raise
+    finally:
+        line.settle()
+
+
+def _meet() -> Group:
+    """Come together with the other workers, if there are any."""
+    rank, world = train.get_context().get_world_rank(), train.get_context().get_world_size()
+    if world == 1:
+        return SoloGroup()
+    listener = listen_on_node() if rank == 0 else None
+    address = broadcast_from_rank_zero(listener.getsockname()[:2] if listener else None)
+    return join_group(rank, world, address, listener, GROUP_TIMEOUT)
+
+
+def _work(config: dict[str, Any], line: Line, group: Group, rank: int) -> PrunePEFTError | None:
+    device = get_device()
+    if device.type == "cpu":
+        # one thread per worker: sums come out the same whatever the number of workers and cores
+        torch.set_num_threads(1)
+    ready = _prepare(config, device)
+    # a worker that cannot begin takes the others with it
+    if errors := [found for found in group.gather(ready if isinstance(ready, PrunePEFTError) else None) if found]:
+        return errors[0]
+    assert not isinstance(ready, PrunePEFTError)
+    folder, bench = ready
+    for job_id in ray.get(config["board"].short_of_memory.remote()):
+        JobKeeper(job_id, folder.checkpoints, 1.0, line.stop_wanted, _ignore).note_split()
+    watchdog = Watchdog(folder.spec.execution.hang_seconds, lambda: _end_hung_worker(line, rank, folder))
+    try:
+        run_search(folder.spec, folder, bench, group, line.emit, line.stop_wanted, watchdog)
+    except PrunePEFTError as error:
+        return error
+    return None
+
+
+def _prepare(config: dict[str, Any], device: torch.device) -> tuple[RunFolder, Workbench] | PrunePEFTError:
+    try:
+        folder = RunFolder.open(open_path(config["folder"]))
+    except InputError:
+        return InputError(
+            f"{config['folder']} cannot be seen by the worker on {socket.gethostname()}: give --output a folder that "
+            "all nodes of the cluster share, or a bucket such as s3://bucket/run"
+        )
+    try:
+        load_plugins(folder.spec.plugins)
+        return folder, open_bench(config["bench"], folder.spec, device)
+    except PrunePEFTError as error:
+        return error
+
+
+def _end_hung_worker(line: Line, rank: int, folder: RunFolder) -> None:
+    seconds = folder.spec.execution.hang_seconds
+    line.emit(Event("lost", f"worker {rank} has made no step for {seconds:g} s and is ended"))
+    line.settle()
+    os._exit(1)
+
+
+def _ignore(_text: str) -> None:
+    pass

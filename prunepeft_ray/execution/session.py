@@ -1,0 +1,141 @@
+"""What searches and studies do alike at their start: the attempt at a run, the cluster, and a share of it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TypeVar
+
+import torch
+
+from prunepeft_ray.cluster.capacity import check_limits, has_gpu
+from prunepeft_ray.cluster.resources import Bundle
+from prunepeft_ray.cluster.session import is_joined, ray_cluster
+from prunepeft_ray.cluster.sharing.claim import Share, Whole, claiming
+from prunepeft_ray.cluster.sharing.terms import Terms
+from prunepeft_ray.config import RecipeConfig
+from prunepeft_ray.errors import InputError
+from prunepeft_ray.events import Emit, Event
+from prunepeft_ray.results import Attempt, ResultsStore, RunFolder, attempt
+from prunepeft_ray.results.compaction_thread import merging
+from prunepeft_ray.training import default_micro_batches
+
+R = TypeVar("R", bound=RecipeConfig)
+
+
+def resolve(spec: R, device: torch.device | None = None) -> R:
+    """Fill in the settings that depend on the machine, so that a resume elsewhere computes the same.
+
+    Args:
+        spec: The settings.
+        device: Where it will train; default: what this machine has.
+    """
+    if spec.training.micro_batches is not None:
+        return spec
+    found = default_micro_batches(device or _device())
+    training = spec.training.model_copy(update={"micro_batches": found})
+    return spec.model_copy(update={"training": training})
+
+
+@contextmanager
+def attempting(folder: RunFolder, emit: Emit) -> Iterator[Attempt]:
+    """Be the one process that works on a run; when another one takes it over, stop like at Ctrl-C."""
+    is_main = threading.current_thread() is threading.main_thread()
+    interrupt = _interrupt if is_main else lambda: None
+    with (
+        attempt(folder, lambda line: emit(Event("message", line)), interrupt) as ours,
+        merging(ResultsStore(folder.results)),
+    ):
+        yield ours
+
+
+def _interrupt() -> None:
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_unchanged(folder: RunFolder, here: Mapping[str, Mapping[str, str]]) -> int:
+    """Make sure that a run's tasks and models are what they were when its jobs ran.
+
+    Args:
+        folder: The run.
+        here: What they are now: fingerprints of the ``task`` and the ``model`` by their names.
+
+    Returns:
+        The number of finished jobs.
+
+    Raises:
+        InputError: If one has changed.
+    """
+    jobs = ResultsStore(folder.results).read("jobs")
+    for what, fingerprints in here.items():
+        for name, before in zip(jobs[what], jobs[f"{what}_fingerprint"], strict=True):
+            if (now := fingerprints.get(name, before)) != before:
+                raise InputError(
+                    f"{folder.path}: the {what} '{name}' has changed since this run began (it was {before}, now "
+                    f"{now}): bring the old one back, or choose another folder"
+                )
+    return len(jobs)
+
+
+@contextmanager
+def joining(address: str | None, terms: Terms) -> Iterator[torch.device]:
+    """Join the cluster that a run is to share, if any; yields what its workers train on.
+
+    Args:
+        address: Ray cluster to run on; None: one on this machine, which starts later, or the one joined already.
+        terms: On what terms the run shares it.
+
+    Raises:
+        RunError: If the cluster cannot be reached.
+    """
+    if address is None and not is_joined():
+        yield _device()
+        return
+    with ray_cluster(address, 1):
+        yield torch.device("cuda" if has_gpu(terms) else "cpu")
+
+
+def named(terms: Terms, folder: RunFolder) -> Terms:
+    """Call a run by its folder unless it has a name."""
+    return terms if terms.job else replace(terms, job=folder.path.name)
+
+
+@contextmanager
+def share_of_cluster(terms: Terms, unit: Sequence[Bundle], units: int) -> Iterator[Share]:
+    """Claim a share of the cluster that this process has joined: all, if it is its own.
+
+    Args:
+        terms: On what terms, with a name.
+        unit: What must be there together, a bundle per process.
+        units: How many units the run can use.
+
+    Raises:
+        InputError: If a unit is beyond the run's own limits.
+    """
+    if not is_joined():
+        yield Whole(units)
+        return
+    check_limits(unit, terms)
+    with claiming(terms, unit, units) as claimed:
+        yield claimed
+
+
+def what_is_gone(folder: RunFolder, gone: list[str]) -> str:
+    """Say which files of a results store are missing, and what to do.
+
+    Args:
+        folder: The run.
+        gone: The files, as ``table/name``.
+    """
+    which = f"{gone[0]}.parquet" + (f" and {len(gone) - 1} more" if len(gone) > 1 else "")
+    return (
+        f"{folder.results} lacks {which}, which the answer rests on (were they deleted?); the rest is safe: "
+        f"'prunepeft resume {folder.path}' computes what is missing"
+    )

@@ -1,0 +1,197 @@
+"""All searches of a study at once: which job runs next, and who is told its result. No Ray here."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from prunepeft_ray.execution.study.progress import MethodProgress
+from prunepeft_ray.execution.study.search import StudySearch
+from prunepeft_ray.jobs import TrainResult, Work
+
+
+class StudyRun:
+    """Hands out the jobs of many searches, each job once, and tells every search that asked.
+
+    Methods think in one thread of their own: a surrogate that takes a minute to fit keeps no worker waiting, and since
+    only one method thinks at a time, none disturbs the random numbers of another.
+
+    Args:
+        searches: The searches, in the order in which they should begin.
+        on_end: Called, in the thinking thread, when a search has ended.
+    """
+
+    def __init__(self, searches: Sequence[StudySearch], on_end: Callable[[StudySearch], None]) -> None:
+        self.searches = searches
+        self.error: BaseException | None = None
+        self._on_end = on_end
+        self._lock = threading.Lock()
+        self._thinking = ThreadPoolExecutor(1, thread_name_prefix="thinking", initializer=_compute_alone)
+        self._pending = 0
+        self._queues: dict[int, deque[Work]] = {number: deque() for number in range(len(searches))}
+        self._turn = 0
+        self._running: dict[str, list[int]] = {}
+        self._finished: set[str] = set()
+        self._begun = time.monotonic()
+        self._finished_here: Counter[str] = Counter()
+        # a search that has begun may want to note that while others are still being put in line
+        with self._lock:
+            for number, search in enumerate(searches):
+                self._think(number, search.begin)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to do, or something is wrong."""
+        with self._lock:
+            if self.error is not None:
+                return True
+            return not self._pending and not self._running and not any(self._queues.values())
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a job is waiting to run."""
+        with self._lock:
+            return any(self._queues.values())
+
+    @property
+    def wanted(self) -> int:
+        """How many jobs could run at once now, those that run included."""
+        with self._lock:
+            running, waiting = self._running_by_method(), Counter[str]()
+            for number, queue in self._queues.items():
+                method = self.searches[number].cell.method
+                waiting[method.label] += len(queue)
+                if method.concurrency is not None:
+                    room = max(0, method.concurrency - running[method.label])
+                    waiting[method.label] = min(waiting[method.label], room)
+            return len(self._running) + waiting.total()
+
+    def next(self) -> tuple[StudySearch, Work] | None:
+        """Hand out a job to run now, with the first of the searches that want it; None if there is none yet."""
+        with self._lock:
+            running = self._running_by_method()
+            for number in self._in_turn():
+                search, queue = self.searches[number], self._queues[number]
+                if search.ended:
+                    queue.clear()
+                limit = search.cell.method.concurrency
+                while queue and (limit is None or running[search.cell.method.label] < limit):
+                    work = queue.popleft()
+                    if work.job.id in self._finished:
+                        self._think(number, functools.partial(search.recall, work))
+                        continue
+                    if work.job.id in self._running:
+                        self._running[work.job.id].append(number)
+                        running[search.cell.method.label] += 1
+                        continue
+                    self._running[work.job.id] = [number]
+                    self._turn = number + 1
+                    return search, work
+        return None
+
+    def finish(self, job_id: str, result: TrainResult) -> None:
+        """Tell every search that wanted a job what came of it."""
+        with self._lock:
+            self._finished.add(job_id)
+            for number in self._running.pop(job_id):
+                search = self.searches[number]
+                self._finished_here[search.cell.method.label] += 1
+                self._think(number, functools.partial(search.tell, job_id, result))
+
+    def close(self) -> None:
+        """End the thinking, once what has begun is done."""
+        self._thinking.shutdown(wait=True, cancel_futures=True)
+
+    def progress(self) -> list[MethodProgress]:
+        """Return how far each method has come."""
+        with self._lock:
+            running = self._running_by_method()
+            by_label: dict[str, list[StudySearch]] = {}
+            for search in self.searches:
+                by_label.setdefault(search.cell.method.label, []).append(search)
+            return [self._progress(label, found, running[label]) for label, found in by_label.items()]
+
+    def _progress(self, label: str, searches: list[StudySearch], running: int) -> MethodProgress:
+        best: dict[tuple[str, str], float | None] = {}
+        for search in searches:
+            key, value = (search.cell.model, search.cell.task.name), search.best_value
+            before = best.get(key)
+            best[key] = value if before is None else before if value is None else max(before, value)
+        left = [search.jobs_left for search in searches]
+        known = [jobs for jobs in left if jobs is not None]
+        here, passed = self._finished_here[label], time.monotonic() - self._begun
+        total = sum(known) if len(known) == len(left) else None
+        return MethodProgress(
+            method=label,
+            ended=sum(search.ended for search in searches),
+            failed=sum(search.state == "failed" for search in searches),
+            searches=len(searches),
+            jobs=sum(search.told for search in searches),
+            running=running,
+            best=best,
+            epochs=sum(search.examples / search.setting.train_size for search in searches),
+            seconds_left=passed / here * total if here and total is not None else 0.0 if total == 0 else None,
+        )
+
+    def _running_by_method(self) -> Counter[str]:
+        numbers = [number for numbers in self._running.values() for number in numbers]
+        return Counter(self.searches[number].cell.method.label for number in numbers)
+
+    def _in_turn(self) -> list[int]:
+        """All searches, the one after that which had the last job first."""
+        numbers = list(range(len(self.searches)))
+        start = self._turn % max(1, len(numbers))
+        return numbers[start:] + numbers[:start]
+
+    def _think(self, number: int, action: Callable[[], list[Work]]) -> None:
+        self._pending += 1
+        self._thinking.submit(self._advance, number, action)
+
+    def _advance(self, number: int, action: Callable[[], list[Work]]) -> None:
+        search = self.searches[number]
+        ended = search.ended
+        new: list[Work] = []
+        try:
+            new = action()
+            if search.ended and not ended and search.is_news:
+                self._on_end(search)
+        except BaseException as error:  # noqa: BLE001  the main thread raises it
+            self.error = self.error or error
+        with self._lock:
+            self._queues[number].extend(new)
+            self._pending -= 1
+
+
+def _compute_alone() -> None:
+    """Use one core: sums, and so what a surrogate proposes, come out the same whatever the number of cores."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def run_here(run: StudyRun, execute: Callable[[StudySearch, Work], TrainResult]) -> None:
+    """Run a study's jobs in this process, one by one, until it is over.
+
+    Args:
+        run: The study.
+        execute: Runs a job and stores its result.
+
+    Raises:
+        PrunePEFTError: If the study cannot go on.
+    """
+    try:
+        while not run.over:
+            found = run.next()
+            if found is None:
+                time.sleep(0.001)
+                continue
+            search, work = found
+            run.finish(work.job.id, execute(search, work))
+    finally:
+        run.close()
+    if run.error is not None:
+        raise run.error

@@ -1,0 +1,99 @@
+"""The plan of a study: its searches, checked before anything starts."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+from prunepeft_ray.backbones import Backbone, load_outline
+from prunepeft_ray.errors import InputError, PrunePEFTError
+from prunepeft_ray.events import Emit, Event, telling
+from prunepeft_ray.execution.plan import plan_search
+from prunepeft_ray.execution.study.setting import Setting
+from prunepeft_ray.methods import METHODS, Problem
+from prunepeft_ray.modules import module_cost
+from prunepeft_ray.results import RunContext, hardware, search_key, versions
+from prunepeft_ray.study import Cell, StudySpec
+from prunepeft_ray.tasks import TaskData, load_task
+from prunepeft_ray.text import one_line
+
+
+def plan_study(spec: StudySpec, emit: Emit) -> tuple[list[Setting], dict[str, TaskData]]:
+    """Load the tasks, look at the models, and build every method once to see that it fits.
+
+    Args:
+        spec: The study.
+        emit: Told the news.
+
+    Returns:
+        A setting for each search, and the tasks by name.
+
+    Raises:
+        InputError: If anything does not fit; the message names it.
+    """
+    for method in spec.methods:
+        METHODS.options(method.name, method.options)
+    emit(Event("message", f"reading {_count(spec.tasks, 'task')} and {_count(spec.models, 'model')}"))
+    data = {task.name: load_task(task, telling(emit)) for task in spec.tasks}
+    outlines = {model: load_outline(model) for model in spec.models}
+    facts = versions(), hardware()
+    settings = [_setting(spec, cell, outlines[cell.model], data[cell.task.name], *facts) for cell in spec.cells()]
+    checked: set[tuple[str, str, str]] = set()
+    for setting in settings:
+        cell = setting.cell
+        # seeds change nothing of what can be wrong
+        if (key := (cell.method.label, cell.task.name, cell.model)) not in checked:
+            checked.add(key)
+            _try_to_build(setting)
+    return settings, data
+
+
+def _try_to_build(setting: Setting) -> None:
+    cell = setting.cell
+    where = f"{cell.method.label}, {cell.task.name}, {cell.model}"
+    try:
+        setting.build()
+    except PrunePEFTError as error:
+        raise type(error)(f"{where}: {error}") from error
+    except Exception as error:
+        raise InputError(f"{where}: the method cannot be built: {type(error).__name__}: {one_line(error)}") from error
+
+
+def _count(items: tuple[object, ...], noun: str) -> str:
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
+
+
+def _setting(
+    spec: StudySpec,
+    cell: Cell,
+    outline: Backbone,
+    data: TaskData,
+    versions: Mapping[str, str],
+    hardware: Mapping[str, str],
+) -> Setting:
+    search = spec.search_spec(cell)
+    plan = plan_search(search, outline, data)
+    problem = Problem(
+        spec=search,
+        space=plan.space,
+        budget=plan.budget,
+        template=plan.template,
+        hidden=outline.hidden_size,
+        cost=functools.cache(functools.partial(module_cost, outline)),
+        candidate=spec.candidate,
+        evaluations=cell.method.evaluations or spec.limits.evaluations,
+    )
+    label, task = cell.method.label, cell.task.name
+    context = RunContext(
+        run_id=search_key(spec.id, label, task, cell.model, cell.seed),
+        method=label,
+        task=task,
+        model=cell.model,
+        seed=cell.seed,
+        budget=plan.budget,
+        backbone_parameters=outline.parameters,
+        task_train_size=len(data.train),
+        versions=versions,
+        hardware=hardware,
+    )
+    return Setting(spec, cell, problem, context)

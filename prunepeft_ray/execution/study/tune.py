@@ -1,0 +1,215 @@
+"""A study as one run of Ray Tune, a trial for each job; import it only when Ray is configured."""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.execution import tune_controller as controllers
+
+from prunepeft_ray.backbones import read_backbone
+from prunepeft_ray.cluster.sharing.claim import Share, ShareNews, Whole
+from prunepeft_ray.errors import PrunePEFTError, RunError
+from prunepeft_ray.events import Emit, Event
+from prunepeft_ray.execution.failures import Failures
+from prunepeft_ray.execution.mailbox import start_board
+from prunepeft_ray.execution.ray_errors import describe_failure, how_to_resume, own_error
+from prunepeft_ray.execution.shared_memory import share
+from prunepeft_ray.execution.study.dispatcher import StudyRun
+from prunepeft_ray.execution.study.progress import Watch
+from prunepeft_ray.execution.study.trainable import JobTrial
+from prunepeft_ray.execution.study.tune_patches import ActorManager, NewestFirst, OldestFirst
+from prunepeft_ray.execution.study.tune_searcher import JobSearcher
+from prunepeft_ray.execution.study.workers import Workplace
+from prunepeft_ray.execution.supervise import STOP_SECONDS, Fitting, every, follow, nowhere
+from prunepeft_ray.results import ResultsStore, RunFolder
+from prunepeft_ray.signals import StopRequest
+from prunepeft_ray.study import StudyExecutionConfig, StudySpec
+from prunepeft_ray.tasks import TaskData
+from prunepeft_ray.text import one_line
+from prunepeft_ray.training import cut_line, encode_task
+
+WATCH_SECONDS = 1.0
+
+
+def run_study(
+    folder: RunFolder,
+    spec: StudySpec,
+    run: StudyRun,
+    data: dict[str, TaskData],
+    emit: Emit,
+    watch: Watch,
+    request: StopRequest,
+    part: Share,
+    unit: list[dict[str, float]],
+) -> None:
+    """Run all that is left of a study on the cluster that this process has joined.
+
+    Args:
+        folder: The study's folder, which all workers can see.
+        spec: The study.
+        run: Its searches.
+        data: Its tasks, by name.
+        emit: Told the news.
+        watch: Shown the progress.
+        request: Whether a signal has asked for an end.
+        part: What the study may use of the cluster, a unit for each job.
+        unit: Resources of each worker of a job.
+
+    Raises:
+        PrunePEFTError: What ended the study.
+        KeyboardInterrupt: On SIGINT, once running jobs have kept their state.
+        Terminated: On SIGTERM, likewise.
+    """
+    # the searcher says how many; the cluster may grow
+    configure_tune(pending=10**6)
+    place = share_study(folder, spec, data, start_board(), emit)
+    attempts = spec.execution.max_failures + 1
+    store = ResultsStore(folder.results)
+    searcher = JobSearcher(
+        run,
+        store,
+        lambda: request.signal is not None,
+        attempts,
+        folder.checkpoints,
+        lambda: part.units,
+        emit,
+    )
+
+    def hear(event: Event) -> None:
+        if event.type == "message" and event.job_id:
+            searcher.said[event.job_id] = event.text
+        emit(event)
+
+    news = ShareNews(part, emit)
+
+    def look() -> None:
+        part.wants(run.wanted)
+        news.tell()
+        watch(run.progress())
+
+    # on a cluster of its own a study has more trials than room, and the oldest must not wait for ever
+    scheduler = OldestFirst(searcher) if isinstance(part, Whole) else NewestFirst(searcher)
+    failures = Failures(folder, spec.execution.max_failures)
+    while True:
+        tuner = build_tuner(searcher, scheduler, place, spec.execution, unit)
+        fitting = Fitting(tuner.fit)
+        try:
+            follow(fitting, place.board, hear, request, every(WATCH_SECONDS, look))
+        finally:
+            # Tune notices that nothing more comes; left alone, it would start a cluster once this one is gone
+            fitting.join(STOP_SECONDS)
+        watch(run.progress())
+        if request.signal is not None:
+            request.end()
+        if (error := _failure_of_tune(run, searcher, fitting)) is None:
+            break
+        failures.add()
+        if failures.too_many:
+            break
+        emit(Event("lost", f"{describe_failure(error)}; {failures.then}"))
+        searcher.take_back()
+    _raise_what_ended(run, searcher, fitting, folder)
+
+
+def _failure_of_tune(run: StudyRun, searcher: JobSearcher, fitting: Fitting) -> Exception | None:
+    """The error with which Tune, or Ray under it, has ended; None if it has not, or the error is ours."""
+    ours = searcher.error is not None or run.error is not None or own_error(fitting.error) is not None
+    return fitting.error if isinstance(fitting.error, Exception) and not ours else None
+
+
+def build_tuner(
+    searcher: JobSearcher,
+    scheduler: OldestFirst,
+    place: Workplace,
+    execution: StudyExecutionConfig,
+    unit: list[dict[str, float]],
+) -> Any:
+    """Build the Tune run: as many trials as the searcher wants, one after another in actors that stay."""
+    trainable = tune.with_parameters(JobTrial, place=place, workers=execution.workers)
+    return tune.Tuner(
+        tune.with_resources(trainable, tune.PlacementGroupFactory(unit)),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=tune.RunConfig(
+            name=f"study-{uuid.uuid4().hex[:8]}",
+            storage_path="ray",
+            storage_filesystem=nowhere(),
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+        ),
+    )
+
+
+def share_study(folder: RunFolder, spec: StudySpec, data: dict[str, TaskData], board: Any, emit: Emit) -> Workplace:
+    """Load every backbone and encode every task once for all workers.
+
+    Raises:
+        PrunePEFTError: If a backbone cannot be loaded.
+    """
+    place = Workplace(
+        folder=str(folder.path.absolute()),
+        board=board,
+        backbones={},
+        tasks={},
+        settings=spec.execution,
+        plugins=spec.plugins,
+        max_length=spec.training.max_length,
+    )
+    for model in spec.models:
+        backbone = read_backbone(model)
+        place.backbones[model] = share(backbone)
+        for task in spec.tasks:
+            encoded = encode_task(data[task.name], backbone, spec.training.max_length)
+            if line := cut_line(encoded, backbone, spec.training.max_length):
+                emit(Event("message", f"{task.name}, {model}: {line}"))
+            # inside a list the reference travels instead of the data
+            place.tasks[model, task.name] = share(encoded) or [ray.put(data[task.name])]
+    return place
+
+
+def configure_tune(pending: int) -> None:
+    """Switch off what Tune keeps and prints of its own: our store is the truth, and we show the progress.
+
+    Args:
+        pending: Most trials that it has ready; by default a single one, and then idle nodes fill slowly.
+    """
+    settings = {
+        "TUNE_MAX_PENDING_TRIALS_PG": str(pending),
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+        "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
+        "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": str(10**9),
+        "RAY_AIR_NEW_OUTPUT": "0",
+    }
+    os.environ.update(settings)
+    controllers.RayActorManager = ActorManager
+    # it ends with a list of the trials that failed, whose jobs were tried again in others
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
+
+
+def _trial_name(trial: Any) -> str:
+    return f"job-{trial.trial_id}"
+
+
+def _raise_what_ended(run: StudyRun, searcher: JobSearcher, fitting: Fitting, folder: RunFolder) -> None:
+    safe = how_to_resume(folder)
+    if searcher.error is not None:
+        raise RunError(f"{searcher.error}; {safe}")
+    for error in (run.error, fitting.error):
+        if isinstance(error, PrunePEFTError):
+            raise error
+        if error is not None:
+            raise RunError(f"the study failed: {type(error).__name__}: {one_line(error)}; {safe}") from error

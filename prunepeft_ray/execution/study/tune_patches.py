@@ -1,0 +1,72 @@
+"""Changes to Ray Tune's scheduling and actors that a study rests on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
+from ray.tune.schedulers import FIFOScheduler
+
+from prunepeft_ray.execution.study.tune_searcher import JobSearcher
+
+
+class OldestFirst(FIFOScheduler):  # type: ignore[misc]
+    """Gives an actor that falls idle to the trial that was added first.
+
+    Args:
+        searcher: Told which trials never began; knows whether to stop, and whether the study has all that it may use.
+    """
+
+    def __init__(self, searcher: JobSearcher) -> None:
+        super().__init__()
+        self.searcher = searcher
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Note whether a trial that ends with an error had begun."""
+        if trial in tune_controller._resetting_trials:
+            self.searcher.note_unbegun(trial.trial_id)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Return the trial that is to run next, or None; before an end, give up those that have not begun."""
+        if self.searcher.stop_wanted():
+            for trial in _pending(tune_controller):
+                tune_controller.stop_trial(trial)
+            return None
+        return self.choose(tune_controller)
+
+    def choose(self, tune_controller: Any) -> Any:
+        """Return the trial that is to run next, or None."""
+        return super().choose_trial_to_run(tune_controller)
+
+
+class NewestFirst(OldestFirst):
+    """Gives an actor that falls idle to the trial that was added last, where there is room for every trial.
+
+    Given to the oldest, as Tune does it, it would go to one whose own actor is just starting, and that one be given up:
+    with jobs that are shorter than the start of an actor, a study would never grow.
+    """
+
+    def choose(self, tune_controller: Any) -> Any:
+        """Return the trial that is to run next, or None; actors that others need more are let go."""
+        pending = _pending(tune_controller)
+        if not pending and self.searcher.is_full:
+            # Tune would keep one for a trial that may not come before another one ends
+            tune_controller._cleanup_cached_actors(force_all=True)
+        return pending[-1] if pending else None
+
+
+def _pending(tune_controller: Any) -> list[Any]:
+    return [trial for trial in tune_controller.get_trials() if trial.status == "PENDING"]
+
+
+class ActorManager(RayActorManager):  # type: ignore[misc]
+    """Takes an actor whose task ends with an error of Ray's own for one that has died.
+
+    Tune knows few of them and ends at the others: a node low on memory, a lost object or placement group.
+    """
+
+    def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
+            exception = ActorDiedError()
+        super()._actor_task_failed(tracked_actor_task, exception)

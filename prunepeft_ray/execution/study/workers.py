@@ -1,0 +1,228 @@
+"""What the workers of a study do, alone or several together; import it only when Ray is configured."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+
+from prunepeft_ray.backbones import Backbone, load_backbone
+from prunepeft_ray.config import ExecutionConfig
+from prunepeft_ray.errors import JobError, PrunePEFTError
+from prunepeft_ray.events import Event
+from prunepeft_ray.execution.executor import GroupExecutor
+from prunepeft_ray.execution.interruptions import BrokenGroupError, StoppedError
+from prunepeft_ray.execution.mailbox import Line
+from prunepeft_ray.execution.rendezvous import join_group, listen_on_node
+from prunepeft_ray.execution.shared_memory import Shared, open_shared
+from prunepeft_ray.execution.watchdog import Watchdog
+from prunepeft_ray.execution.work_meter import spent_before
+from prunepeft_ray.execution.workbench import Workbench
+from prunepeft_ray.jobs import Cost, TrainResult, Work
+from prunepeft_ray.plugins import load_plugins
+from prunepeft_ray.results import ResultsStore, RunContext, RunFolder, hardware
+from prunepeft_ray.storage.paths import open_path
+from prunepeft_ray.tasks import TaskData
+from prunepeft_ray.text import one_line
+from prunepeft_ray.training import EncodedTask, Group, SoloGroup, encode_task
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A job for a worker.
+
+    Args:
+        work: The job.
+        context: The search that asked for it first.
+    """
+
+    work: Work
+    context: RunContext
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What all workers of a study find at their place.
+
+    Args:
+        folder: The study's folder, which all workers can see.
+        board: The board's actor handle.
+        backbones: The shared backbone of each model; None where it was too large.
+        tasks: The shared encoded task of each model and task; or the task's data, in a list, as a reference.
+        settings: How jobs survive.
+        plugins: Code of the user's own.
+        max_length: Most tokens of an example.
+    """
+
+    folder: str
+    board: Any
+    backbones: dict[str, Shared | None]
+    tasks: dict[tuple[str, str], Shared | list[Any]]
+    settings: ExecutionConfig
+    plugins: tuple[str, ...]
+    max_length: int
+
+
+class Worker:
+    """One process that runs jobs; keeps backbones and tasks for the next ones.
+
+    Args:
+        place: What it finds at its place.
+    """
+
+    def __init__(self, place: Workplace) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self.device.type == "cpu":
+            # one thread per worker: sums come out the same whatever the number of workers and cores
+            torch.set_num_threads(1)
+        load_plugins(place.plugins)
+        self.place = place
+        self.line = Line(place.board)
+        self.group: Group = SoloGroup()
+        self._backbones: dict[str, Backbone] = {}
+        self._benches: dict[tuple[str, str], Workbench] = {}
+        ray.get(place.board.join.remote(ray.get_runtime_context().current_actor))
+
+    def join(self, rank: int, world: int, address: tuple[str, int], listener: socket.socket | None = None) -> None:
+        """Become one of several workers that train together; see :func:`join_group`."""
+        self.group = join_group(rank, world, address, listener)
+
+    def run(self, assignment: Assignment) -> str:
+        """Run and store a job; returns ``"finished"``, also if it failed, ``"stopped"``, or why nothing can go on.
+
+        Raises:
+            Exception: What trying again may mend.
+        """
+        work = assignment.work
+        context = replace(assignment.context, hardware=hardware())
+        folder = RunFolder(open_path(self.place.folder))
+        store = ResultsStore(folder.results)
+        started = datetime.now(UTC)
+        try:
+            self._executor(work, context, store, folder.checkpoints).run([work])
+        except StoppedError:
+            return "stopped"
+        except (JobError, BrokenGroupError) as error:
+            what = error.error if isinstance(error, BrokenGroupError) else error
+            if what is None:
+                raise
+            record_failure(store, folder.checkpoints, context, work, str(what), started)
+            self.line.emit(Event("end", f"failed: {what}", work.kind, work.job.id))
+        except PrunePEFTError as error:
+            return str(error)
+        finally:
+            self.line.settle()
+        return "finished"
+
+    def _executor(self, work: Work, context: RunContext, store: ResultsStore, checkpoints: Path) -> GroupExecutor:
+        seconds = self.place.settings.hang_seconds
+        return GroupExecutor(
+            self._bench(work.job.model, context.task),
+            self.group,
+            store,
+            context,
+            checkpoints,
+            self.line.emit,
+            self.place.settings,
+            self.line.stop_wanted,
+            Watchdog(seconds, lambda: self._end_hung(work, seconds)),
+            keep_weights=False,
+        )
+
+    def _end_hung(self, work: Work, seconds: float) -> None:
+        self.line.emit(Event("message", f"{work.label}: no step for {seconds:g} s; its worker is ended"))
+        self.line.settle()
+        os._exit(1)
+
+    def _bench(self, model: str, task: str) -> Workbench:
+        if (model, task) not in self._benches:
+            backbone = self._backbone(model)
+            there = self.place.tasks[model, task]
+            length = self.place.max_length
+            if isinstance(there, Shared):
+                encoded: EncodedTask = open_shared(there)
+            else:
+                data: TaskData = ray.get(there[0])
+                encoded = encode_task(data, backbone, length)
+            self._benches[model, task] = Workbench(backbone, encoded.data, {length: encoded})
+        return self._benches[model, task]
+
+    def _backbone(self, model: str) -> Backbone:
+        if model not in self._backbones:
+            there = self.place.backbones[model]
+            found: Backbone = open_shared(there) if there else load_backbone(model)
+            found.to(self.device)
+            self._backbones[model] = found
+        return self._backbones[model]
+
+
+def record_failure(
+    store: ResultsStore, checkpoints: Path, context: RunContext, work: Work, reason: str, started: datetime
+) -> TrainResult:
+    """Store that a job has failed for good; returns what the store has, perhaps a result that came all the same."""
+    cost = Cost(redone_examples=spent_before(checkpoints, work.job.id))
+    failed = TrainResult(0, 0, (), 0, {}, cost=cost, status="failed", reason=reason)
+    store.commit(context, work, failed, started, datetime.now(UTC))
+    found = store.find(work.job.id)
+    assert found is not None
+    return found
+
+
+class Team:
+    """The workers of a trial: the one in the trial's own actor, and others in the trial's placement group.
+
+    Args:
+        place: What they find at their place.
+        workers: How many they are.
+    """
+
+    def __init__(self, place: Workplace, workers: int) -> None:
+        self._worker = Worker(place)
+        self._others: list[Any] = []
+        if workers > 1:
+            self._start_others(place, workers)
+
+    def _start_others(self, place: Workplace, workers: int) -> None:
+        group = ray.util.get_current_placement_group()
+        resources = [bundle for bundle in group.bundle_specs if bundle][1:]
+        self._others = [
+            ray.remote(Worker)
+            .options(
+                num_cpus=bundle.get("CPU", 0),
+                num_gpus=bundle.get("GPU", 0),
+                scheduling_strategy=ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(group, number),
+            )
+            .remote(place)
+            for number, bundle in enumerate(resources, start=1)
+        ]
+        # one that is lost while it starts is noticed here; in the rendezvous the others would wait for it
+        ray.get([other.__ray_ready__.remote() for other in self._others])
+        listener = listen_on_node()
+        address = listener.getsockname()[:2]
+        joined = [other.join.remote(rank, workers, address) for rank, other in enumerate(self._others, start=1)]
+        self._worker.join(0, workers, address, listener)
+        ray.get(joined)
+
+    def run(self, assignment: Assignment) -> str:
+        """Run a job; see :meth:`Worker.run`.
+
+        Raises:
+            Exception: What trying again may mend.
+        """
+        others = [other.run.remote(assignment) for other in self._others]
+        try:
+            outcome = self._worker.run(assignment)
+            ray.get(others)
+        except Exception as error:
+            text = f"{type(error).__name__}: {one_line(error)}"
+            work = assignment.work
+            self._worker.line.emit(Event("message", f"{work.label}: {text}", work.kind, work.job.id))
+            self._worker.line.settle()
+            raise
+        return outcome

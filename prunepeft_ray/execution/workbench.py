@@ -1,0 +1,33 @@
+"""The backbone and the encoded task of a process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from prunepeft_ray.backbones import Backbone
+from prunepeft_ray.tasks import TaskData
+from prunepeft_ray.training import EncodedTask, cut_line, encode_task
+
+
+@dataclass
+class Workbench:
+    """What a process needs for all jobs of a search: loaded and encoded once.
+
+    Args:
+        backbone: The frozen backbone.
+        data: The task.
+    """
+
+    backbone: Backbone
+    data: TaskData
+    _encoded: dict[int, EncodedTask] = field(default_factory=dict)
+
+    def task(self, max_length: int) -> EncodedTask:
+        """Return the task as token ids."""
+        if max_length not in self._encoded:
+            self._encoded[max_length] = encode_task(self.data, self.backbone, max_length)
+        return self._encoded[max_length]
+
+    def cut_line(self, max_length: int) -> str | None:
+        """Say how many texts are longer than that and cut; None if none is."""
+        return cut_line(self.task(max_length), self.backbone, max_length)

@@ -1,0 +1,145 @@
+"""The report as one HTML page that needs nothing from elsewhere."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from prunepeft_ray.report.blocks import Block, Figure, Section, Table
+from prunepeft_ray.report.build import Report
+from prunepeft_ray.report.csv_text import to_csv
+from prunepeft_ray.text import file_stem
+
+EMBEDDED_ROWS = 2000
+"""Most rows of data that the page itself carries; more lie in a file beside it."""
+FILTERS = ("run", "model", "task")
+_OURS = re.compile(r"&lt;(/?(?:b|extra)|br)&gt;")
+_IN_SCRIPTS = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&"}
+_NUMBER = re.compile(r"^[+\-−]?[\d,]*\.?\d+([eE][+-]?\d+)?(?=$|[\s%(])")
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A block as the template needs it."""
+
+    id: str
+    kind: str
+    block: Block
+    rows: Sequence[dict[str, Any]]
+    csv: str | None
+    file: str
+
+
+def page_html(report: Report, files: str, refresh: int | None = None) -> str:
+    """Write a report as a page: figures that answer the mouse, tabs, filters, every figure's data behind a link.
+
+    Args:
+        report: The report.
+        files: The folder of the tables' files, relative to the page; for data too long for the page.
+        refresh: Seconds after which the page loads itself again; for a run that is watched.
+    """
+    import jinja2
+    from plotly.offline import get_plotlyjs
+
+    blocks = {section.key: list(_shown(section, files)) for section in report.sections}
+    every = [shown for found in blocks.values() for shown in found]
+    plots = {shown.id: shown.block.plot.to_plotly_json() for shown in every if isinstance(shown.block, Figure)}
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(_resource("page.html.j2"))
+    return template.render(
+        report=report,
+        refresh=refresh,
+        choices=_choices(every),
+        blocks=blocks,
+        plots=_script(_as_written(json.loads(_json_of(plots)))),
+        csvs=_script({shown.id: shown.csv for shown in every if shown.csv is not None}),
+        css=_markup(_resource("page.css")),
+        js=_resource("page.js"),
+        plotly=get_plotlyjs(),
+    )
+
+
+def block_id(section: Section, block: Block) -> str:
+    """Name a block among all of a report: in links, and as the stem of its files."""
+    place = (file_stem(*block.scope.values()),) if block.scope else ()
+    return "-".join([section.key, block.key, *place])
+
+
+def _shown(section: Section, files: str) -> Iterator[_Shown]:
+    for block in section.blocks:
+        name = block_id(section, block)
+        yield _Shown(
+            id=name,
+            kind=type(block).__name__.lower(),
+            block=block,
+            rows=_rows(block) if isinstance(block, Table) else (),
+            csv=to_csv(block.data) if len(block.data) <= EMBEDDED_ROWS else None,
+            file=f"{files}/{name}.csv",
+        )
+
+
+def _rows(table: Table) -> list[dict[str, Any]]:
+    numeric = [_is_numeric([str(cell) for cell in table.text[name]]) for name in table.text.columns]
+    methods = list(table.text.method) if "method" in table.text.columns else [None] * len(table.text)
+    return [
+        {
+            "method": methods[place],
+            "apart": place in table.highlight,
+            "cells": [{"text": cell, "number": number} for cell, number in zip(cells, numeric, strict=True)],
+        }
+        for place, cells in enumerate(table.text.itertuples(index=False, name=None))
+    ]
+
+
+def _is_numeric(cells: Sequence[str]) -> bool:
+    said = [cell for cell in cells if cell not in ("", "–")]
+    return bool(said) and all(_NUMBER.match(cell) for cell in said)
+
+
+def _choices(blocks: Sequence[_Shown]) -> dict[str, list[str]]:
+    """What can be chosen by filters: only where there is more than one thing to choose from."""
+    found = {
+        name: sorted({shown.block.scope[name] for shown in blocks if name in shown.block.scope}) for name in FILTERS
+    }
+    methods = {row["method"] for shown in blocks for row in shown.rows if row["method"]}
+    for shown in blocks:
+        if isinstance(shown.block, Figure):
+            methods |= {trace.meta["method"] for trace in shown.block.plot.data if (trace.meta or {}).get("method")}
+    found["method"] = sorted(methods, key=lambda name: (name != "prunepeft", name))
+    return {name: values for name, values in found.items() if len(values) > 1}
+
+
+def _json_of(plots: dict[str, Any]) -> str:
+    from plotly.io.json import to_json_plotly
+
+    return str(to_json_plotly(plots))
+
+
+def _as_written(value: Any) -> Any:
+    """Keep Plotly from reading names as HTML: of markup only our own is left."""
+    if isinstance(value, dict):
+        # what the page filters by is compared, not shown
+        return {key: inner if key == "meta" else _as_written(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_as_written(inner) for inner in value]
+    return _OURS.sub(r"<\1>", html.escape(value, quote=False)) if isinstance(value, str) else value
+
+
+def _script(data: Any) -> str:
+    """Write data as JSON in ASCII that can stand in any script element: nothing in it ends or comments out anything."""
+    return json.dumps(data).translate(_IN_SCRIPTS)
+
+
+def _markup(text: str) -> Any:
+    from markupsafe import Markup
+
+    return Markup(text)
+
+
+def _resource(name: str) -> str:
+    return resources.files(__name__).joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,95 @@
+"""Which search job a run's folder belongs to, and what it was submitted with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from prunepeft_ray.errors import InputError
+from prunepeft_ray.parsing import read_small
+from prunepeft_ray.results.run import SUBMISSION_FILE
+from prunepeft_ray.service.gate import (
+    Amount,
+    JobId,
+    Kind,
+    Number,
+    Priority,
+    SpecText,
+    Text,
+    Trackers,
+    read_json,
+)
+from prunepeft_ray.service.submission import Submission
+from prunepeft_ray.storage import write_whole
+from prunepeft_ray.storage.paths import is_file
+from prunepeft_ray.text import one_line
+
+
+@dataclass(frozen=True)
+class RunOwner:
+    """What stands in ``submission.json`` of a run's folder: the first who writes it has the folder.
+
+    Args:
+        job: Id of the search job.
+        name: Its name.
+        owner: Who submitted it first.
+        kind: ``search`` or ``study``.
+        submitted_at: When.
+        spec: The spec as YAML, with the names of packed files in it.
+        priority: Its priority on the cluster.
+        cpus: Most CPUs that its workers may have at once.
+        gpus: Most GPUs likewise.
+        workers: Workers of a search.
+        track: Trackers to log to.
+    """
+
+    job: JobId
+    name: Text
+    owner: Text
+    kind: Kind
+    submitted_at: Text
+    spec: SpecText
+    priority: Priority = 0
+    cpus: Amount | None = None
+    gpus: Amount | None = None
+    workers: Number | None = None
+    track: Trackers = ()
+
+    @classmethod
+    def of(cls, submission: Submission, spec: str) -> RunOwner:
+        """What a submission would write.
+
+        Args:
+            submission: The submission.
+            spec: Its spec as YAML.
+        """
+        kept = {field.name: getattr(submission, field.name) for field in fields(cls) if field.name != "spec"}
+        return cls(spec=spec, **kept)
+
+    @classmethod
+    def read(cls, folder: Path) -> RunOwner | None:
+        """Read who has a folder; None if there is none.
+
+        Raises:
+            InputError: If it is damaged.
+            RunError: If the bucket cannot be reached.
+        """
+        file = folder / SUBMISSION_FILE
+        if not is_file(file):
+            return None
+        try:
+            return read_json(cls, read_small(file))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{file} cannot be read: {one_line(error)}; delete it, then resume") from error
+
+    def take(self, folder: Path) -> RunOwner:
+        """Write it unless there is one already; returns the one that holds.
+
+        Raises:
+            RunError: If it cannot be written.
+        """
+        text = json.dumps(asdict(self), indent=2) + "\n"
+        if write_whole(folder / SUBMISSION_FILE, text.encode(), replace=False):
+            return self
+        return RunOwner.read(folder) or self
