@@ -1,6 +1,7 @@
 """Imports go down the list of rooms and never up (docs: design, rooms)."""
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ ROOMS = (
     {"service"},
     {"report", "tracking"},
     {"execution"},
+    {"analysis"},
+    {"cluster"},
     {"results"},
     {"training"},
     {"methods"},
@@ -26,14 +29,15 @@ ROOMS = (
     {"config"},
     {"plugins"},
     {"parsing"},
-    {"registry", "paths"},
+    {"events", "processes", "signals", "storage"},
+    {"registry", "text"},
     {"ending"},
     {"errors", "lazy", "pareto", "seeds"},
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 FREE = {"__init__", "__main__", "api"}
 """Files of the package itself that may import anything, and that only the command line and outsiders import."""
-ONLY_IN_EXECUTION = {"ray"}
+RAY_ROOMS = {"execution", "cluster"}
 WITHOUT_TORCH = {"architecture", "pruning", "config", "jobs"}
 
 
@@ -60,8 +64,8 @@ def violations(package_root):
             yield f"{where}: '{room}' is no room: it needs a place in the list"
             continue
         for line, name in imported(file, package_root):
-            if name[0] in ONLY_IN_EXECUTION and room != "execution":
-                yield f"{where}:{line} imports {name[0]}, which belongs in execution"
+            if name[0] == "ray" and room not in RAY_ROOMS:
+                yield f"{where}:{line} imports ray, which belongs in execution and cluster"
             if name[0] == "torch" and room in WITHOUT_TORCH:
                 yield f"{where}:{line} imports torch"
             if name[0] != package_root.name or room in FREE or room == "cli":
@@ -71,6 +75,26 @@ def violations(package_root):
                 yield f"{where}:{line} imports {target} from the top of the package"
             elif target != room and LEVEL[target] <= LEVEL[room]:
                 yield f"{where}:{line} imports {target}, which is not below {room}"
+
+
+def import_graph(package_root):
+    """The modules of the package that each of its modules imports, at whatever depth."""
+    paths = {file.relative_to(package_root.parent).with_suffix("").parts: file for file in package_root.rglob("*.py")}
+    files = {parts[:-1] if parts[-1] == "__init__" else parts: file for parts, file in paths.items()}
+    graph = {}
+    for module, file in files.items():
+        names = [tuple(name) for _, name in imported(file, package_root)]
+        graph[module] = {name if name in files else name[:-1] for name in names} & set(files) - {module}
+    return graph
+
+
+def circle(package_root):
+    """The modules of one circle of imports, or nothing."""
+    try:
+        TopologicalSorter(import_graph(package_root)).prepare()
+    except CycleError as error:
+        return [".".join(module) for module in error.args[1]]
+    return []
 
 
 def foreign_imports(folder):
@@ -85,6 +109,17 @@ def foreign_imports(folder):
 
 def test_imports_go_down_the_rooms():
     assert list(violations(ROOT / PACKAGE)) == []
+
+
+def test_no_imports_go_in_a_circle():
+    assert circle(ROOT / PACKAGE) == []
+
+
+def test_a_planted_circle_is_found_though_it_hides_in_a_function(tmp_path):
+    plant(tmp_path, "criteria/__init__.py", "")
+    plant(tmp_path, "criteria/x.py", "from prunepeft_ray.criteria.y import f\n")
+    plant(tmp_path, "criteria/y.py", "def f():\n    from prunepeft_ray.criteria import x\n")
+    assert set(circle(tmp_path / PACKAGE)) == {"prunepeft_ray.criteria.x", "prunepeft_ray.criteria.y"}
 
 
 def test_every_room_of_the_list_is_a_folder_or_file():

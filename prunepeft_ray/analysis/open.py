@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from prunepeft_ray.analysis.catalog import DERIVED
 from prunepeft_ray.analysis.results import Results
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.results import RunFolder
@@ -37,7 +38,8 @@ def open_several(paths: Sequence[str | Path]) -> list[Results]:
     if twice := next((place for place in places if places.count(place) > 1), None):
         raise InputError(f"{twice} is named twice; expected different runs")
     names = [folder.path.name for folder in folders]
+    computed = {frame.name: frame.make for frame in DERIVED.values()}
     return [
-        Results(folder, name if names.count(name) == 1 else place)
+        Results(folder, name if names.count(name) == 1 else place, computed)
         for folder, name, place in zip(folders, names, places, strict=True)
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -24,15 +24,17 @@ if TYPE_CHECKING:
 class Results(Mapping[str, "pd.DataFrame"]):
     """Everything that a search or a study has left behind so far, by the name of a table or a derived frame.
 
-    Frames are read and worked out when first asked for, and kept; treat them as read-only.
+    Frames are read or computed when first asked for, and kept; treat them as read-only.
 
     Args:
         run: The run's folder.
         label: What to call it among several.
+        derived: How each derived frame is computed, by its name.
     """
 
-    def __init__(self, run: RunFolder, label: str) -> None:
+    def __init__(self, run: RunFolder, label: str, derived: Mapping[str, Callable[[Results], pd.DataFrame]]) -> None:
         self.run = run
+        self._derived = derived
         self.label = readable(label)
         self.folder = run.results
         self._store = ResultsStore(run.results)
@@ -40,12 +42,10 @@ class Results(Mapping[str, "pd.DataFrame"]):
         self._damaged: dict[Path, Damage] = {}
 
     def __getitem__(self, name: str) -> pd.DataFrame:
-        from prunepeft_ray.analysis.catalog import DERIVED
-
         if name not in self._frames:
-            if name not in TABLES and name not in DERIVED:
-                raise unknown("table", name, [*TABLES, *DERIVED])
-            self._frames[name] = self._table(name) if name in TABLES else DERIVED[name].make(self)
+            if name not in TABLES and name not in self._derived:
+                raise unknown("table", name, list(self))
+            self._frames[name] = self._table(name) if name in TABLES else self._derived[name](self)
         return self._frames[name]
 
     def _table(self, name: str) -> pd.DataFrame:
@@ -58,9 +58,7 @@ class Results(Mapping[str, "pd.DataFrame"]):
         return found
 
     def __iter__(self) -> Iterator[str]:
-        from prunepeft_ray.analysis.catalog import DERIVED
-
-        return iter((*TABLES, *DERIVED))
+        return iter((*TABLES, *self._derived))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -142,4 +142,4 @@ def _markup(text: str) -> Any:
 
 
 def _resource(name: str) -> str:
-    return resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
+    return resources.files("prunepeft_ray.report").joinpath("templates", name).read_text(encoding="utf-8")

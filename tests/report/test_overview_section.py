@@ -5,7 +5,7 @@ from comparison_fakes import TASK
 from pages import METHODS, make_study
 from scipy import stats
 
-from prunepeft_ray.analysis import Results, open_several
+from prunepeft_ray.analysis import open_results, open_several
 from prunepeft_ray.report.blocks import Figure, Table
 from prunepeft_ray.report.sections.overview import overview_section, runs_section
 
@@ -51,7 +51,8 @@ def test_searches_that_are_missing_are_marked(tmp_path):
 
 
 def test_runs_are_set_side_by_side_without_averaging(tmp_path, results):
-    other = Results(make_study(tmp_path / "other").run, "other")
+    make_study(tmp_path / "other")
+    other = open_results(tmp_path / "other")
     section = runs_section([results, other])
     table = of(section, Table)
     assert list(table.data.run) == ["study"] * 3 + ["other"] * 3
@@ -68,7 +69,7 @@ def test_runs_of_the_same_name_are_told_apart_by_their_paths(tmp_path):
 
 def test_references_are_hollow(results, monkeypatch):
     rows = [replace(row, role="reference") if row.method == "uniform-lora" else row for row in results.comparison.rows]
-    shown = Results(results.run, "study")
+    shown = open_results(results.run.path)
     shown.__dict__["comparison"] = replace(results.comparison, rows=tuple(rows))
     symbols = {trace.name: trace.marker.symbol for trace in of(overview_section(shown), Figure).plot.data}
     assert symbols["uniform-lora"].endswith("-open")

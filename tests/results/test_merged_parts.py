@@ -207,7 +207,7 @@ MERGERS = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 from prunepeft_ray.storage.paths import open_path
-from prunepeft_ray.results import ResultsStore, merged
+from prunepeft_ray.results import ResultsStore, compaction as merged
 merged.FEWEST, merged.MOST = 1, 4
 for merger in range(int(sys.argv[3])):
     if os.fork() == 0:

@@ -260,7 +260,7 @@ def test_an_id_that_another_process_has_now_is_not_the_owner(local_run):
 
 def test_a_process_that_is_hidden_from_us_is_watched_by_its_beat(quick, local_run, monkeypatch):
     leave(local_run, 1, pid=dead_process())
-    monkeypatch.setattr(attempts, "_is_there", lambda pid: True)
+    monkeypatch.setattr("prunepeft_ray.processes._is_there", lambda pid: True)
     told = []
     with attempt(local_run, told.append) as own:
         assert own.number == 2
