@@ -15,9 +15,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from baselines.autopeft import AutoPEFTOptions, make_proposer
-from baselines.autopeft_search import Proposer
-from baselines.copula import GaussianCopula
+from prunepeft_baselines.autopeft import AutoPEFTOptions, make_proposer
+from prunepeft_baselines.autopeft_search import Proposer
+from prunepeft_baselines.copula import GaussianCopula
 from prunepeft_ray import Architecture, Module, ModuleCost, Problem, Slot, Space, TrainJob, load_spec
 
 LAYERS, EVALUATED, BATCH, STARTS = 12, 200, 4, 10

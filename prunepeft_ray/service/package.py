@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -164,6 +165,7 @@ def code_modules() -> list[str]:
     except importlib.metadata.PackageNotFoundError:
         files = []
     records = {Path(str(file.locate())).parent for file in files if file.name == "entry_points.txt"}
-    if not records:
+    methods = importlib.util.find_spec("prunepeft_baselines")
+    if not records or methods is None or methods.submodule_search_locations is None:
         raise InputError("prunepeft-ray is not installed here, so its code cannot be sent: 'pip install prunepeft-ray'")
-    return [str(here), str(here.parent / "baselines"), str(records.pop())]
+    return [str(here), *methods.submodule_search_locations, str(records.pop())]

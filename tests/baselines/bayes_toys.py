@@ -10,7 +10,7 @@ from botorch.models import SingleTaskGP
 from botorch.models.fully_bayesian import SaasFullyBayesianSingleTaskGP
 from botorch.models.utils.gpytorch_modules import get_covar_module_with_dim_scaled_prior
 
-from baselines.gaussian_process import Hyperparameters
+from prunepeft_baselines.gaussian_process import Hyperparameters
 
 
 def make_data(n: int = 24, dimensions: int = 6, seed: int = 0):

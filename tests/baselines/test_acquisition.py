@@ -13,8 +13,8 @@ from botorch.sampling import SobolQMCNormalSampler
 from botorch.sampling.index_sampler import IndexSampler
 from botorch.sampling.list_sampler import ListSampler
 
-from baselines.acquisition import SAMPLES, UNBOUNDED, Front, NoisyImprovement, on_front
-from baselines.gaussian_process import GaussianProcess, Hyperparameters
+from prunepeft_baselines.acquisition import SAMPLES, UNBOUNDED, Front, NoisyImprovement, on_front
+from prunepeft_baselines.gaussian_process import GaussianProcess, Hyperparameters
 
 REFERENCE = (-2.0, 1.5)
 SEED = 7

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trainer_problem import make_problem
 
-from baselines.adalora import ADALORA
+from prunepeft_baselines.adalora import ADALORA
 from prunepeft_ray import InputError, Module
 
 RANK_BERT = 4 * 2 * (32 + 32 + 1)

@@ -9,10 +9,10 @@ import pytest
 import torch
 from baseline_toys import answer, drive, failure, make_problem, merit
 
-from baselines import autopeft as module
-from baselines.autopeft import AUTOPEFT, AutoPEFTOptions
-from baselines.candidates import first_candidates
-from baselines.random_search import RANDOM_SEARCH
+from prunepeft_baselines import autopeft as module
+from prunepeft_baselines.autopeft import AUTOPEFT, AutoPEFTOptions
+from prunepeft_baselines.candidates import first_candidates
+from prunepeft_baselines.random_search import RANDOM_SEARCH
 from prunepeft_ray import InputError, NoOptions, RunError, hypervolume, pareto_front
 
 
@@ -227,6 +227,6 @@ def test_a_missing_package_is_an_error_that_names_the_extra(monkeypatch, surroga
 
 def test_listing_the_method_loads_nothing_heavy():
     heavy = "botorch", "jax", "numpyro", "scipy"
-    code = f"import baselines.autopeft, sys; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import prunepeft_baselines.autopeft, sys; print([name for name in {heavy} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -4,8 +4,8 @@ from collections import Counter
 import pytest
 from baseline_toys import answer, drive, make_problem, merit
 
-from baselines.autopeft import AUTOPEFT, AutoPEFTOptions
-from baselines.autopeft_asha import AUTOPEFT_ASHA, AutoPEFTAshaOptions
+from prunepeft_baselines.autopeft import AUTOPEFT, AutoPEFTOptions
+from prunepeft_baselines.autopeft_asha import AUTOPEFT_ASHA, AutoPEFTAshaOptions
 from prunepeft_ray import InputError
 
 

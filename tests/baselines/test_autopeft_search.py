@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from baseline_toys import make_problem
 
-from baselines.autopeft_search import EVALUATIONS, Proposer, local_search, reference_point
-from baselines.autopeft_space import AlignedCoding, OwnCoding
+from prunepeft_baselines.autopeft_search import EVALUATIONS, Proposer, local_search, reference_point
+from prunepeft_baselines.autopeft_space import AlignedCoding, OwnCoding
 
 RNG_SEED = 0
 

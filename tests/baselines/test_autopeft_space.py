@@ -8,7 +8,7 @@ from baseline_toys import make_problem
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baselines.autopeft_space import AlignedCoding, OwnCoding
+from prunepeft_baselines.autopeft_space import AlignedCoding, OwnCoding
 from prunepeft_ray import InputError, Module, ModuleCost, Slot
 
 

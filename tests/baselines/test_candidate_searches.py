@@ -9,10 +9,10 @@ from baseline_toys import answer, drive, failure, make_problem, merit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baselines.optuna_search import OPTUNA_GP, OPTUNA_NSGA2, OPTUNA_TPE, OptunaOptions
-from baselines.random_search import RANDOM_SEARCH
-from baselines.sampling import FeasibleSampler
-from baselines.successive_halving import ASHA
+from prunepeft_baselines.optuna_search import OPTUNA_GP, OPTUNA_NSGA2, OPTUNA_TPE, OptunaOptions
+from prunepeft_baselines.random_search import RANDOM_SEARCH
+from prunepeft_baselines.sampling import FeasibleSampler
+from prunepeft_baselines.successive_halving import ASHA
 from prunepeft_ray import InputError, RunError
 
 INFOS = {"random-search": RANDOM_SEARCH, "asha": ASHA, "optuna-tpe": OPTUNA_TPE, "optuna-nsga2": OPTUNA_NSGA2}

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 from baseline_toys import answer, failure, make_problem
 
-from baselines.candidates import CandidateSearch, best_first, first_candidates
+from prunepeft_baselines.candidates import CandidateSearch, best_first, first_candidates
 from prunepeft_ray import Architecture, RunError, Slot, TrainResult
 
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baselines.copula import GaussianCopula
+from prunepeft_baselines.copula import GaussianCopula
 
 WORST, BEST = -3.719016, 3.719016  # normal quantiles of 1e-4 and 1 - 1e-4
 

@@ -1,6 +1,6 @@
 from trainer_problem import make_problem
 
-from baselines.full import FULL
+from prunepeft_baselines.full import FULL
 from prunepeft_ray.backbones import load_backbone
 
 

@@ -5,7 +5,7 @@ from bayes_toys import botorch_gp, botorch_saas, make_data, some_hyperparameters
 from botorch.fit import fit_gpytorch_mll
 from gpytorch.mlls import ExactMarginalLogLikelihood
 
-from baselines.gaussian_process import GaussianProcess, fit_map, matern, root
+from prunepeft_baselines.gaussian_process import GaussianProcess, fit_map, matern, root
 
 
 def candidates():

@@ -5,7 +5,7 @@ import pytest
 from baseline_toys import answer, drive, failure, make_problem
 from optuna.trial import TrialState
 
-from baselines.optuna_search import OPTUNA_NSGA2, OPTUNA_TPE, OptunaOptions
+from prunepeft_baselines.optuna_search import OPTUNA_NSGA2, OPTUNA_TPE, OptunaOptions
 from prunepeft_ray import Architecture
 
 

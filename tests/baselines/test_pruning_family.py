@@ -5,7 +5,7 @@ from baseline_toys import drive, make_problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baselines.pruning_family import NO_PARTITION, PRUNEPEFT, SINGLE
+from prunepeft_baselines.pruning_family import NO_PARTITION, PRUNEPEFT, SINGLE
 from prunepeft_ray import InputError, NoOptions, PrunePEFT
 from prunepeft_ray.config import PAPER_CRITERIA, validate
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from baselines.random_pruning import NO_PRUNING, RANDOM_PRUNING, RANDOM_PRUNING_BALANCED, balanced_order
+from prunepeft_baselines.random_pruning import NO_PRUNING, RANDOM_PRUNING, RANDOM_PRUNING_BALANCED, balanced_order
 from prunepeft_ray import InputError, NoOptions, partition_of
 
 each = pytest.mark.parametrize("info", [RANDOM_PRUNING, RANDOM_PRUNING_BALANCED], ids=["plain", "balanced"])

@@ -7,7 +7,7 @@ from botorch.fit import fit_fully_bayesian_model_nuts
 from botorch.models.fully_bayesian import SaasFullyBayesianSingleTaskGP, SaasPyroModel
 from numpyro.infer.util import log_density
 
-from baselines.saas import fit_saas, saas_model
+from prunepeft_baselines.saas import fit_saas, saas_model
 
 FEW = {"warmup": 2, "samples": 4, "thinning": 2}
 

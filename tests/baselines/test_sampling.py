@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-import baselines.sampling as sampling
-from baselines.sampling import FeasibleSampler
+import prunepeft_baselines.sampling as sampling
+from prunepeft_baselines.sampling import FeasibleSampler
 from prunepeft_ray import InputError
 
 

@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 from baseline_toys import answer, drive, failure, make_problem, merit
 
-from baselines.candidates import first_candidates
-from baselines.random_search import RANDOM_SEARCH
-from baselines.successive_halving import ASHA, HalvingOptions, halve, planned_jobs
+from prunepeft_baselines.candidates import first_candidates
+from prunepeft_baselines.random_search import RANDOM_SEARCH
+from prunepeft_baselines.successive_halving import ASHA, HalvingOptions, halve, planned_jobs
 from prunepeft_ray import CandidateConfig, InputError, NoOptions
 
 

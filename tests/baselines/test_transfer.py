@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from studies import SMALL, study_here
 
-from baselines.pruning_family import PRUNEPEFT
-from baselines.transfer import ARCHITECTURE_TRANSFER, STRATEGY_TRANSFER
+from prunepeft_baselines.pruning_family import PRUNEPEFT
+from prunepeft_baselines.transfer import ARCHITECTURE_TRANSFER, STRATEGY_TRANSFER
 from prunepeft_ray import METHODS, Architecture, InputError, Module, ResultsStore, RunFolder, Slot, Strategy
 from prunepeft_ray.architecture import partition_of
 from prunepeft_ray.config import PAPER_CRITERIA, validate

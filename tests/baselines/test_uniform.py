@@ -3,7 +3,7 @@ from baseline_toys import make_problem
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baselines.uniform import LORA_RANK, UNIFORM_ADAPTER, UNIFORM_DORA, UNIFORM_LORA
+from prunepeft_baselines.uniform import LORA_RANK, UNIFORM_ADAPTER, UNIFORM_DORA, UNIFORM_LORA
 from prunepeft_ray import InputError, Module, NoOptions, Slot
 from prunepeft_ray.config import validate
 

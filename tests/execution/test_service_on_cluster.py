@@ -162,7 +162,7 @@ def test_what_the_cluster_refuses_leaves_nothing_there(client, search, tmp_path,
 
 
 def test_the_code_may_travel_with_its_methods(client):
-    asks = "import baselines, prunepeft_ray; print(prunepeft_ray.__file__, baselines.__file__, *prunepeft_ray.METHODS)"
+    asks = "import prunepeft_baselines as b, prunepeft_ray as p; print(p.__file__, b.__file__, *p.METHODS)"
     client._server.submit("code", f"exec python -P -c '{asks}'", {}, {"py_modules": code_modules()})
     wait_until(lambda: client._server.job("code").status.is_terminal(), lambda: client._server.log("code"))
     package, rivals, *methods = client._server.log("code").splitlines()[-1].split()

@@ -131,7 +131,7 @@ def test_a_submission_carries_what_was_asked_for(client, server, file, tmp_path)
 def test_the_code_is_sent_only_if_that_is_wished(client, server, file):
     client.submit(file, output="/shared/run", ship_code=True)
     names = [path.rsplit("/", 1)[-1] for path in server.environments[0]["py_modules"]]
-    assert names[:2] == ["prunepeft_ray", "baselines"]
+    assert names[:2] == ["prunepeft_ray", "prunepeft_baselines"]
     assert names[2].endswith("-info")
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import accumulate, product
 from math import comb, prod
 
-from baselines.sampling import FeasibleSampler
+from prunepeft_baselines.sampling import FeasibleSampler
 from prunepeft_ray import Architecture, InputError, Module, Problem, Slot
 
 Code = tuple[int, ...]

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.acquisition import UNBOUNDED, NoisyImprovement
-from baselines.autopeft_space import Code, Coding
-from baselines.copula import GaussianCopula
-from baselines.gaussian_process import Floats, GaussianProcess, Hyperparameters, fit_map
+from prunepeft_baselines.acquisition import UNBOUNDED, NoisyImprovement
+from prunepeft_baselines.autopeft_space import Code, Coding
+from prunepeft_baselines.copula import GaussianCopula
+from prunepeft_baselines.gaussian_process import Floats, GaussianProcess, Hyperparameters, fit_map
 from prunepeft_ray import derive_seed, pareto_front
 
 STARTS = 10
@@ -77,7 +77,7 @@ class Proposer:
     def _fit(self, x: Floats, y: Floats) -> Hyperparameters:
         if self.surrogate == "gp":
             return fit_map(x, y)
-        from baselines.saas import fit_saas
+        from prunepeft_baselines.saas import fit_saas
 
         return fit_saas(x, y, derive_seed(self.seed, "surrogate", len(y)))
 

@@ -6,7 +6,7 @@ import torch
 from botorch.utils.sampling import draw_sobol_normal_samples
 from torch import Tensor
 
-from baselines.gaussian_process import GaussianProcess, root
+from prunepeft_baselines.gaussian_process import GaussianProcess, root
 
 SAMPLES = 128
 PRUNING_SAMPLES = 1024

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from baselines.candidates import CandidateSearch, first_candidates
+from prunepeft_baselines.candidates import CandidateSearch, first_candidates
 from prunepeft_ray import Architecture, MethodInfo, NoOptions, Problem, Steps
 
 

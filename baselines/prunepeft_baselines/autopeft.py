@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from baselines.autopeft_space import AlignedCoding, Code, Coding, OwnCoding
-from baselines.candidates import CandidateSearch, first_candidates
+from prunepeft_baselines.autopeft_space import AlignedCoding, Code, Coding, OwnCoding
+from prunepeft_baselines.candidates import CandidateSearch, first_candidates
 from prunepeft_ray import Architecture, Config, InputError, MethodInfo, Problem, Steps, derive_seed, pareto_front
 
 if TYPE_CHECKING:
-    from baselines.autopeft_search import Proposer
+    from prunepeft_baselines.autopeft_search import Proposer
 
 
 class AutoPEFTOptions(Config):
@@ -98,7 +98,7 @@ def make_proposer(method: str, problem: Problem, options: AutoPEFTOptions) -> Pr
     for package, title in needed.items():
         if find_spec(package) is None:
             raise InputError(f"method '{method}' needs {title}: pip install 'prunepeft-ray[bayes]'")
-    from baselines.autopeft_search import Proposer
+    from prunepeft_baselines.autopeft_search import Proposer
 
     seed = derive_seed(problem.seed, "autopeft")
     return Proposer(options.coding(problem), options.surrogate, options.objectives, seed)

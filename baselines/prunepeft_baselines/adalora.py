@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from baselines.settled import Settled
-from baselines.uniform import uniform_architecture
+from prunepeft_baselines.settled import Settled
+from prunepeft_baselines.uniform import uniform_architecture
 from prunepeft_ray import Architecture, MethodInfo, Module, NoOptions, Problem
 
 

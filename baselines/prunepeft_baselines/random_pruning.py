@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
-from baselines.settled import Settled
+from prunepeft_baselines.settled import Settled
 from prunepeft_ray import (
     Architecture,
     MethodInfo,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from baselines.autopeft import AutoPEFTOptions, evaluate_proposals, make_proposer
-from baselines.candidates import CandidateSearch
-from baselines.successive_halving import HalvingOptions, halve, planned_jobs
+from prunepeft_baselines.autopeft import AutoPEFTOptions, evaluate_proposals, make_proposer
+from prunepeft_baselines.candidates import CandidateSearch
+from prunepeft_baselines.successive_halving import HalvingOptions, halve, planned_jobs
 from prunepeft_ray import MethodInfo, Problem, Steps
 
 if TYPE_CHECKING:
-    from baselines.autopeft_search import Proposer
+    from prunepeft_baselines.autopeft_search import Proposer
 
 
 class AutoPEFTAshaOptions(AutoPEFTOptions, HalvingOptions):

@@ -6,7 +6,7 @@ import math
 
 from pydantic import Field
 
-from baselines.candidates import CandidateSearch, best_first, first_candidates
+from prunepeft_baselines.candidates import CandidateSearch, best_first, first_candidates
 from prunepeft_ray import Architecture, Config, InputError, MethodInfo, Problem, Steps, TrainResult
 
 

@@ -10,9 +10,9 @@ from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
 from optuna.trial import Trial, TrialState
 
-from baselines.candidates import CandidateSearch, first_candidates
-from baselines.optuna_search import OptunaOptions
-from baselines.sampling import FeasibleSampler
+from prunepeft_baselines.candidates import CandidateSearch, first_candidates
+from prunepeft_baselines.optuna_options import OptunaOptions
+from prunepeft_baselines.sampling import FeasibleSampler
 from prunepeft_ray import Architecture, Problem, Slot, Steps, derive_seed
 
 

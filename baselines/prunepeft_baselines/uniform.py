@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from baselines.settled import Settled
+from prunepeft_baselines.settled import Settled
 from prunepeft_ray import Architecture, Config, InputError, MethodInfo, Module, NoOptions, Problem, Slot
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from baselines.pruning_family import pruning, with_pruning
-from baselines.settled import Settled
+from prunepeft_baselines.pruning_family import pruning, with_pruning
+from prunepeft_baselines.settled import Settled
 from prunepeft_ray import Architecture, Config, InputError, JsonFile, MethodInfo, Problem, PrunePEFT, Strategy
 
 

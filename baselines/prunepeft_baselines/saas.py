@@ -14,7 +14,7 @@ import numpyro.distributions as dist
 import torch
 from numpyro.infer import MCMC, NUTS
 
-from baselines.gaussian_process import LEAST_NOISE, Floats, Hyperparameters
+from prunepeft_baselines.gaussian_process import LEAST_NOISE, Floats, Hyperparameters
 
 WARMUP, SAMPLES, THINNING, DEPTH = 128, 64, 4, 6
 SHRINKAGE = 0.1

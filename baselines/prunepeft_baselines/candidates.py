@@ -6,7 +6,7 @@ import math
 import random
 from dataclasses import dataclass
 
-from baselines.sampling import FeasibleSampler
+from prunepeft_baselines.sampling import FeasibleSampler
 from prunepeft_ray import (
     Architecture,
     GeneratorMethod,

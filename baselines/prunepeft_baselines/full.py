@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from baselines.settled import Settled
+from prunepeft_baselines.settled import Settled
 from prunepeft_ray import Architecture, MethodInfo, Module, NoOptions, Problem, Slot
 
 
