@@ -12,6 +12,7 @@ from prunepeft_ray.analysis import summarise
 from prunepeft_ray.architecture import KINDS
 from prunepeft_ray.errors import RunError
 from prunepeft_ray.execution import executor as executor_module
+from prunepeft_ray.execution.drive import _story
 from prunepeft_ray.execution.search import run as search_module
 from prunepeft_ray.jobs import Decision
 from prunepeft_ray.report import summary_svg
@@ -149,8 +150,8 @@ def test_who_abstained_is_told():
         return Decision(step, 2, slot, "0.SA", criteria, 0.25, removed, "j")
 
     warmup = [decision("warmup", ("zeros",)), decision("warmup", ("weight",)), decision("warmup", ("weight",), True)]
-    assert executor_module._story(warmup) == ["zeros abstains in warm-up turn 2: it gives every slot the same value"]
-    assert executor_module._story([decision("round", (), True), decision("round", ("weight",), slot="SA.0")]) == [
+    assert _story(warmup) == ["zeros abstains in warm-up turn 2: it gives every slot the same value"]
+    assert _story([decision("round", (), True), decision("round", ("weight",), slot="SA.0")]) == [
         "round 2 removed SA.1 (p=0.250; no criterion tells it from others)",
         "1 slots left",
     ]
