@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: setup demo test test-slow lint format bench lock clean
+.PHONY: setup demo test test-quick test-slow lint format bench lock clean
 
 setup: $(STAMP)
 
@@ -23,10 +23,14 @@ demo: $(STAMP)
 	@rm -rf runs/demo
 	$(BIN)/prunepeft search --config experiments/demo.yaml --output runs/demo
 
-# what starts Ray uses all cores by itself
+# tests/conftest.py says which tests share a process, and in which order they run
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/execution --ignore tests/cluster
-	$(BIN)/python -m pytest tests/execution tests/cluster
+	$(PYTEST)
+
+test-quick: $(STAMP)
+	$(PYTEST) -m "not gpu and not slow and not ray"
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow --timeout 3600

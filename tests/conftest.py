@@ -15,9 +15,23 @@ from tiny import make_tiny_model
 
 __all__ = ["bucket", "s3_server"]
 
+CLUSTERS = ("cluster", "bench")
+"""Fixtures of Ray clusters that are started once for all tests."""
+
 torch.set_num_threads(1)
 settings.register_profile("offline", deadline=None, derandomize=True, database=None)
 settings.load_profile("offline")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Keep tests of a cluster, and otherwise of a file, in one process; begin with Ray, which takes longest."""
+    for item in items:
+        shared = next((name for name in CLUSTERS if name in item.fixturenames), None)
+        if shared:
+            item.add_marker("ray")
+        item.add_marker(pytest.mark.xdist_group(shared or str(item.path.relative_to(item.config.rootpath))))
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -24,7 +24,7 @@ def _elsewhere(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def cluster(monkeypatch):
+def answering_cluster(monkeypatch):
     """A cluster of a node of 1 CPU, and one of 2 CPUs and a GPU; nothing can be submitted to it."""
     answers = {"/api/v0/nodes": json.dumps(nodes_answer()), "/api/cluster_status": json.dumps(status_answer())}
     with answering(ray_answers(**answers | {"/api/jobs/": "[]"}), token="right") as address:
@@ -100,13 +100,13 @@ def test_wrong_commands_are_told(capsys, arguments, code, says):
         (["report", "demo"], "there is no search job 'demo'"),
     ],
 )
-def test_wrong_wishes_are_told_before_anything_is_submitted(capsys, cluster, arguments, says):
+def test_wrong_wishes_are_told_before_anything_is_submitted(capsys, answering_cluster, arguments, says):
     told = complaint(capsys, arguments)
     assert says in told
     assert "secret@" not in told
 
 
-def test_what_never_fits_is_told_with_what_there_is(capsys, cluster, tmp_path):
+def test_what_never_fits_is_told_with_what_there_is(capsys, answering_cluster, tmp_path):
     large = STUDY | {"execution": {"cpus": 4, "gpus": 0}}
     (tmp_path / "large.yaml").write_text(yaml.safe_dump(large))
     told = complaint(capsys, ["submit", "large.yaml", "--output", "/x"])
@@ -114,21 +114,21 @@ def test_what_never_fits_is_told_with_what_there_is(capsys, cluster, tmp_path):
     assert "3 CPUs and 1 GPU on 2 nodes, at most 2 CPUs on one" in told
 
 
-def test_a_token_is_not_shown(capsys, cluster, monkeypatch):
+def test_a_token_is_not_shown(capsys, answering_cluster, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "very-secret")
     told = complaint(capsys, ["jobs"])
     assert "refuses the token from RAY_AUTH_TOKEN" in told
     assert "very-secret" not in told
 
 
-def test_a_cluster_without_jobs_says_how_to_submit_one(capsys, cluster):
+def test_a_cluster_without_jobs_says_how_to_submit_one(capsys, answering_cluster):
     assert run(["jobs"]) == 0
     assert "prunepeft submit FILE.yaml" in capsys.readouterr().err
     assert run(["jobs", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
 
 
-def test_a_search_on_cpus_fits_a_small_cluster(capsys, cluster, monkeypatch):
+def test_a_search_on_cpus_fits_a_small_cluster(capsys, answering_cluster, monkeypatch):
     assert len(NODES) == 3
     answers = {"/api/v0/nodes": json.dumps(nodes_answer(NODES[:1])), "/api/jobs/": "[]"}
     answers |= {"/api/cluster_status": json.dumps(status_answer())}

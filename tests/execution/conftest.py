@@ -4,6 +4,7 @@ import pytest
 import study_fakes
 from chaos import jobs_before
 from execution_toys import make_spec, search_here, write_task
+from service_bench import running_cluster
 
 from prunepeft_ray.cluster.session import ray_cluster
 from prunepeft_ray.methods import METHODS
@@ -36,6 +37,13 @@ def cluster(s3_server):
         patch.setenv("OMP_NUM_THREADS", "1")
         with ray_cluster(None, 2):
             yield
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory):
+    """A local cluster of two nodes of one CPU, for all tests that leave it as it is; :mod:`service_bench`."""
+    with running_cluster(tmp_path_factory.mktemp("state"), nodes=2) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

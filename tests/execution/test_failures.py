@@ -7,11 +7,13 @@ import shutil
 import signal
 import subprocess
 
+import psutil
 import pytest
 from chaos import every_file_is_readable, finished_twice, jobs_before, longer_spec, redone, restarts, searching
 from execution_toys import answer, assert_same_answer, job_ids, search_here
 
 from prunepeft_ray.errors import RunError
+from prunepeft_ray.execution import start_search
 from prunepeft_ray.execution.interruptions import StoppedError
 from prunepeft_ray.results import RunFolder
 from prunepeft_ray.training.checkpoint import pack, unpack
@@ -27,24 +29,36 @@ def expected(undisturbed_longer):
     return answer(undisturbed_longer)
 
 
-def test_a_search_that_loses_a_worker_goes_on_by_itself(tmp_path, longer, expected, before):
-    path = tmp_path / "run"
-    with searching(path, longer, "--workers", "2") as search:
-        search.wait_for_jobs(before["round"])
-        os.kill(search.workers()[0], signal.SIGKILL)
-        assert search.process.wait(120) == 0, search.told
-        assert re.search(
-            r"worker [01] (died|lost the connection to another); starting again \(1 of at most 3 times\)", search.told
-        ), search.told
-        assert "goes on after" in search.told
-        # nothing of Ray's own words
-        assert "raylet" not in search.told
-        assert finished_twice(search.told) == []
+def test_a_search_that_loses_a_worker_goes_on_by_itself(cluster, tmp_path, longer, expected):
+    path, events, killed = tmp_path / "run", [], []
+
+    def kill_one(event):
+        events.append(event)
+        in_a_round = event.type == "progress" and event.kind == "round"
+        if in_a_round and not killed and list((path / "checkpoints").glob("*.ckpt")):
+            killed.append(workers_of_this_process()[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    start_search(longer, path, kill_one, workers=2)
+    assert killed
+    texts = [event.text for event in events]
+    lost = r"worker [01] (died|lost the connection to another); starting again \(1 of at most 3 times\)"
+    assert [text for text in texts if re.search(lost, text)], texts
+    assert [text for text in texts if "goes on after" in text], texts
+    ended = [event.job_id for event in events if event.type == "end"]
+    assert len(ended) == len(set(ended))
     assert restarts(path) >= 1
     assert_same_answer(answer(path), expected)
     assert [file.suffix for file in (path / "checkpoints").iterdir()] == [".safetensors"]
 
 
+def workers_of_this_process():
+    """Pids of the workers that train under the Ray that this process has started."""
+    children = psutil.Process().children(recursive=True)
+    return [child.pid for child in children if child.name().startswith("ray::RayTrain")]
+
+
+@pytest.mark.slow
 def test_a_search_that_is_stopped_twice_ends_with_the_same_answer(tmp_path, longer, expected, before):
     path = tmp_path / "run"
     with searching(path, longer, "--workers", "2") as search:

@@ -13,30 +13,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from chaos import longer_spec
-from listening import beyond_loopback, listening
-from service_bench import FAST, clean_environment, running_cluster
+from service_bench import FAST, clean_environment
 
 from prunepeft_ray.cluster.local import start_stop as local_cluster
 from prunepeft_ray.cluster.local.nodes import node_states
 from prunepeft_ray.cluster.local.start_stop import start_local_cluster, stop_local_cluster
 from prunepeft_ray.cluster.local.state import LocalCluster, find_local_cluster
-from prunepeft_ray.config import dump_yaml
 from prunepeft_ray.errors import InputError, RunError
 from prunepeft_ray.processes import Process, family, is_alive, send
 
 PROGRAM = (sys.executable, "-c", "from prunepeft_ray.cli.main import main; main()")
 
 
-@pytest.fixture(scope="module")
-def state(tmp_path_factory):
-    return tmp_path_factory.mktemp("state")
-
-
-@pytest.fixture(scope="module")
-def bench(state):
-    with running_cluster(state, nodes=2) as running:
-        yield running
+@pytest.fixture
+def state(bench):
+    """Where that cluster is written down."""
+    return Path(bench.env["PRUNEPEFT_STATE"])
 
 
 @pytest.fixture
@@ -55,20 +47,6 @@ def wait_for(what, seconds=200):
     while not what():
         assert time.monotonic() < until
         time.sleep(0.1)
-
-
-def test_all_processes_keep_to_this_machine_while_two_workers_train(bench, tmp_path, tiny_bert, small_task):
-    config, run = tmp_path / "search.yaml", tmp_path / "run"
-    config.write_text(dump_yaml(longer_spec(tiny_bert, small_task)))
-    submitted = prunepeft(bench.env, "submit", str(config), "--output", str(run), "--workers", "2")
-    assert submitted.returncode == 0, submitted.stderr
-    wait_for(lambda: list((run / "checkpoints").glob("*.ckpt")))
-    found = listening(process.pid for process in family(bench.cluster.mark))
-    assert prunepeft(bench.env, "stop", submitted.stdout.split()[0]).returncode == 0
-    assert len(found) > 20
-    # the first worker has Ray's, gloo's and the store's
-    assert 3 in map(len, found.values())
-    assert beyond_loopback(found) == {}
 
 
 def test_its_token_is_in_a_private_file_and_nowhere_else(bench, state):
@@ -134,6 +112,7 @@ def test_a_node_that_died_is_noticed_and_another_one_joins(bench):
     assert is_alive(bench.cluster.nodes[index])
 
 
+@pytest.mark.ray
 @pytest.mark.parametrize(
     ("number", "head_too"),
     [(signal.SIGINT, False), (signal.SIGKILL, False), (signal.SIGKILL, True)],
@@ -164,6 +143,7 @@ def test_nothing_is_left_of_a_start_that_was_cut_short(number, head_too, tmp_pat
     assert not file.exists()
 
 
+@pytest.mark.ray
 def test_a_start_that_fails_ends_what_was_started_and_says_why(elsewhere, monkeypatch):
     seen = []
 

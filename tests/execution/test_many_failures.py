@@ -73,6 +73,8 @@ def test_workers_killed_in_every_phase(tmp_path, longer, undisturbed_longer, bef
         assert search.process.wait(180) == 0, search.told
         assert finished_twice(search.told) == []
         assert search.told.count("starting again") <= kills
+        # nothing of Ray's own words
+        assert "raylet" not in search.told
     assert kills == 3
     no_row_is_lost_or_doubled(path, undisturbed_longer)
     assert_same_answer(answer(path), answer(undisturbed_longer))

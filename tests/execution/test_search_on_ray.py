@@ -25,7 +25,7 @@ def attempts_of(folder):
     return [folder.read_json(f"attempts/{name}")["outcome"] for name in names(folder.attempts)]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_any_number_of_workers_gives_the_answer_of_one_process(cluster, tmp_path, spec, undisturbed, workers):
     events = []
     folder = start_search(spec, tmp_path / "run", events.append, workers=workers)
@@ -77,7 +77,7 @@ def marked():
     kill_all(found["PRUNEPEFT_TEST"])
 
 
-@pytest.fixture(params=["disk", pytest.param("bucket", marks=pytest.mark.slow)])
+@pytest.fixture(params=["disk", "bucket"])
 def place(request, tmp_path):
     """Where a run goes, as the user writes it; processes started later must find the bucket."""
     return f"{request.getfixturevalue('bucket')}/run" if request.param == "bucket" else str(tmp_path / "run")
@@ -91,6 +91,7 @@ def stamps(path, ids):
     return {id: file.fs.info(file.path)["LastModified"] for id, file in files.items()}
 
 
+@pytest.mark.slow
 def test_a_search_killed_midway_is_resumed_to_the_same_answer(cluster, tmp_path, place, spec, undisturbed, marked):
     path, config = open_path(place), tmp_path / "search.yaml"
     config.write_text(dump_yaml(spec))
@@ -124,6 +125,7 @@ def run_python(code, environment, seconds):
     return done.stdout + done.stderr
 
 
+@pytest.mark.ray
 def test_an_address_where_no_cluster_is_is_said_to_be_so(tmp_path, spec, marked):
     config = tmp_path / "search.yaml"
     config.write_text(dump_yaml(spec))
@@ -137,6 +139,7 @@ def test_an_address_where_no_cluster_is_is_said_to_be_so(tmp_path, spec, marked)
     assert "Traceback" not in told
 
 
+@pytest.mark.ray
 def test_a_cluster_of_our_own_holds_as_many_workers_as_asked(marked):
     # Ray reads its settings when it is imported, which a user may have done before
     code = (

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import pytest
 from service_bench import hosts
 
 from prunepeft_ray.processes import family
@@ -44,6 +45,7 @@ print("RESULT", json.dumps(ray.get(tasks)))
 """
 
 
+@pytest.mark.slow
 def test_two_hosts_form_a_cluster_and_compute_together_at_their_own_addresses(tmp_path):
     hidden, state = tmp_path / "hidden", tmp_path / "state"
     hidden.mkdir()

@@ -11,11 +11,13 @@ import pytest
 import service_bench
 from chaos import LONGER, jobs_before
 from execution_toys import answer, job_ids, make_spec, search_here
+from listening import beyond_loopback, listening
 from study_toys import assert_same_study, study_answer, study_here, write_study
 
 from prunepeft_ray.cli.main import run
 from prunepeft_ray.config import dump_yaml
 from prunepeft_ray.methods import METHODS
+from prunepeft_ray.processes import family
 from prunepeft_ray.service import Client
 from prunepeft_ray.service.package import code_modules
 
@@ -61,17 +63,23 @@ def study(home, tiny_bert):
         return file, study_answer(study_here(file, home / "study"))
 
 
+@pytest.fixture
+def client(bench, home, monkeypatch):
+    """A client of the cluster of all tests, in the folder to work in."""
+    return client_of(bench, home, monkeypatch)
+
+
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory):
-    """A head and two worker nodes of one CPU each."""
+def three_nodes(tmp_path_factory):
+    """A head and two worker nodes of one CPU each, to do with as one likes."""
     with service_bench.running_cluster(tmp_path_factory.mktemp("state")) as bench:
         yield bench
 
 
 @pytest.fixture
-def client(bench, home, monkeypatch):
+def client_of_three(three_nodes, home, monkeypatch):
     """A client of that cluster, in the folder to work in."""
-    return client_of(bench, home, monkeypatch)
+    return client_of(three_nodes, home, monkeypatch)
 
 
 def client_of(bench, home, monkeypatch):
@@ -100,7 +108,47 @@ def finish(client, job):
     assert found.state == "finished", client.logs(job)
 
 
-def test_three_jobs_at_once_from_submission_to_report(client, search, longer, study, tmp_path, capsys):
+def test_a_search_from_submission_to_fetch(client, bench, longer, tmp_path, capsys):
+    file, expected = longer
+    output = tmp_path / "run"
+    told = printed(capsys, "submit", str(file), "--output", str(output), "--workers", "2", "--name", "long")
+    job = told.out.strip()
+    assert f"prunepeft logs {job} -f" in told.err
+    (row,) = [row for row in json.loads(printed(capsys, "jobs", "--json").out) if row["id"] == job]
+    assert row["kind"] == "search"
+    assert job in printed(capsys, "jobs").out
+
+    # while two workers train, all processes keep to this machine
+    wait_until(lambda: list(output.glob("checkpoints/*.ckpt")), lambda: client.logs(job))
+    sockets = listening(process.pid for process in family(bench.cluster.mark))
+    assert len(sockets) > 20
+    # the first worker has Ray's, gloo's and the store's
+    assert 3 in map(len, sockets.values())
+    assert beyond_loopback(sockets) == {}
+
+    # it is stopped in the middle, and resumed
+    assert "is stopped; 'prunepeft resume" in printed(capsys, "stop", job).err
+    assert len(job_ids(output)) < len(expected["jobs"])
+    assert "has ended already: stopped" in printed(capsys, "stop", job).err
+    assert client.status(job).state == "stopped"
+    told = printed(capsys, "resume", job, "--wait")
+    assert f"going on with {output}" in told.out
+    assert "@prunepeft" not in told.out
+    finish(client, job)
+    assert answer(output) == expected
+    assert client.status(job).submission.attempt == 2
+
+    # a finished job says so, and is brought home
+    assert "is finished: there is nothing to resume" in printed(capsys, "resume", job, code=2).err
+    assert "dev accuracy" in printed(capsys, "status", job).out
+    printed(capsys, "fetch", job, "--output", str(tmp_path / "home"))
+    assert answer(tmp_path / "home") == expected
+    assert not (tmp_path / "home" / "checkpoints").exists()
+
+
+@pytest.mark.slow
+def test_three_jobs_at_once_from_submission_to_report(client_of_three, search, longer, study, tmp_path, capsys):
+    client = client_of_three
     # the one to be stopped comes last, or it may have ended by then
     names = {"quick": search[0], "many": study[0], "long": longer[0]}
     outputs = {name: tmp_path / name for name in names}
@@ -179,7 +227,8 @@ def test_a_wrong_token_is_refused(bench, home, monkeypatch, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_worker_node_dies_during_a_round(client, bench, home, longer, tmp_path):
+def test_a_worker_node_dies_during_a_round(client_of_three, three_nodes, home, longer, tmp_path):
+    client, bench = client_of_three, three_nodes
     output = tmp_path / "run"
     job = client.submit(longer[0], output=output, workers=2)
     warmed_up = jobs_before(home / "longer")["round"]
@@ -192,7 +241,9 @@ def test_a_worker_node_dies_during_a_round(client, bench, home, longer, tmp_path
     bench.add_node()
 
 
-def test_the_head_restarts_during_a_study(client, bench, home, study, tmp_path, monkeypatch, capsys):
+@pytest.mark.slow
+def test_the_head_restarts_during_a_study(client_of_three, three_nodes, home, study, tmp_path, monkeypatch, capsys):
+    client, bench = client_of_three, three_nodes
     output = tmp_path / "run"
     job = client.submit(study[0], output=output)
     wait_until(lambda: len(job_ids(output)) >= 3, lambda: client.logs(job.id))

@@ -11,15 +11,30 @@ from study_toys import assert_same_study, study_answer, study_here, write_study
 from prunepeft_ray.execution import resume_study, start_study
 from prunepeft_ray.study import load_study
 
+FEW = {"methods": ["prunepeft", "optuna-tpe"], "limits": {"evaluations": 6}}
+"""A study of some seconds."""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory, tiny_bert, small_task):
+    return write_study(tmp_path_factory.mktemp("small") / "study.yaml", tiny_bert, small_task, **FEW)
+
+
+@pytest.fixture(scope="module")
+def expected_of_small(tmp_path_factory, small):
+    """The answer of the small study when all runs in this process, one job after another."""
+    return study_answer(study_here(small, tmp_path_factory.mktemp("here") / "run"))
+
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, tiny_bert, small_task):
+    """A study of four methods, one of which learns from what it is told."""
     return write_study(tmp_path_factory.mktemp("study") / "study.yaml", tiny_bert, small_task)
 
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory, study):
-    """The answer of the study as it is when all runs in this process, one job after another."""
+    """The answer of that study, likewise."""
     return study_answer(study_here(study, tmp_path_factory.mktemp("here") / "run"))
 
 
@@ -28,7 +43,16 @@ def stamps(path):
     return {id: (file.stat().st_ino, file.stat().st_mtime_ns) for id, file in files.items()}
 
 
-def test_a_killed_study_is_resumed_to_the_same_proposals_and_answer(cluster, tmp_path, study, expected):
+def test_a_killed_study_is_resumed_to_the_same_proposals_and_answer(cluster, tmp_path, small, expected_of_small):
+    is_killed_and_resumed(tmp_path, small, expected_of_small)
+
+
+@pytest.mark.slow
+def test_a_killed_study_of_four_methods_is_resumed_likewise(cluster, tmp_path, study, expected):
+    is_killed_and_resumed(tmp_path, study, expected)
+
+
+def is_killed_and_resumed(tmp_path, study, expected):
     path, env = tmp_path / "run", environment()
     driver = SearchProcess(path, ["compare", str(study), "--output", str(path)], tmp_path / "log", env)
     working = []
@@ -84,10 +108,12 @@ def test_what_is_added_to_a_study_runs_alone_and_several_workers_share_a_job(clu
     assert_same_study(path, study_answer(study_here(more, tmp_path / "here")))
 
 
-def test_a_worker_lost_between_two_jobs_costs_no_job(cluster, tmp_path, tiny_bert, small_task, expected, monkeypatch):
+def test_a_worker_lost_between_two_jobs_costs_no_job(
+    cluster, tmp_path, tiny_bert, small_task, expected_of_small, monkeypatch
+):
     from prunepeft_ray.execution.study import tune as tune_study
 
-    study = write_study(tmp_path / "study.yaml", tiny_bert, small_task, execution={"max_failures": 0})
+    study = write_study(tmp_path / "study.yaml", tiny_bert, small_task, execution={"max_failures": 0}, **FEW)
     mark, told = tmp_path / "died", []
 
     class DiesWhenItIsGivenAnotherJob(tune_study.JobTrial):
@@ -101,7 +127,7 @@ def test_a_worker_lost_between_two_jobs_costs_no_job(cluster, tmp_path, tiny_ber
     start_study(load_study(study), tmp_path / "run", told.append, lambda progress: None)
     assert mark.exists()
     assert [event.text for event in told if "trying again" in event.text] == []
-    assert_same_study(tmp_path / "run", expected)
+    assert_same_study(tmp_path / "run", expected_of_small)
 
 
 @pytest.mark.slow
