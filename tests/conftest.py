@@ -9,29 +9,23 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
 import torch
+from clusters import bench, cluster, group_by_cluster
+from execution_toys import write_task
 from hypothesis import settings
 from s3 import bucket, s3_server
 from tiny import make_tiny_model
 
-__all__ = ["bucket", "s3_server"]
-
-CLUSTERS = ("cluster", "bench")
-"""Fixtures of Ray clusters that are started once for all tests."""
+__all__ = ["bench", "bucket", "cluster", "s3_server"]
 
 torch.set_num_threads(1)
 settings.register_profile("offline", deadline=None, derandomize=True, database=None)
 settings.load_profile("offline")
 
 
+# before pytest and its plugins look at the marks
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Keep tests of a cluster, and otherwise of a file, in one process; begin with Ray, which takes longest."""
-    for item in items:
-        shared = next((name for name in CLUSTERS if name in item.fixturenames), None)
-        if shared:
-            item.add_marker("ray")
-        item.add_marker(pytest.mark.xdist_group(shared or str(item.path.relative_to(item.config.rootpath))))
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    group_by_cluster(items)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -65,3 +59,9 @@ def tiny_roberta(tiny_models):
 def tiny_llama(tiny_models):
     """Path of a Llama of 5 layers, hidden size 32, 4 heads, 2 of them for keys and values."""
     return tiny_models["llama"]
+
+
+@pytest.fixture(scope="session")
+def small_task(tmp_path_factory):
+    """Path of a CSV file of 100 sentences, which a tiny model learns in seconds."""
+    return write_task(tmp_path_factory.mktemp("task") / "small.csv")

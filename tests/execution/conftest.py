@@ -1,19 +1,11 @@
-"""What the execution tests share: a small task, one undisturbed run of its search, one Ray cluster."""
+"""What the execution tests share: one undisturbed run of a search of a small task, and toy methods."""
 
 import pytest
 import study_fakes
 from chaos import jobs_before
-from execution_toys import make_spec, search_here, write_task
-from service_bench import running_cluster
+from execution_toys import make_spec, search_here
 
-from prunepeft_ray.cluster.session import ray_cluster
 from prunepeft_ray.methods import METHODS
-
-
-@pytest.fixture(scope="session")
-def small_task(tmp_path_factory):
-    """Path of a CSV file."""
-    return write_task(tmp_path_factory.mktemp("task") / "small.csv")
 
 
 @pytest.fixture(scope="session")
@@ -28,22 +20,6 @@ def undisturbed(tmp_path_factory, spec):
     path, events = tmp_path_factory.mktemp("undisturbed") / "run", []
     search_here(spec, path, events.append)
     return path, events
-
-
-@pytest.fixture(scope="session")
-def cluster(s3_server):
-    """A Ray cluster of 2 CPUs on this machine, as a search starts it, for all tests; its workers find the buckets."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        with ray_cluster(None, 2):
-            yield
-
-
-@pytest.fixture(scope="session")
-def bench(tmp_path_factory):
-    """A local cluster of two nodes of one CPU, for all tests that leave it as it is; :mod:`service_bench`."""
-    with running_cluster(tmp_path_factory.mktemp("state"), nodes=2) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,42 @@
+"""Ray clusters that are started once for all tests: those that use one run in the same process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+SHARED = ("cluster", "bench")
+"""The fixtures below."""
+
+
+@pytest.fixture(scope="session")
+def cluster(s3_server) -> Iterator[None]:
+    """A Ray cluster of 2 CPUs on this machine, as a search starts it; its workers find the buckets."""
+    from prunepeft_ray.cluster.session import ray_cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        with ray_cluster(None, 2):
+            yield
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory) -> Iterator:
+    """A local cluster of two nodes of one CPU, a :class:`service_bench.Bench`, to be left as it is."""
+    from service_bench import running_cluster
+
+    with running_cluster(tmp_path_factory.mktemp("state"), nodes=2) as running:
+        yield running
+
+
+def group_by_cluster(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file, and all that share a cluster, in one process; begin with Ray, which takes longest."""
+    groups = {item.path: name for item in items for name in SHARED if name in item.fixturenames}
+    for item in items:
+        if set(SHARED) & set(item.fixturenames):
+            item.add_marker("ray")
+        group = groups.get(item.path, str(item.path.relative_to(item.config.rootpath)))
+        item.add_marker(pytest.mark.xdist_group(group))
+    with_ray = {item.path for item in items if item.get_closest_marker("ray")}
+    items.sort(key=lambda item: item.path not in with_ray)
