@@ -30,7 +30,7 @@ test: $(STAMP)
 	$(PYTEST)
 
 test-quick: $(STAMP)
-	$(PYTEST) -m "not gpu and not slow and not ray"
+	$(PYTEST) -m "not gpu and not slow and not ray and not system"
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow --timeout 3600

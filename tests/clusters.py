@@ -9,6 +9,9 @@ import pytest
 SHARED = ("cluster", "bench")
 """The fixtures below."""
 
+SYSTEM = ("browser", "bucket", "s3_server")
+"""Fixtures of other programs; a parameter of the name counts as well."""
+
 
 @pytest.fixture(scope="session")
 def cluster(s3_server) -> Iterator[None]:
@@ -30,12 +33,19 @@ def bench(tmp_path_factory) -> Iterator:
         yield running
 
 
-def group_by_cluster(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file, and all that share a cluster, in one process; begin with Ray, which takes longest."""
+def mark_and_group(items: list[pytest.Item]) -> None:
+    """Mark tests by the fixtures that they use, and say which run in one process and when.
+
+    Tests of a file, and all that share a cluster, run in one process; those that start Ray, which takes longest, first.
+    """
     groups = {item.path: name for item in items for name in SHARED if name in item.fixturenames}
     for item in items:
-        if set(SHARED) & set(item.fixturenames):
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        used = {*item.fixturenames, *(value for value in parameters if isinstance(value, str))}
+        if used.intersection(SHARED):
             item.add_marker("ray")
+        if used.intersection(SYSTEM):
+            item.add_marker("system")
         group = groups.get(item.path, str(item.path.relative_to(item.config.rootpath)))
         item.add_marker(pytest.mark.xdist_group(group))
     with_ray = {item.path for item in items if item.get_closest_marker("ray")}

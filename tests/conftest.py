@@ -9,7 +9,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
 import torch
-from clusters import bench, cluster, group_by_cluster
+from clusters import bench, cluster, mark_and_group
 from execution_toys import write_task
 from hypothesis import settings
 from s3 import bucket, s3_server
@@ -25,7 +25,7 @@ settings.load_profile("offline")
 # before pytest and its plugins look at the marks
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    group_by_cluster(items)
+    mark_and_group(items)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -89,6 +89,7 @@ def seconds_of(arguments):
     return time.monotonic() - began
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("seed", range(2))
 def test_a_quick_command_says_one_line_at_any_moment(seed):
     rng, longest, heard = random.Random(seed), seconds_of(["methods"]), 0

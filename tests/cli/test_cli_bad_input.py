@@ -170,6 +170,7 @@ def test_settings_override_the_file(capsys, tmp_path):
     assert "packaged:moviee" in complaint(capsys, arguments)
 
 
+@pytest.mark.system
 def test_the_command_itself_exits_with_code_2_and_no_traceback():
     done = subprocess.run(
         [sys.executable, "-c", "from prunepeft_ray.cli.main import main; main()", *GOOD[:-1], "lots"],

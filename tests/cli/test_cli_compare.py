@@ -105,6 +105,7 @@ def test_a_file_that_is_no_yaml_is_one_line(capsys, tmp_path):
     assert "not valid YAML" in complaint(capsys, ["compare", "study.yaml"])
 
 
+@pytest.mark.system
 def test_the_command_itself_exits_with_code_2_and_no_traceback(write):
     done = subprocess.run(
         [sys.executable, "-c", "from prunepeft_ray.cli.main import main; main()", "compare", write(seeds=[])],

@@ -70,6 +70,7 @@ def test_json_in_one_line_is_ascii_only_where_the_output_is(monkeypatch, capsys)
     assert capsys.readouterr().out == '"é"\n'
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("command", [["report"], ["report", "--json"]], ids=" ".join)
 @pytest.mark.parametrize(("output", "code"), [("ascii", 0), ("closed", 0), ("full", 1)])
 def test_a_real_process_needs_no_locale_and_no_output(folder, command, output, code):

@@ -225,6 +225,7 @@ def start_mergers(store, count):
     return subprocess.Popen([sys.executable, "-c", MERGERS, *arguments], stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.system
 def test_two_mergers_at_once_leave_what_one_would(store):
     fill(store, range(8))
     assert start_mergers(store, 2).wait() == 0

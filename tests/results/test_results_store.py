@@ -197,6 +197,7 @@ def start_writers(store, writers, apart, jobs):
     return subprocess.Popen([sys.executable, "-c", WRITERS, *arguments], stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.system
 def test_two_processes_at_once_store_each_job_once_and_whole(store):
     winner = {}
     for line in start_writers(store, 2, 0, 25).communicate()[0].splitlines():
@@ -245,6 +246,7 @@ def test_leftovers_of_killed_writers_disturb_no_reader(store):
         assert len(store.read(table)) == len(pd.read_parquet(store.folder / table)) > 0
 
 
+@pytest.mark.system
 def test_writers_killed_at_any_moment_lose_no_reported_job(store):
     fates, reported, alive = random.Random(0), {}, {str(number) for number in range(4)}
     process = start_writers(store, 4, 1000, 1000)

@@ -239,6 +239,7 @@ for _ in range(racers):
 """
 
 
+@pytest.mark.system
 def test_of_many_processes_at_once_exactly_one_gets_the_run(run):
     racers, rounds = (8, 4) if is_local(run.path) else (4, 2)
     for number in range(1, rounds + 1):

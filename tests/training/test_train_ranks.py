@@ -12,6 +12,8 @@ from prunepeft_ray.backbones import load_backbone
 from prunepeft_ray.training import DistributedGroup, encode_task, train
 from prunepeft_ray.training.evaluation import predict_logits
 
+pytestmark = pytest.mark.system
+
 JOBS = {
     "two parts": {"micro_batches": 2, "collect": ALL_CRITERIA, "test": True},
     "four parts": {"micro_batches": 4, "collect": ALL_CRITERIA, "train_size": 40},

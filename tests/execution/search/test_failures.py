@@ -54,8 +54,9 @@ def test_a_search_that_loses_a_worker_goes_on_by_itself(cluster, tmp_path, longe
 
 def workers_of_this_process():
     """Pids of the workers that train under the Ray that this process has started."""
-    children = psutil.Process().children(recursive=True)
-    return [child.pid for child in children if child.name().startswith("ray::RayTrain")]
+    ours = {child.pid for child in psutil.Process().children(recursive=True)}
+    commands = {process.pid: "".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])}
+    return [pid for pid in ours if commands.get(pid, "").startswith("ray::RayTrainWorker")]
 
 
 @pytest.mark.slow

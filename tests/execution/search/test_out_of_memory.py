@@ -103,10 +103,13 @@ def outcome(path, rank):
     return rank, "done"
 
 
+@pytest.mark.system
 def test_a_group_that_one_process_leaves_starts_again_with_less(tmp_path, spec):
     path = tmp_path / "run"
     RunFolder.create(path, spec)
-    context = mp.get_context("spawn")
+    context = mp.get_context("forkserver")
+    # once for all four processes
+    context.set_forkserver_preload(["torch", "prunepeft_ray.execution.search.run", "prunepeft_ray.backbones.load"])
     for number, expected in ((0, {0: "was left", 1: "left: None"}), (1, {0: "done", 1: "done"})):
         told = context.SimpleQueue()
         meeting = str(tmp_path / f"meeting{number}")
