@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
+# tests/clusters.py says which tests share a process, and in which order they run
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: setup demo test test-quick test-slow lint format bench lock clean
 
@@ -22,9 +24,6 @@ $(STAMP): requirements.lock requirements-data.lock pyproject.toml
 demo: $(STAMP)
 	@rm -rf runs/demo
 	$(BIN)/prunepeft search --config experiments/demo.yaml --output runs/demo
-
-# tests/conftest.py says which tests share a process, and in which order they run
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 test: $(STAMP)
 	$(PYTEST)
