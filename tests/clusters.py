@@ -46,7 +46,7 @@ def mark_and_group(items: list[pytest.Item]) -> None:
             item.add_marker("ray")
         if used.intersection(SYSTEM):
             item.add_marker("system")
-        group = groups.get(item.path, str(item.path.relative_to(item.config.rootpath)))
+        group = groups.get(item.path, item.path.stem)
         item.add_marker(pytest.mark.xdist_group(group))
     with_ray = {item.path for item in items if item.get_closest_marker("ray")}
     items.sort(key=lambda item: item.path not in with_ray)

@@ -18,7 +18,7 @@ from tiny import make_tiny_model
 __all__ = ["bench", "bucket", "cluster", "s3_server"]
 
 torch.set_num_threads(1)
-settings.register_profile("offline", deadline=None, derandomize=True, database=None)
+settings.register_profile("offline", max_examples=50, deadline=None, derandomize=True, database=None)
 settings.load_profile("offline")
 
 
