@@ -10,7 +10,6 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import pytest
 import torch
 from clusters import bench, cluster, mark_and_group
-from execution_toys import write_task
 from hypothesis import settings
 from s3 import bucket, s3_server
 from tiny import make_tiny_model
@@ -64,4 +63,6 @@ def tiny_llama(tiny_models):
 @pytest.fixture(scope="session")
 def small_task(tmp_path_factory):
     """Path of a CSV file of 100 sentences, which a tiny model learns in seconds."""
+    from execution_toys import write_task
+
     return write_task(tmp_path_factory.mktemp("task") / "small.csv")
