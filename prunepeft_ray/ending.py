@@ -171,7 +171,8 @@ class Ending:
 
     def _end(self) -> None:
         code = 1 if self._code is None else self._code
-        for stream in (sys.stdout, sys.stderr):
+        # a stream that was closed before the start is None
+        for stream in filter(None, (sys.stdout, sys.stderr)):
             try:
                 stream.flush()
             except BrokenPipeError:

@@ -59,8 +59,8 @@ def fetched(tmp_path, ran):
 def _adapter(monkeypatch):
     predictor = SimpleNamespace(
         config=SimpleNamespace(labels=("negative", "positive")),
-        predict=lambda texts, texts2: [SimpleNamespace(label="\x1b]0;X\x07", value=1.0) for _ in texts],
-        evaluate=lambda examples: {"accuracy": 1.0},
+        predict=lambda texts, texts2, tell: [SimpleNamespace(label="\x1b]0;X\x07", value=1.0) for _ in texts],
+        evaluate=lambda examples, tell: {"accuracy": 1.0},
     )
     monkeypatch.setattr("prunepeft_ray.training.load_adapter", lambda folder, model: predictor)
 

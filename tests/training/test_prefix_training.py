@@ -26,7 +26,7 @@ def test_what_is_counted_kept_and_measured_again_are_the_vectors(backbone, task)
     assert {tuple(tensor.shape) for tensor in own.values()} == {(SIZE, width)}
     assert {name.rsplit(".", 1)[1] for name in own} == {"keys", "values"}
     assert measured_again(job, backbone, task.dev, task, trained.state) == trained.result.metrics
-    assert measured_again(job, backbone, task.test, task, trained.state) == trained.result.test
+    assert measured_again(job, backbone, task.tests[""], task, trained.state) == trained.result.test
 
 
 def test_criteria_look_at_the_vectors_that_are_kept(backbone, task):
