@@ -21,10 +21,11 @@ settings.register_profile("offline", max_examples=50, deadline=None, derandomize
 settings.load_profile("offline")
 
 
-# before pytest and its plugins look at the marks
-@pytest.hookimpl(tryfirst=True)
+# a wrapper comes before pytest and its plugins look at the marks
+@pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items):
     mark_and_group(items)
+    return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)
