@@ -18,9 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from prunepeft_ray.cluster.local.machine import _cores, _free_port, _port, _store_bytes
-from prunepeft_ray.cluster.local.node import LOOPBACK, start_node
+from prunepeft_ray.cluster.local.node import start_node
 from prunepeft_ray.cluster.local.nodes import ANSWER_SECONDS, node_states
 from prunepeft_ray.cluster.local.state import DOWN, LocalCluster, _check_ours, _written_down, state_folder
+from prunepeft_ray.cluster.private_ray.node import LOOPBACK
 from prunepeft_ray.cluster.ray_folder import make_ray_folder
 from prunepeft_ray.errors import InputError, RunError
 from prunepeft_ray.events import Emit, Event
