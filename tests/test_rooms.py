@@ -32,7 +32,7 @@ ROOMS = (
     {"parsing"},
     {"events", "processes", "signals", "storage"},
     {"registry", "text"},
-    {"ending"},
+    {"ending", "waiting"},
     {"errors", "lazy", "pareto", "seeds"},
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

@@ -272,7 +272,8 @@ def test_a_process_that_is_hidden_from_us_is_watched_by_its_beat(quick, local_ru
 ELSEWHERE = {
     "other machine": {"host": "elsewhere"},
     "other container": {"namespace": "pid:[1]"},
-    "no proc": {"birth": ""},
+    "birth unknown": {"birth": ""},
+    "birth of another version": {"birth": "1732900000.25"},
 }
 
 

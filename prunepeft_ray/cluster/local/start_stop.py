@@ -170,8 +170,10 @@ def stop_local_cluster(emit: Emit) -> LocalCluster | None:
 
 
 def _check(nodes: int, cpus: int | None, gpus: int | None) -> None:
-    if not Path("/proc/self/environ").exists():
-        raise InputError("a local cluster needs Linux; elsewhere start Ray's nodes by hand, see docs/deployment.md")
+    if not hasattr(os, "fork"):
+        raise InputError(
+            "a local cluster needs Linux or macOS: elsewhere start the nodes by hand, see docs/deployment.md"
+        )
     if not 1 <= nodes <= MOST_NODES:
         raise InputError(f"--local {nodes}: a local cluster has 1 to {MOST_NODES} nodes")
     if cpus is not None and cpus < 1:
