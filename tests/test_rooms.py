@@ -33,7 +33,7 @@ ROOMS = (
     {"events", "processes", "signals", "storage"},
     {"registry", "text"},
     {"ending", "waiting"},
-    {"errors", "lazy", "pareto", "seeds"},
+    {"errors", "pareto", "seeds"},
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 FREE = {"__init__", "__main__", "api"}
@@ -56,9 +56,14 @@ def imported(file, package_root):
                 yield node.lineno, [*base, alias.name]
 
 
+def sources(package_root):
+    """All files that import: modules, and the stubs from which packages load lazily what they export."""
+    return sorted([*package_root.rglob("*.py"), *package_root.rglob("*.pyi")])
+
+
 def violations(package_root):
     """Every import that breaks a rule, as text."""
-    for file in sorted(package_root.rglob("*.py")):
+    for file in sources(package_root):
         room = file.relative_to(package_root).with_suffix("").parts[0]
         where = file.relative_to(package_root.parent)
         if room not in LEVEL and room not in FREE:
@@ -80,12 +85,14 @@ def violations(package_root):
 
 def import_graph(package_root):
     """The modules of the package that each of its modules imports, at whatever depth."""
-    paths = {file.relative_to(package_root.parent).with_suffix("").parts: file for file in package_root.rglob("*.py")}
-    files = {parts[:-1] if parts[-1] == "__init__" else parts: file for parts, file in paths.items()}
-    graph = {}
-    for module, file in files.items():
-        names = [tuple(name) for _, name in imported(file, package_root)]
-        graph[module] = {name if name in files else name[:-1] for name in names} & set(files) - {module}
+    graph, imports = {}, []
+    for file in sources(package_root):
+        parts = file.relative_to(package_root.parent).with_suffix("").parts
+        module = parts[:-1] if parts[-1] == "__init__" else parts
+        graph[module] = set()
+        imports += [(module, tuple(name)) for _, name in imported(file, package_root)]
+    for module, name in imports:
+        graph[module] |= {name if name in graph else name[:-1]} & set(graph) - {module}
     return graph
 
 
@@ -173,6 +180,13 @@ def test_a_planted_circle_is_found_though_it_hides_in_a_function(tmp_path):
     plant(tmp_path, "criteria/x.py", "from prunepeft_ray.criteria.y import f\n")
     plant(tmp_path, "criteria/y.py", "def f():\n    from prunepeft_ray.criteria import x\n")
     assert set(circle(tmp_path / PACKAGE)) == {"prunepeft_ray.criteria.x", "prunepeft_ray.criteria.y"}
+
+
+def test_what_a_package_loads_lazily_counts_as_imported(tmp_path):
+    plant(tmp_path, "criteria/__init__.pyi", "from .x import f\n")
+    plant(tmp_path, "criteria/__init__.py", "")
+    plant(tmp_path, "criteria/x.py", "from prunepeft_ray.criteria import f\n")
+    assert set(circle(tmp_path / PACKAGE)) == {"prunepeft_ray.criteria", "prunepeft_ray.criteria.x"}
 
 
 def test_every_room_of_the_list_is_a_folder_or_file():
