@@ -30,7 +30,7 @@ def poll(condition: Callable[[], T], seconds: float, pause: float = PAUSE_SECOND
 
 
 def wait_until(
-    condition: Callable[[], T], seconds: float, what: str | Callable[[], str], pause: float = PAUSE_SECONDS
+    condition: Callable[[], T | None], seconds: float, what: str | Callable[[], str], pause: float = PAUSE_SECONDS
 ) -> T:
     """Wait until a condition is met.
 

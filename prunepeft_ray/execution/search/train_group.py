@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -53,6 +52,7 @@ from prunepeft_ray.signals import StopRequest
 from prunepeft_ray.storage.paths import open_path
 from prunepeft_ray.tasks import TaskData
 from prunepeft_ray.training import Group, SoloGroup
+from prunepeft_ray.waiting import poll
 
 GROUP_TIMEOUT = timedelta(hours=24)
 """How long a worker waits for others that are still at an independent job."""
@@ -194,10 +194,12 @@ def _count(error: Exception, failures: Failures, folder: RunFolder, place: _Plac
 
 def _pause(failures: int, request: StopRequest, look: Callable[[], None]) -> None:
     """Wait before a try that is not the first in a row, until a signal at most."""
-    until = time.monotonic() + (PAUSE_SECONDS * 2 ** (failures - 2) if failures > 1 else 0)
-    while time.monotonic() < until and request.signal is None:
-        time.sleep(POLL_SECONDS)
+
+    def is_asked_to_stop() -> bool:
         look()
+        return request.signal is not None
+
+    poll(is_asked_to_stop, PAUSE_SECONDS * 2 ** (failures - 2) if failures > 1 else 0, POLL_SECONDS)
 
 
 def _room_left(use_gpu: bool, folder: RunFolder, error: Exception) -> int:
