@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
+from prunepeft_ray.waiting import poll
+
 MARK = "PRUNEPEFT_CLUSTER"
 """The environment variable that holds it."""
 LOOK_SECONDS = 0.1
+TICKS = 100
+"""Ticks of a second in which the start of a process is written down: those of the Linux kernel."""
 
 
 def family(mark: str) -> set[Process]:
@@ -22,32 +29,27 @@ def family(mark: str) -> set[Process]:
     Args:
         mark: The mark: ``a`` finds those marked ``a`` and ``a.1``, not those marked ``ab``.
     """
-    everyone = _everyone()
-    found = _with_descendants([pid for pid in everyone if _bears(pid, mark)], everyone)
+    found = set[int]()
+    for pid in psutil.pids():
+        # somebody else's, or gone
+        with suppress(psutil.Error):
+            process = psutil.Process(pid)
+            if pid not in found and _bears(process.environ(), mark):
+                found |= {pid, *(child.pid for child in process.children(recursive=True))}
     # the mark may be this process's own, where it was started from within the cluster
     found.discard(os.getpid())
     return {process for process in map(Process.of, found) if process.birth}
 
 
+def _bears(environment: Mapping[str, str], mark: str) -> bool:
+    return f"{environment.get(MARK)}.".startswith(f"{mark}.")
+
+
 def kill_descendants() -> None:
     """Kill all processes that this one has started, and theirs."""
-    for pid in _with_descendants([os.getpid()], _everyone()) - {os.getpid()}:
-        send(Process.of(pid), signal.SIGKILL)
-
-
-def _everyone() -> set[int]:
-    return {int(folder.name) for folder in Path("/proc").glob("[0-9]*")}
-
-
-def _with_descendants(pids: list[int], everyone: set[int]) -> set[int]:
-    children: dict[int, list[int]] = {}
-    for pid in everyone:
-        children.setdefault(_parent(pid), []).append(pid)
-    found, new = set[int](), pids
-    while new:
-        found.update(new)
-        new = [child for pid in new for child in children.get(pid, ()) if child not in found]
-    return found
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            child.kill()
 
 
 def is_alive(process: Process) -> bool:
@@ -57,13 +59,11 @@ def is_alive(process: Process) -> bool:
 
 def send(process: Process, number: int) -> None:
     """Send a signal to a process, and never to another one that has been given its id since."""
-    with suppress(OSError):
-        handle = os.pidfd_open(process.pid)
-        try:
-            if is_alive(process):
-                signal.pidfd_send_signal(handle, number)
-        finally:
-            os.close(handle)
+    with suppress(psutil.Error):
+        # psutil sends nothing either once the id is another process's
+        found = psutil.Process(process.pid)
+        if is_alive(process):
+            found.send_signal(number)
 
 
 def end_family(mark: str, heads: Iterable[Process], grace: float) -> int:
@@ -81,15 +81,11 @@ def end_family(mark: str, heads: Iterable[Process], grace: float) -> int:
     asked = everyone.intersection(heads)
     for head in asked:
         send(head, signal.SIGTERM)
-    until, left = time.monotonic() + grace, everyone
-    while asked & left and time.monotonic() < until:
-        time.sleep(LOOK_SECONDS)
-        left = _left(everyone, mark)
-    while left:
+    poll(lambda: not asked & _left(everyone, mark), grace, LOOK_SECONDS)
+    while left := _left(everyone, mark):
         for process in left:
             send(process, signal.SIGKILL)
         time.sleep(LOOK_SECONDS)
-        left = _left(everyone, mark)
     return len(everyone)
 
 
@@ -107,25 +103,6 @@ def _reap(processes: set[Process]) -> None:
             os.waitpid(process.pid, os.WNOHANG)
 
 
-def _bears(pid: int, mark: str) -> bool:
-    try:
-        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        # somebody else's, or gone
-        return False
-    own = f"{MARK}={mark}".encode()
-    return any(variable == own or variable.startswith(own + b".") for variable in variables)
-
-
-def _parent(pid: int) -> int:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return 0
-    # the name, in parentheses, may hold spaces
-    return int(stat.rpartition(")")[2].split()[1])
-
-
 @dataclass(frozen=True)
 class Process:
     """A process, told apart from all others that ever were.
@@ -135,7 +112,7 @@ class Process:
         boot: Id of the machine's boot.
         namespace: Its namespace of process ids; containers on one machine have their own.
         pid: Its id.
-        birth: When it started, in ticks since the boot; empty where the system does not tell.
+        birth: When it started, in ticks since the boot (:data:`TICKS`); empty where the system does not tell.
     """
 
     host: str
@@ -165,7 +142,9 @@ class Process:
 
     def is_dead(self, seen_from: Process) -> bool | None:
         """Whether it has ended; None if that cannot be seen from where another process runs."""
-        if not self.birth or (self.host, self.namespace) != (seen_from.host, seen_from.namespace):
+        # what another version has written in another form is not compared
+        is_known = re.fullmatch(r"[0-9]+", self.birth)
+        if not is_known or (self.host, self.namespace) != (seen_from.host, seen_from.namespace):
             return None
         # after a new start of the machine nothing of before lives
         if self.boot != seen_from.boot:
@@ -175,15 +154,22 @@ class Process:
 
 
 def _birth(pid: int) -> str | None:
-    """When a living process started, in ticks since the boot; empty if there is none, None if it is hidden."""
+    """When a living process started, in ticks since the boot; empty if there is none, None if it is hidden.
+
+    Since the boot, and not since the epoch as psutil tells it: that changes when the clock is set.
+    """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        process = psutil.Process(pid)
+        # a zombie has died and waits for its parent to notice
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return ""
+        return str(round((process.create_time() - psutil.boot_time()) * TICKS))
+    except psutil.ZombieProcess:
+        return ""
+    except psutil.NoSuchProcess:
         return None if _is_there(pid) else ""
-    # the name, in parentheses, may hold spaces
-    values = stat.rpartition(")")[2].split()
-    # a zombie has died and waits for its parent to notice
-    return "" if values[0] in "ZX" else values[19]
+    except (psutil.AccessDenied, RuntimeError):
+        return None
 
 
 def _is_there(pid: int) -> bool:

@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from execution_toys import job_ids, make_spec
 
 import prunepeft_ray
 from prunepeft_ray.config import SearchSpec, dump_yaml
+from prunepeft_ray.waiting import wait_until
 
 ROOT = str(Path(prunepeft_ray.__file__).parents[1])
 LONGER = (
@@ -96,12 +96,7 @@ class SearchProcess:
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = 120) -> None:
         """Wait until something is so, or the process has ended."""
-        until = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < until, self.told
-            if self.process.poll() is not None:
-                return
-            time.sleep(0.02)
+        wait_until(lambda: condition() or self.process.poll() is not None, seconds, lambda: self.told, pause=0.02)
 
     def wait_for_jobs(self, count: int) -> None:
         """Wait until that many jobs are finished and the next one has kept a state."""

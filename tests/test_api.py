@@ -1,5 +1,10 @@
 """The public API does what the README shows."""
 
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
 import pytest
 
 import prunepeft_ray
@@ -9,8 +14,22 @@ from prunepeft_ray import InputError
 def test_every_public_name_is_there():
     for name in prunepeft_ray.__all__:
         assert getattr(prunepeft_ray, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'serach'"):
+    with pytest.raises(AttributeError, match="No prunepeft_ray attribute serach"):
         prunepeft_ray.serach  # noqa: B018
+
+
+def test_importing_it_is_quick():
+    code = "import sys, prunepeft_ray; print({'torch', 'ray', 'pandas', 'pydantic'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_stubs_are_installed_with_the_package():
+    packages = Path(prunepeft_ray.__file__).parent
+    setup = tomllib.loads((packages.parent / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    patterns = setup["package-data"]["prunepeft_ray"]
+    stubs = set(packages.rglob("*.pyi"))
+    assert stubs
+    assert stubs <= {file for pattern in patterns for file in packages.glob(pattern)}
 
 
 def test_wrong_settings_are_refused_from_python_too(tmp_path):

@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
+from pathlib import Path
 
+import psutil
 import pytest
 
 from prunepeft_ray.processes import MARK, Process, end_family, family, is_alive, send
+from prunepeft_ray.waiting import wait_until
 
 SLEEP = "import time; time.sleep(300)"
 # the child sheds its environment, and so the mark
@@ -42,11 +44,43 @@ def pids(mark):
     return {process.pid for process in family(mark)}
 
 
+def test_a_birth_is_that_of_the_kernel_since_the_boot_whatever_the_clock_says(monkeypatch):
+    stat = Path(f"/proc/{os.getpid()}/stat")
+    if not stat.exists():
+        pytest.skip("needs /proc")
+    process = Process.this()
+    # earlier versions wrote the ticks of the kernel, and leases of theirs must be judged
+    assert process.birth == stat.read_text().rpartition(")")[2].split()[19]
+    told = psutil.boot_time()
+    monkeypatch.setattr(psutil, "boot_time", lambda: told + 3600)
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: told + 3600)
+    assert Process.this() == process
+
+
+def test_a_zombie_is_dead_and_has_no_birth(start):
+    child = start("cluster-z")
+    process = Process.of(child.pid)
+    child.send_signal(signal.SIGKILL)
+    eventually(lambda: is_alive(process), False)
+    # nobody has waited for it yet
+    assert psutil.pid_exists(child.pid)
+    assert Process.of(child.pid).birth == ""
+
+
+def test_descendants_of_a_killed_family_are_killed_and_this_process_is_not(start):
+    killer = "import sys; from prunepeft_ray.processes import kill_descendants; sys.stdin.read(1); kill_descendants()"
+    program = f"import subprocess; subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); {killer}"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", f"import sys; {program}"], env=os.environ | {MARK: "cluster-k"}, stdin=subprocess.PIPE
+    )
+    eventually(lambda: len(pids("cluster-k")), 2)
+    parent.communicate(b"x", timeout=30)
+    assert parent.returncode == 0
+    eventually(lambda: pids("cluster-k"), set())
+
+
 def eventually(found, wanted):
-    until = time.monotonic() + 30
-    while found() != wanted and time.monotonic() < until:
-        time.sleep(0.05)
-    assert found() == wanted
+    wait_until(lambda: found() == wanted, 30, lambda: f"{found()} instead of {wanted}")
 
 
 def test_a_family_is_what_bears_the_mark_or_one_below_it(start):

@@ -1,6 +1,7 @@
 """Imports go down the list of rooms and never up (docs: design, rooms)."""
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -31,8 +32,8 @@ ROOMS = (
     {"parsing"},
     {"events", "processes", "signals", "storage"},
     {"registry", "text"},
-    {"ending"},
-    {"errors", "lazy", "pareto", "seeds"},
+    {"ending", "waiting"},
+    {"errors", "pareto", "seeds"},
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 FREE = {"__init__", "__main__", "api"}
@@ -55,9 +56,14 @@ def imported(file, package_root):
                 yield node.lineno, [*base, alias.name]
 
 
+def sources(package_root):
+    """All files that import: modules, and the stubs from which packages load lazily what they export."""
+    return sorted([*package_root.rglob("*.py"), *package_root.rglob("*.pyi")])
+
+
 def violations(package_root):
     """Every import that breaks a rule, as text."""
-    for file in sorted(package_root.rglob("*.py")):
+    for file in sources(package_root):
         room = file.relative_to(package_root).with_suffix("").parts[0]
         where = file.relative_to(package_root.parent)
         if room not in LEVEL and room not in FREE:
@@ -79,12 +85,14 @@ def violations(package_root):
 
 def import_graph(package_root):
     """The modules of the package that each of its modules imports, at whatever depth."""
-    paths = {file.relative_to(package_root.parent).with_suffix("").parts: file for file in package_root.rglob("*.py")}
-    files = {parts[:-1] if parts[-1] == "__init__" else parts: file for parts, file in paths.items()}
-    graph = {}
-    for module, file in files.items():
-        names = [tuple(name) for _, name in imported(file, package_root)]
-        graph[module] = {name if name in files else name[:-1] for name in names} & set(files) - {module}
+    graph, imports = {}, []
+    for file in sources(package_root):
+        parts = file.relative_to(package_root.parent).with_suffix("").parts
+        module = parts[:-1] if parts[-1] == "__init__" else parts
+        graph[module] = set()
+        imports += [(module, tuple(name)) for _, name in imported(file, package_root)]
+    for module, name in imports:
+        graph[module] |= {name if name in graph else name[:-1]} & set(graph) - {module}
     return graph
 
 
@@ -95,6 +103,58 @@ def circle(package_root):
     except CycleError as error:
         return [".".join(module) for module in error.args[1]]
     return []
+
+
+PRIVATE_RAY = "cluster/private_ray"
+PUBLIC_RAY = {
+    "ray",
+    "ray.autoscaler.sdk",
+    "ray.cloudpickle",
+    "ray.exceptions",
+    "ray.job_submission",
+    "ray.train",
+    "ray.train.collective",
+    "ray.train.torch",
+    "ray.tune",
+    "ray.tune.schedulers",
+    "ray.tune.search",
+    "ray.util.scheduling_strategies",
+}
+"""Modules of Ray that its documentation names."""
+PRIVATE_TEXT = re.compile(r"ray[./]_\w+|ray\.\w*(_private|_internal)|__internal_|_temp_dir|_raylet")
+OWN = {"self", "cls", "os", "sys"}
+
+
+def is_private(name):
+    return name.startswith("_") and not name.startswith("__")
+
+
+def private_ray(file):
+    """What a file names of Ray that its documentation does not, with the line."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    uses_ray = False
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module]
+        names = [name for name in names if name.split(".")[0] == "ray"]
+        uses_ray |= bool(names)
+        yield from (f"{node.lineno} imports {name}" for name in names if name not in PUBLIC_RAY)
+        if names and isinstance(node, ast.ImportFrom):
+            yield from (f"{node.lineno} imports {a.name}" for a in node.names if is_private(a.name))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and PRIVATE_TEXT.search(node.value):
+            yield f"{node.lineno} names {node.value}"
+        is_foreign = isinstance(node, ast.Attribute) and not (isinstance(node.value, ast.Name) and node.value.id in OWN)
+        if uses_ray and is_foreign and is_private(node.attr):
+            yield f"{node.lineno} uses {node.attr}"
+
+
+def outside_private_ray(package_root):
+    """Every use of Ray's insides outside the one place for them."""
+    for file in sorted(package_root.rglob("*.py")):
+        if PRIVATE_RAY not in file.as_posix():
+            yield from (f"{file.relative_to(package_root.parent)}:{found}" for found in private_ray(file))
 
 
 def foreign_imports(folder):
@@ -120,6 +180,13 @@ def test_a_planted_circle_is_found_though_it_hides_in_a_function(tmp_path):
     plant(tmp_path, "criteria/x.py", "from prunepeft_ray.criteria.y import f\n")
     plant(tmp_path, "criteria/y.py", "def f():\n    from prunepeft_ray.criteria import x\n")
     assert set(circle(tmp_path / PACKAGE)) == {"prunepeft_ray.criteria.x", "prunepeft_ray.criteria.y"}
+
+
+def test_what_a_package_loads_lazily_counts_as_imported(tmp_path):
+    plant(tmp_path, "criteria/__init__.pyi", "from .x import f\n")
+    plant(tmp_path, "criteria/__init__.py", "")
+    plant(tmp_path, "criteria/x.py", "from prunepeft_ray.criteria import f\n")
+    assert set(circle(tmp_path / PACKAGE)) == {"prunepeft_ray.criteria", "prunepeft_ray.criteria.x"}
 
 
 def test_every_room_of_the_list_is_a_folder_or_file():
@@ -186,6 +253,32 @@ def test_a_planted_violation_is_found(tmp_path, file, text, part):
 )
 def test_what_is_allowed_is_not_reported(tmp_path, file, text):
     assert plant(tmp_path, file, text) == []
+
+
+def test_what_is_private_of_ray_is_named_in_one_place():
+    for folder in (PACKAGE, "baselines", "benchmarks"):
+        assert list(outside_private_ray(ROOT / folder)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("from ray._private import services\n", ":1 imports ray._private"),
+        ("def f():\n    from ray._raylet import Config\n", ":2 imports ray._raylet"),
+        ("from ray.tune.execution import tune_controller\n", "imports ray.tune.execution"),
+        ("from ray.train import _internal\n", "imports _internal"),
+        ("import ray\nray.worker._global_node\n", ":2 uses _global_node"),
+        ("from ray.tune import Tuner\nclass T(Tuner):\n    def f(self):\n        super()._fit()\n", "uses _fit"),
+        ("RESOURCE = 'node:__internal_head__'\n", "names node:__internal_head__"),
+        ("OPTIONS = {'_temp_dir': '/tmp'}\n", "names _temp_dir"),
+    ],
+)
+def test_a_planted_use_of_ray_s_insides_is_found(tmp_path, text, part):
+    plant(tmp_path, "execution/x.py", text)
+    (found,) = outside_private_ray(tmp_path / PACKAGE)
+    assert part in found
+    plant(tmp_path, "cluster/private_ray/x.py", text)
+    assert len(list(outside_private_ray(tmp_path / PACKAGE))) == 1
 
 
 def test_a_rival_that_reaches_inside_is_found(tmp_path):

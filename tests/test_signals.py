@@ -16,6 +16,7 @@ from execution_toys import make_spec
 from study_toys import write_study
 
 from prunepeft_ray.config import dump_yaml
+from prunepeft_ray.waiting import poll
 
 LINES = {
     signal.SIGINT: "error: interrupted; finished jobs and checkpoints are safe, 'prunepeft resume DIR' goes on",
@@ -68,10 +69,8 @@ def run_until(arguments, seconds, number, whom="driver"):
             if pid != command.pid:
                 os.kill(pid, number)
         _, said = command.communicate(timeout=120)
-        until = time.monotonic() + 15
-        while (left := processes(mark)) and time.monotonic() < until:
-            time.sleep(0.2)
-        return Ended(command.returncode, said, left)
+        poll(lambda: not processes(mark), 15, 0.2)
+        return Ended(command.returncode, said, processes(mark))
     finally:
         kill_all(mark)
         command.wait(10)

@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import lazy_loader
 
-from prunepeft_ray.lazy import lazy_attributes
-
-if TYPE_CHECKING:
-    from prunepeft_ray.cluster.sharing.terms import Terms
-
-__all__ = ["Terms"]
-
-__getattr__ = lazy_attributes(__name__, {"prunepeft_ray.cluster.sharing.terms": ("Terms",)})
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

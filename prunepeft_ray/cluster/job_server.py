@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from prunepeft_ray.cluster.autoscaling import is_autoscaled
+from prunepeft_ray.cluster.private_ray.autoscaling import is_autoscaled
+from prunepeft_ray.cluster.private_ray.wording import (
+    CHATTY_LOGGERS,
+    CLUSTER_STATUS_PATH,
+    LOG_FILE_PATH,
+    NODES_PATH,
+    VERSION_PATH,
+    says_already_submitted,
+)
 from prunepeft_ray.cluster.tokens import HOW_TO_SET, Token
 from prunepeft_ray.errors import InputError, RunError
 from prunepeft_ray.text import one_line
@@ -20,11 +28,6 @@ CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0
 MOST_NODES = 10_000
 MOST_BYTES = 4 * 2**30
 """Most that is taken of one answer."""
-_TALKATIVE = (
-    "ray.dashboard.modules.dashboard_sdk",
-    "ray.dashboard.modules.job.sdk",
-    "ray._private.runtime_env.packaging",
-)
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,12 @@ class JobServer:
     def __init__(self, address: str, token: Token | None) -> None:
         self.address = check_address(address)
         self._token = token
-        self.ray_version: str = self._get("/api/version").get("ray_version", "")
+        self.ray_version: str = self._get(VERSION_PATH).get("ray_version", "")
         if not self.ray_version:
             raise self._no_ray()
         from ray.job_submission import JobSubmissionClient
 
-        for name in _TALKATIVE:
+        for name in CHATTY_LOGGERS:
             logging.getLogger(name).setLevel(logging.WARNING)
         with self._reaching():
             self._client = JobSubmissionClient(self.address, headers=self._headers)
@@ -89,7 +92,7 @@ class JobServer:
                     submission_id=job, entrypoint=entrypoint, metadata=metadata, runtime_env=runtime_env
                 )
             except RuntimeError as error:
-                if "already exists" in str(error):
+                if says_already_submitted(error):
                     raise InputError(f"a job '{job}' is on the cluster already") from error
                 raise
 
@@ -150,12 +153,12 @@ class JobServer:
         Returns:
             The content, or None if the file or the node is not there.
         """
-        code, content = self._ask("/api/v0/logs/file", node_id=node, filename=name, lines=lines)
+        code, content = self._ask(LOG_FILE_PATH, node_id=node, filename=name, lines=lines)
         return content if code == 200 else None
 
     def nodes(self) -> list[NodeInfo]:
         """All living nodes."""
-        found = self._get("/api/v0/nodes", detail=1, limit=MOST_NODES)["data"]["result"]["result"]
+        found = self._get(NODES_PATH, detail=1, limit=MOST_NODES)["data"]["result"]["result"]
         return [
             NodeInfo(
                 row["node_id"],
@@ -170,7 +173,7 @@ class JobServer:
 
     def may_grow(self) -> bool:
         """Whether an autoscaler, of its first or its second version, looks after the cluster."""
-        status = self._get("/api/cluster_status").get("data", {}).get("clusterStatus") or {}
+        status = self._get(CLUSTER_STATUS_PATH).get("data", {}).get("clusterStatus") or {}
         return is_autoscaled(status.get("autoscalerReport") or {}, [node.labels for node in self.nodes()])
 
     @property

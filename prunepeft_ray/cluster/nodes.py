@@ -6,7 +6,8 @@ import json
 from contextlib import suppress
 from typing import Any
 
-from prunepeft_ray.cluster.autoscaling import is_autoscaled
+from prunepeft_ray.cluster.private_ray.autoscaling import is_autoscaled
+from prunepeft_ray.cluster.private_ray.node import autoscaler_status
 from prunepeft_ray.cluster.resources import Bundle
 
 
@@ -25,9 +26,7 @@ def may_grow() -> bool:
 
 
 def _report() -> dict[str, Any]:
-    from ray.experimental.internal_kv import _internal_kv_get
-
     # its absence is no error, and Ray promises nothing about it
     with suppress(Exception):
-        return dict(json.loads(_internal_kv_get("__autoscaling_status") or b"{}").get("autoscaler_report") or {})
+        return dict(json.loads(autoscaler_status() or b"{}").get("autoscaler_report") or {})
     return {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -11,7 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock
+
 from prunepeft_ray.errors import RunError
+from prunepeft_ray.waiting import poll
 
 PREFIX = "prunepeft-"
 LOCK = "driver.lock"
@@ -56,12 +58,8 @@ def ray_folder() -> Iterator[Path]:
     try:
         _remove_stale(folder.parent)
         # the lock ends with this process, however that dies
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with FileLock(folder / LOCK, mode=0o600, fallback_to_soft=False):
             yield folder / "0"
-        finally:
-            os.close(descriptor)
     finally:
         remove_ray_folder(folder)
 
@@ -78,17 +76,18 @@ def _is_stale(folder: Path) -> bool:
     status = folder.lstat()
     if status.st_uid != os.geteuid() or time.time() - status.st_mtime < STALE_SECONDS:
         return False
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    finally:
-        os.close(descriptor)
-    return True
+    # taking the lock would make the file
+    if not (folder / LOCK).exists():
+        return False
+    with FileLock(folder / LOCK, timeout=0, fallback_to_soft=False):
+        return True
 
 
 def remove_ray_folder(folder: Path) -> None:
     """Remove a folder of :func:`make_ray_folder`, in which processes that are ending may still write for a moment."""
-    until = time.monotonic() + REMOVE_SECONDS
-    while folder.exists() and time.monotonic() < until:
+
+    def is_gone() -> bool:
         shutil.rmtree(folder, ignore_errors=True)
-        time.sleep(RETRY_SECONDS)
+        return not folder.exists()
+
+    poll(is_gone, REMOVE_SECONDS, RETRY_SECONDS)

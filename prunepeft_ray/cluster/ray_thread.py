@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from prunepeft_ray.cluster.private_ray.node import head_address, vital_processes
 from prunepeft_ray.ending import ENDING
 from prunepeft_ray.signals import StopRequest, catching_signals
 
@@ -127,14 +128,9 @@ def _wait(event: threading.Event, request: StopRequest) -> None:
 def _watch() -> Callable[[], str]:
     """Return what tells the loss of Ray's processes on this machine, or of the head node of a cluster elsewhere."""
     with suppress(Exception):
-        from ray._private import worker
-
-        node = worker._global_node
-        if node.is_head():
-            hearts = [(kind, own.process) for kind in ("gcs_server", "raylet") for own in node.all_processes[kind]]
-            return lambda: next((f"Ray's {kind} has ended" for kind, heart in hearts if heart.poll() is not None), "")
-        host, port = node.gcs_address.rsplit(":", 1)
-        return _Head(host.strip("[]"), int(port)).lost
+        if hearts := vital_processes().items():
+            return lambda: next((f"Ray's {kind} has ended" for kind, own in hearts if own.poll() is not None), "")
+        return _Head(*head_address()).lost
     return lambda: ""
 
 

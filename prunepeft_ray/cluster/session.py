@@ -14,6 +14,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from prunepeft_ray.cluster.private_ray import node
+from prunepeft_ray.cluster.private_ray.wording import SESSION_SETTINGS, TEMPORARY_FOLDER
 from prunepeft_ray.cluster.ray_folder import ray_folder, remove_ray_folder
 from prunepeft_ray.cluster.ray_thread import end_ray, start_ray
 from prunepeft_ray.cluster.tokens import use_token
@@ -64,12 +66,8 @@ def ray_cluster(address: str | None, workers: int, packages: Mapping[str, Any] |
 
 def _set_defaults() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    # an actor whose warnings nobody reads: a node that goes is noticed when it is gone
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # Ray prints a paragraph on standard output for every lost worker; we say it in a line
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+    for name, value in SESSION_SETTINGS.items():
+        os.environ.setdefault(name, value)
 
 
 def _options(
@@ -79,7 +77,7 @@ def _options(
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
     if address is None:
         cpus = max(os.cpu_count() or 1, workers)
-        options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False, "_temp_dir": str(folder)}
+        options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False, TEMPORARY_FOLDER: str(folder)}
     else:
         options["address"] = address
     if packages:
@@ -125,8 +123,8 @@ def _start(options: dict[str, Any], attempts: int) -> None:
 def _leave_nothing(options: Mapping[str, Any]) -> None:
     # Ray's processes notice only after a while that they are alone
     kill_descendants()
-    if "_temp_dir" in options:
-        remove_ray_folder(Path(options["_temp_dir"]).parent)
+    if TEMPORARY_FOLDER in options:
+        remove_ray_folder(Path(options[TEMPORARY_FOLDER]).parent)
 
 
 def _keep_to_this_machine() -> None:
@@ -137,25 +135,13 @@ def _keep_to_this_machine() -> None:
         if "RAY_AUTH_TOKEN_PATH" not in os.environ:
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     if "ray" in sys.modules:
-        _reread_settings()
-
-
-def _reread_settings() -> None:
-    # Ray reads the environment when it is imported, which somebody has done before us
-    from ray._private import ray_constants
-    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
-
-    ray_constants.ENABLE_RAY_CLUSTER = ray_constants.env_bool(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, False)
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
+        node.reread_settings()
 
 
 def logs_folder() -> str:
     """The folder of logs of this node of a cluster, to be asked in a process that the cluster has started."""
     with ray_cluster("auto", 0):
-        from ray._private.worker import global_worker
-
-        return str(global_worker.node.get_logs_dir_path())
+        return node.logs_folder()
 
 
 def _knock(address: str) -> None:

@@ -7,14 +7,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError, RayError
-from ray.train.v2._internal.exceptions import (
+
+from prunepeft_ray.cluster.private_ray.train import (
     RayTrainError,
     WorkerGroupStartupFailedError,
     WorkerGroupStartupTimeoutError,
     WorkerHealthCheckFailedError,
     WorkerHealthCheckTimeoutError,
+    carried_errors,
 )
-
+from prunepeft_ray.cluster.private_ray.wording import says_out_of_memory
 from prunepeft_ray.errors import PrunePEFTError, RunError
 from prunepeft_ray.execution.interruptions import BrokenGroupError
 from prunepeft_ray.results import RunFolder
@@ -47,8 +49,7 @@ def own_error(error: BaseException | None) -> PrunePEFTError | None:
     """Find the error of ours that an error of Ray's carries, if any."""
     if error is None or isinstance(error, PrunePEFTError):
         return error
-    names = ("controller_failure", "health_check_failure", "_base_exc", "cause")
-    inner = [getattr(error, name, None) for name in names] + [*getattr(error, "worker_failures", {}).values()]
+    inner = carried_errors(error)
     return next((found for one in inner if isinstance(one, Exception) and (found := own_error(one))), None)
 
 
@@ -83,7 +84,7 @@ def lost_connection(error: Exception) -> bool:
 def is_memory_loss(error: Exception) -> bool:
     """Whether a worker was ended because its node had no memory left."""
     cause = getattr(error, "health_check_failure", error)
-    return isinstance(cause, OutOfMemoryError) or "low on memory" in str(cause)
+    return isinstance(cause, OutOfMemoryError) or says_out_of_memory(cause)
 
 
 def describe_loss(rank: int, error: Exception) -> str:

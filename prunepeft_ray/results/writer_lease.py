@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ from prunepeft_ray.processes import Process
 from prunepeft_ray.results.run import RunFolder
 from prunepeft_ray.storage.files import remove_unfinished, write_whole
 from prunepeft_ray.storage.paths import is_file, names
+from prunepeft_ray.waiting import poll
 
 RENEW_SECONDS = 5.0
 PATIENCE_SECONDS = 20.0
@@ -223,15 +223,12 @@ def _check_ended(folder: RunFolder, last: Record, this: Process, tell: Tell) -> 
 
 
 def _is_silent(file: Path, last: Record) -> bool:
-    until = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < until:
-        time.sleep(LOOK_SECONDS)
+    def changed() -> Record | None:
         now = Record.read(file)
-        if now.outcome is not None:
-            return True
-        if now.beat != last.beat:
-            return False
-    return True
+        return now if now.outcome is not None or now.beat != last.beat else None
+
+    now = poll(changed, PATIENCE_SECONDS, LOOK_SECONDS)
+    return now is None or now.outcome is not None
 
 
 def _now() -> str:

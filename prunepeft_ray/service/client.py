@@ -29,6 +29,7 @@ from prunepeft_ray.service.status import UNDECIDED, Status, without_status
 from prunepeft_ray.service.submission import METADATA_KEY, Submission, now, submission_of
 from prunepeft_ray.storage.paths import is_local, open_path
 from prunepeft_ray.tracking import TRACKERS
+from prunepeft_ray.waiting import poll, wait_until
 
 STOP_SECONDS = 60
 """How long a job that is asked to end may take to keep its state."""
@@ -242,12 +243,13 @@ class Client:
         if found.over:
             return found
         self._server.stop(found.submission.ray_id)
-        until = time.monotonic() + STOP_SECONDS + CHECK_SECONDS
-        while not (found := self.status(found.id)).over:
-            if time.monotonic() > until:
-                raise RunError(f"{found.id} was asked to end and has not: see 'prunepeft logs {found.id}'")
-            time.sleep(POLL_SECONDS)
-        return found
+
+        def ended() -> SearchJob | None:
+            now = self.status(found.id)
+            return now if now.over else None
+
+        late = f"{found.id} was asked to end and has not: see 'prunepeft logs {found.id}'"
+        return wait_until(ended, STOP_SECONDS + CHECK_SECONDS, late, POLL_SECONDS)
 
     def fetch(self, job: str, output: str | Path | None = None, tell: Tell = _ignore) -> Path:
         """Bring home what a search job has so far; its checkpoints stay where they are.
@@ -396,18 +398,22 @@ class Client:
 
     def _accepted(self, submission: Submission) -> SearchJob:
         """Wait until the driver has checked everything; what it refuses is taken off the cluster again."""
-        until = time.monotonic() + CHECK_SECONDS
-        while (job := self.status(submission.job)).state in ("starting", "checking"):
-            if time.monotonic() > until:
-                raise RunError(
-                    f"{job.id} is still being checked after {CHECK_SECONDS:.0f} s: 'prunepeft status {job.id}' tells "
-                    "what becomes of it"
-                )
-            time.sleep(POLL_SECONDS)
-        until = time.monotonic() + DECISION_SECONDS
-        while job.status.waits_for == UNDECIDED and not job.over and time.monotonic() < until:
-            time.sleep(POLL_SECONDS)
-            job = self.status(job.id)
+
+        def checked() -> SearchJob | None:
+            now = self.status(submission.job)
+            return None if now.state in ("starting", "checking") else now
+
+        def decided() -> SearchJob | None:
+            now = self.status(submission.job)
+            return now if now.over or now.status.waits_for != UNDECIDED else None
+
+        late = (
+            f"{submission.job} is still being checked after {CHECK_SECONDS:.0f} s: 'prunepeft status {submission.job}' "
+            "tells what becomes of it"
+        )
+        job = wait_until(checked, CHECK_SECONDS, late, POLL_SECONDS)
+        if job.status.waits_for == UNDECIDED:
+            job = poll(decided, DECISION_SECONDS, POLL_SECONDS) or job
         if job.state == "failed" and job.status.state == "checking":
             with suppress(PrunePEFTError):
                 self._server.delete(submission.ray_id)

@@ -21,6 +21,7 @@ from prunepeft_ray.service.search_job import SearchJob
 from prunepeft_ray.service.unpacking import unpack
 from prunepeft_ray.storage import copy_files
 from prunepeft_ray.storage.paths import EXTRAS, files_under, is_file, is_local, names, open_path, read_bytes
+from prunepeft_ray.waiting import wait_until
 
 LEFT_THERE = ("checkpoints", "attempts")
 """What is of use on the cluster only."""
@@ -115,19 +116,21 @@ def _archive(server: JobServer, job: SearchJob) -> bytes:
 
 def _wait_until_packed(server: JobServer, job: SearchJob, helper: str) -> str:
     """Wait until the cluster has packed a folder; returns the id of the node where the archive lies."""
-    until = time.monotonic() + PACK_SECONDS
-    while time.monotonic() < until:
+
+    def packed() -> str | None:
         details = server.job(helper)
         if details is None:
-            break
+            raise RunError(f"{job.id} was not packed, as the job that packs it is gone: retry, or copy its folder")
         if PACKED in server.log_end(details, 5).splitlines():
             return str(details.driver_node_id)
         if details.status.is_terminal():
             _check_begun(job, details.driver_exit_code != InputError.exit_code)
             why = (details.message or "").strip().splitlines() or ["no reason is given"]
             raise RunError(f"{job.id} cannot be packed on the cluster: {why[-1]}")
-        time.sleep(POLL_SECONDS)
-    raise RunError(f"{job.id} was not packed within {PACK_SECONDS:.0f} s: try again, or copy its folder")
+        return None
+
+    late = f"{job.id} was not packed within {PACK_SECONDS:.0f} s: retry, or copy its folder"
+    return wait_until(packed, PACK_SECONDS, late, POLL_SECONDS)
 
 
 def pack(folder: str, name: str, logs: Path) -> None:

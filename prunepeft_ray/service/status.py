@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict, dataclass
 
+from prunepeft_ray.cluster.private_ray.wording import is_log_line
 from prunepeft_ray.service.gate import Amount, State, Text, read_json
 
 OVER: tuple[State, ...] = ("finished", "failed", "stopped")
@@ -13,11 +13,6 @@ OVER: tuple[State, ...] = ("finished", "failed", "stopped")
 
 UNDECIDED = "waiting for its share of the cluster"
 """What a job waits for between being accepted and being told what it gets."""
-
-
-_RAY_SAYS = re.compile(
-    r"(\x1b\[\d+m)?\((raylet|gcs_server|autoscaler)|\S+ \S+\s+INFO job_manager|Running entrypoint for "
-)
 
 
 @dataclass(frozen=True)
@@ -67,9 +62,5 @@ class Status:
 
 def without_status(log: str) -> str:
     """Leave out of a log what is meant for programs, and what Ray says of itself."""
-    lines = [line for line in log.splitlines() if not line.startswith(Status.MARK) and not _of_ray(line)]
+    lines = [line for line in log.splitlines() if not line.startswith(Status.MARK) and not is_log_line(line)]
     return "\n".join(lines) + "\n" if lines else ""
-
-
-def _of_ray(line: str) -> bool:
-    return _RAY_SAYS.match(line) is not None

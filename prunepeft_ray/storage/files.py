@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import time
@@ -12,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, cast
+
+from filelock import FileLock, Timeout
 
 from prunepeft_ray.errors import InputError, RunError
 from prunepeft_ray.storage.paths import (
@@ -29,6 +30,7 @@ from prunepeft_ray.storage.paths import (
 from prunepeft_ray.text import one_line, visible_line
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
+_NO_LOCKS = (*_NO_LINKS, errno.ENOLCK, errno.EINVAL)
 _CONFLICT, _EXISTS, _NO_CONDITIONS = (
     "ConditionalRequestConflict",
     ("PreconditionFailed", "412"),
@@ -216,17 +218,17 @@ def locked(folder: Path, *, busy: str | None = None) -> Iterator[None]:
     if not is_local(folder):
         yield
         return
+    lock = FileLock(folder / ".lock", timeout=0 if busy else -1, fallback_to_soft=False)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
-        except BlockingIOError as error:
+            lock.acquire()
+        except Timeout as error:
             raise InputError(str(busy)) from error
-        except OSError:
-            # a file system without locks
-            pass
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+    try:
         yield
     finally:
-        os.close(descriptor)
+        lock.release()

@@ -11,10 +11,12 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+
+from prunepeft_ray.waiting import poll
 
 NAMES = ("head", "worker")
 NETWORK = "10.213.77"
@@ -71,16 +73,18 @@ class Host:
 
     def keeps_up(self, arguments: Sequence[str], extra: Mapping[str, str], check: Sequence[str]) -> bool:
         """Start a command, and again whenever it ends as a container would, until a check succeeds; whether it does."""
-        deadline = time.monotonic() + 120
         log = f"{self.name}.log"
         process = self.start(arguments, extra, log)
-        while time.monotonic() < deadline:
+
+        def is_up() -> bool:
+            nonlocal process
             if self.run(check, extra).returncode == 0:
                 return True
             if process.poll() is not None:
                 process = self.start(arguments, extra, log)
-            time.sleep(0.5)
-        return False
+            return False
+
+        return poll(is_up, 120, 0.5)
 
     def printed(self, log: str) -> str:
         """What a started command has printed so far."""
@@ -99,14 +103,6 @@ class Host:
             time.sleep(0.1)
         _ip("netns", "delete", self.namespace)
         shutil.rmtree(Path("/etc/netns") / self.namespace, ignore_errors=True)
-
-
-def comes_true(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether a condition comes true within some time."""
-    deadline = time.monotonic() + seconds
-    while not (met := condition()) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return met
 
 
 def _ip(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cluster_hosts import comes_true, connected_hosts
+from cluster_hosts import connected_hosts
 from cluster_release import CLUSTER, ROOT
+
+from prunepeft_ray.waiting import poll
 
 SCRIPT = CLUSTER / "slurm" / "study.sbatch"
 SHELL = [*sorted(CLUSTER.rglob("*.sh")), *sorted(CLUSTER.rglob("*.sbatch")), ROOT / ".ci" / "run"]
@@ -86,7 +88,7 @@ def test_a_study_under_slurm_is_queued_again_when_the_time_is_up_and_goes_on(tin
 
         try:
             batch = run("first.log")
-            assert comes_true(lambda: any(finished.glob("*.parquet")) or batch.poll() is not None, seconds=300)
+            assert poll(lambda: any(finished.glob("*.parquet")) or batch.poll() is not None, seconds=300)
             assert batch.poll() is None, head.printed("first.log")
             (private,) = head.folder.glob(f".prunepeft-{job}.*")
             assert private.stat().st_mode & 0o777 == 0o700
@@ -95,14 +97,14 @@ def test_a_study_under_slurm_is_queued_again_when_the_time_is_up_and_goes_on(tin
             batch.send_signal(signal.SIGUSR1)
             assert batch.wait(timeout=120) == 143
             assert head.printed("first.log").rstrip().endswith(f"requeued {job}")
-            assert comes_true(nothing_is_left, seconds=20)
+            assert poll(nothing_is_left, seconds=20)
 
             before = {path.name: path.read_bytes() for path in finished.glob("*.parquet")}
             assert run("second.log").wait(timeout=600) == 0, head.printed("second.log")
             after = {path.name: path.read_bytes() for path in finished.glob("*.parquet")}
             assert before.items() < after.items(), "what was finished has been done again"
             assert "requeued" not in head.printed("second.log")
-            assert comes_true(nothing_is_left, seconds=20)
+            assert poll(nothing_is_left, seconds=20)
         finally:
             shutil.rmtree(f"/tmp/ray-{job}", ignore_errors=True)
 

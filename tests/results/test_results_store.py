@@ -565,7 +565,7 @@ def test_a_file_system_without_hard_links_and_locks_will_do(store, monkeypatch, 
         raise OSError(reason, os.strerror(reason))
 
     monkeypatch.setattr("prunepeft_ray.storage.files.os.link", not_here)
-    monkeypatch.setattr("prunepeft_ray.storage.files.fcntl.flock", not_here)
+    monkeypatch.setattr("fcntl.flock", not_here)
     assert commit(store, result=make_result(0.5))
     assert not commit(store, result=make_result(0.25))
     store.commit_decisions(CONTEXT, make_decisions())

@@ -3,7 +3,6 @@
 import json
 import os
 import threading
-import time
 from contextlib import chdir
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from prunepeft_ray.methods import METHODS
 from prunepeft_ray.processes import family
 from prunepeft_ray.service import Client
 from prunepeft_ray.service.package import code_modules
+from prunepeft_ray.waiting import wait_until
 
 TASK = "inputs/small.csv"
 LAST = ("training.epochs=90", "training.patience=90")
@@ -91,13 +91,6 @@ def client_of(bench, home, monkeypatch):
     return Client()
 
 
-def wait_until(condition, what, seconds=400):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, what()
-        time.sleep(0.1)
-
-
 def printed(capsys, *arguments, code=0):
     assert run(list(arguments)) == code, capsys.readouterr().err
     return capsys.readouterr()
@@ -167,7 +160,7 @@ def test_three_jobs_at_once_from_submission_to_report(client_of_three, search, l
     assert all(job in table for job in ids.values())
 
     # one is stopped by hand in the middle, while the others go on
-    wait_until(lambda: len(job_ids(outputs["long"])) >= 1, lambda: client.logs(ids["long"]))
+    wait_until(lambda: len(job_ids(outputs["long"])) >= 1, 400, lambda: client.logs(ids["long"]))
     assert "is stopped; 'prunepeft resume" in printed(capsys, "stop", ids["long"]).err
     there = job_ids(outputs["long"])
     assert 1 <= len(there) < len(longer[1]["jobs"])
@@ -212,7 +205,7 @@ def test_what_the_cluster_refuses_leaves_nothing_there(client, search, tmp_path,
 def test_the_code_may_travel_with_its_methods(client):
     asks = "import prunepeft_baselines as b, prunepeft_ray as p; print(p.__file__, b.__file__, *p.METHODS)"
     client._server.submit("code", f"exec python -P -c '{asks}'", {}, {"py_modules": code_modules()})
-    wait_until(lambda: client._server.job("code").status.is_terminal(), lambda: client._server.log("code"))
+    wait_until(lambda: client._server.job("code").status.is_terminal(), 400, lambda: client._server.log("code"))
     package, rivals, *methods = client._server.log("code").splitlines()[-1].split()
     assert "py_modules" in package
     assert "py_modules" in rivals
@@ -232,7 +225,7 @@ def test_a_worker_node_dies_during_a_round(client_of_three, three_nodes, home, l
     output = tmp_path / "run"
     job = client.submit(longer[0], output=output, workers=2)
     warmed_up = jobs_before(home / "longer")["round"]
-    wait_until(lambda: len(job_ids(output)) >= warmed_up, lambda: client.logs(job.id))
+    wait_until(lambda: len(job_ids(output)) >= warmed_up, 400, lambda: client.logs(job.id))
     bench.kill_node(2)
     bench.kill_node(1)
     finish(client, job.id)
@@ -246,7 +239,7 @@ def test_the_head_restarts_during_a_study(client_of_three, three_nodes, home, st
     client, bench = client_of_three, three_nodes
     output = tmp_path / "run"
     job = client.submit(study[0], output=output)
-    wait_until(lambda: len(job_ids(output)) >= 3, lambda: client.logs(job.id))
+    wait_until(lambda: len(job_ids(output)) >= 3, 400, lambda: client.logs(job.id))
     bench.restart_head()
     client = client_of(bench, home, monkeypatch)
     there = job_ids(output)

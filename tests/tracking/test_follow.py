@@ -16,6 +16,7 @@ from prunepeft_ray.storage import locked
 from prunepeft_ray.tracking import Records, track, tracking
 from prunepeft_ray.tracking import follower as follow
 from prunepeft_ray.tracking.follower import Logbook
+from prunepeft_ray.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -133,10 +134,10 @@ def test_a_job_is_logged_when_it_has_ended_and_the_rest_at_the_end(tmp_path, mem
         run = RunFake(path)
         first = run.job()
         emit(ended(first))
-        wait_for(lambda: first in memory.jobs)
+        wait_until(lambda: first in memory.jobs, 10, "was not logged while the search ran")
         second = run.job()
         emit(ended(second))
-        wait_for(lambda: second in memory.jobs)
+        wait_until(lambda: second in memory.jobs, 10, "was not logged while the search ran")
         unheard = run.job("final")
         run.finish()
     assert list(memory.jobs) == [first, second, unheard]
@@ -215,10 +216,3 @@ def test_no_trackers_cost_nothing(tmp_path, news):
         emit(Event("message", "hello"))
         assert threading.active_count() == before
     assert texts(news[0]) == ["hello"]
-
-
-def wait_for(there):
-    until = time.monotonic() + 10
-    while not there():
-        assert time.monotonic() < until, "was not logged while the search ran"
-        time.sleep(0.01)

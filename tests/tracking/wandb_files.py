@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import struct
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from wandb.proto import wandb_internal_pb2 as pb
+
+from prunepeft_ray.waiting import poll
 
 PATIENCE_SECONDS = 10.0
 HEADER, BLOCK = 7, 32 * 1024
@@ -44,10 +45,8 @@ def wandb_runs(folder: Path) -> list[WandbRun]:
 
 def _read_finished(file: Path) -> WandbRun:
     """Read a run; W&B's own process may still be writing when the run is finished for us."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while (run := _read(file)).exit_code is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return run
+    poll(lambda: _read(file).exit_code is not None, PATIENCE_SECONDS, 0.05)
+    return _read(file)
 
 
 def _read(file: Path) -> WandbRun:

@@ -8,7 +8,7 @@ import shutil
 import socket
 from contextlib import suppress
 
-from prunepeft_ray.cluster.local.node import LOOPBACK
+from prunepeft_ray.cluster.private_ray.node import LOOPBACK
 from prunepeft_ray.errors import RunError
 
 FREE_PORTS = range(20000, 32000)

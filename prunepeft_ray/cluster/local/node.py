@@ -6,28 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
+from prunepeft_ray.cluster.private_ray.node import LOOPBACK, keep_to_loopback
+from prunepeft_ray.cluster.private_ray.wording import START_COMMAND, START_HOOK
 from prunepeft_ray.processes import MARK, Process
 
-LOOPBACK = "127.0.0.1"
 _OF_OTHER_CLUSTERS = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_JOB_ID", "RAY_TMPDIR")
-
-
-def keep_to_loopback(params: Any, _head: bool) -> None:
-    """Let a node know this machine by 127.0.0.1 alone; ``ray start`` calls this by way of ``RAY_START_HOOK``.
-
-    Ray has a switch for it, which the node's further processes inherit, but with it refuses to let a second node join.
-
-    Args:
-        params: Ray's parameters of the node that starts; changed.
-    """
-    from ray._private import ray_constants, services
-
-    services.get_node_ip_address = lambda _address=None: LOOPBACK
-    ray_constants.ENABLE_RAY_CLUSTER = True
-    # one door fewer: jobs come in by the dashboard
-    params.ray_client_server_port = None
 
 
 def start_node(arguments: list[str], *, mark: str, token_file: Path, log: Path) -> Process:
@@ -39,7 +23,7 @@ def start_node(arguments: list[str], *, mark: str, token_file: Path, log: Path) 
         token_file: File of the cluster's token.
         log: File for what the node's first process prints; its folder is where the node runs.
     """
-    command = [sys.executable, "-P", "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
+    command = [sys.executable, "-P", *START_COMMAND, "--block", "--disable-usage-stats"]
     command += ["--log-color", "false", "--node-ip-address", LOOPBACK]
     # 0 stands for any free port: nodes of one machine must not pick the same
     command += ["--min-worker-port", "0", "--max-worker-port", "0", "--dashboard-agent-listen-port", "0"]
@@ -68,5 +52,5 @@ def _environment(mark: str, token_file: Path) -> dict[str, str]:
         "RAY_AUTH_TOKEN_PATH": str(token_file),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        "RAY_START_HOOK": f"{__name__}.{keep_to_loopback.__name__}",
+        START_HOOK: f"{keep_to_loopback.__module__}.{keep_to_loopback.__name__}",
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunepeft_ray.cluster.local.state import DOWN, LocalCluster
+from prunepeft_ray.cluster.private_ray.wording import NODES_PATH
 from prunepeft_ray.cluster.tokens import read_token
 from prunepeft_ray.errors import InputError, RunError
 
@@ -39,7 +40,7 @@ def node_states(cluster: LocalCluster) -> list[NodeState]:
     Raises:
         RunError: If it does not answer.
     """
-    rows = _ask(cluster, "/api/v0/nodes?limit=1000")["data"]["result"]["result"]
+    rows = _ask(cluster, f"{NODES_PATH}?limit=1000")["data"]["result"]["result"]
     return [
         NodeState(
             node_id=row["node_id"],

@@ -10,23 +10,24 @@ import os
 import secrets
 import shutil
 import socket
-import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from prunepeft_ray.cluster.local.machine import _cores, _free_port, _port, _store_bytes
-from prunepeft_ray.cluster.local.node import LOOPBACK, start_node
+from prunepeft_ray.cluster.local.node import start_node
 from prunepeft_ray.cluster.local.nodes import ANSWER_SECONDS, node_states
 from prunepeft_ray.cluster.local.state import DOWN, LocalCluster, _check_ours, _written_down, state_folder
+from prunepeft_ray.cluster.private_ray.node import LOOPBACK
 from prunepeft_ray.cluster.ray_folder import make_ray_folder
 from prunepeft_ray.errors import InputError, RunError
 from prunepeft_ray.events import Emit, Event
 from prunepeft_ray.processes import end_family, is_alive
 from prunepeft_ray.storage.files import locked
 from prunepeft_ray.text import counted, one_line
+from prunepeft_ray.waiting import wait_until
 
 MOST_NODES = 32
 START_SECONDS = 180.0
@@ -121,11 +122,13 @@ def wait_for_head(cluster: LocalCluster) -> None:
         RunError: If the head ends, or takes too long.
     """
     host, _, port = cluster.gcs.rpartition(":")
-    until = time.monotonic() + START_SECONDS
-    while True:
+
+    def answers() -> bool:
         with suppress(OSError), socket.create_connection((host, int(port)), ANSWER_SECONDS):
-            return
-        _check_started(cluster, until)
+            return True
+        return False
+
+    _wait_for_start(cluster, answers)
 
 
 def wait_for_nodes(cluster: LocalCluster, alive: int) -> None:
@@ -134,13 +137,14 @@ def wait_for_nodes(cluster: LocalCluster, alive: int) -> None:
     Raises:
         RunError: If one ends, or they take too long.
     """
-    until = time.monotonic() + START_SECONDS
-    while True:
+
+    def are_there() -> bool:
         # the dashboard comes last
         with suppress(RunError):
-            if sum(node.state == "ALIVE" for node in node_states(cluster)) >= alive:
-                return
-        _check_started(cluster, until)
+            return sum(node.state == "ALIVE" for node in node_states(cluster)) >= alive
+        return False
+
+    _wait_for_start(cluster, are_there)
 
 
 def stop_local_cluster(emit: Emit) -> LocalCluster | None:
@@ -169,8 +173,10 @@ def stop_local_cluster(emit: Emit) -> LocalCluster | None:
 
 
 def _check(nodes: int, cpus: int | None, gpus: int | None) -> None:
-    if not Path("/proc/self/environ").exists():
-        raise InputError("a local cluster needs Linux; elsewhere start Ray's nodes by hand, see docs/deployment.md")
+    if not hasattr(os, "fork"):
+        raise InputError(
+            "a local cluster needs Linux or macOS: elsewhere start the nodes by hand, see docs/deployment.md"
+        )
     if not 1 <= nodes <= MOST_NODES:
         raise InputError(f"--local {nodes}: a local cluster has 1 to {MOST_NODES} nodes")
     if cpus is not None and cpus < 1:
@@ -250,17 +256,22 @@ def _add(cluster: LocalCluster, arguments: list[str], cpus: int, store_bytes: in
     return cluster
 
 
-def _check_started(cluster: LocalCluster, until: float) -> None:
-    """Wait a moment, unless a node has ended or time is up."""
-    for index, node in enumerate(cluster.nodes):
-        if not is_alive(node):
-            raise RunError(f"node {index} of the cluster did not start: {_last_line(cluster.log(index))}")
-    if time.monotonic() > until:
-        raise RunError(
-            f"the cluster did not start within {START_SECONDS:.0f} s: {_last_line(cluster.log(0))}; see "
-            f"{cluster.folder}"
-        )
-    time.sleep(LOOK_SECONDS)
+def _wait_for_start(cluster: LocalCluster, condition: Callable[[], bool]) -> None:
+    """Wait for something that comes only while all nodes of a cluster live."""
+
+    def is_met() -> bool:
+        if condition():
+            return True
+        for index, node in enumerate(cluster.nodes):
+            if not is_alive(node):
+                raise RunError(f"node {index} of the cluster did not start: {_last_line(cluster.log(index))}")
+        return False
+
+    def late() -> str:
+        said = _last_line(cluster.log(0))
+        return f"the cluster did not start within {START_SECONDS:.0f} s: {said}; see {cluster.folder}"
+
+    wait_until(is_met, START_SECONDS, late, LOOK_SECONDS)
 
 
 def _last_line(log: Path) -> str:

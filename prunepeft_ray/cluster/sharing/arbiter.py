@@ -16,6 +16,7 @@ import ray
 from ray.autoscaler.sdk import request_resources
 
 from prunepeft_ray.cluster.nodes import may_grow, nodes
+from prunepeft_ray.cluster.private_ray.wording import HEAD_RESOURCE
 from prunepeft_ray.cluster.sharing.fairness import Claim
 from prunepeft_ray.cluster.sharing.ledger import Answer, Ledger
 
@@ -101,7 +102,7 @@ def find_arbiter() -> Any:
             get_if_exists=True,
             lifetime="detached",
             num_cpus=0,
-            resources={"node:__internal_head__": 0.001},
+            resources={HEAD_RESOURCE: 0.001},
         )
         .remote()
     )

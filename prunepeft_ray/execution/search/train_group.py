@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,13 +17,12 @@ from ray import train
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.collective import broadcast_from_rank_zero
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
-from ray.train.torch.config import _TorchBackend
-from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+from ray.train.torch import get_device
 
 from prunepeft_ray.backbones import load_backbone, read_backbone
 from prunepeft_ray.cluster.capacity import room_for_workers
 from prunepeft_ray.cluster.nodes import may_grow
+from prunepeft_ray.cluster.private_ray.train import LeanTrainer, WorkersMeet, is_startup_timeout
 from prunepeft_ray.cluster.sharing.claim import Share
 from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
@@ -54,6 +52,7 @@ from prunepeft_ray.signals import StopRequest
 from prunepeft_ray.storage.paths import open_path
 from prunepeft_ray.tasks import TaskData
 from prunepeft_ray.training import Group, SoloGroup
+from prunepeft_ray.waiting import poll
 
 GROUP_TIMEOUT = timedelta(hours=24)
 """How long a worker waits for others that are still at an independent job."""
@@ -106,7 +105,7 @@ def run_in_group(
             ray.get(place.board.go_on.remote(), timeout=TIMEOUT_SECONDS)
             workers = _workers_now(workers, max(1, part.units), room_for_workers(use_gpu) - room, emit)
         except RAY_ERRORS as error:
-            if not (waited := _is_full(error)):
+            if not (waited := is_startup_timeout(error)):
                 _count(error, failures, folder, place, emit)
                 _pause(failures.count, request, look)
                 # what was shared may be what is lost
@@ -149,7 +148,7 @@ def _run_once(
         Exception: An error of ours, or one of Ray's that another try may mend.
     """
     board = place.board
-    trainer = _Trainer(
+    trainer = LeanTrainer(
         _worker,
         train_loop_config=place.config,
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
@@ -160,7 +159,7 @@ def _run_once(
             # it would count apart what fails while a group starts and what fails later
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
         ),
-        torch_config=_WorkersMeet(),
+        torch_config=WorkersMeet(),
     )
     fitting = Fitting(lambda: trainer.fit().return_value)
     left = follow(fitting, board, emit, request, look, must_leave)
@@ -193,17 +192,14 @@ def _count(error: Exception, failures: Failures, folder: RunFolder, place: _Plac
         place.board.lose.remote(any(is_memory_loss(one) for one in lost))
 
 
-def _is_full(error: Exception) -> bool:
-    """Whether a group waited in vain for room: the cluster is busy, or has become smaller."""
-    return isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError)
-
-
 def _pause(failures: int, request: StopRequest, look: Callable[[], None]) -> None:
     """Wait before a try that is not the first in a row, until a signal at most."""
-    until = time.monotonic() + (PAUSE_SECONDS * 2 ** (failures - 2) if failures > 1 else 0)
-    while time.monotonic() < until and request.signal is None:
-        time.sleep(POLL_SECONDS)
+
+    def is_asked_to_stop() -> bool:
         look()
+        return request.signal is not None
+
+    poll(is_asked_to_stop, PAUSE_SECONDS * 2 ** (failures - 2) if failures > 1 else 0, POLL_SECONDS)
 
 
 def _room_left(use_gpu: bool, folder: RunFolder, error: Exception) -> int:
@@ -214,32 +210,9 @@ def _room_left(use_gpu: bool, folder: RunFolder, error: Exception) -> int:
     """
     room = room_for_workers(use_gpu)
     # a node that has just been lost may come back while the group waits for it
-    if room < 1 and _is_full(error) and not may_grow():
+    if room < 1 and is_startup_timeout(error) and not may_grow():
         raise RunError(f"{describe_failure(error)}; {how_to_resume(folder)}") from error
     return room
-
-
-class _WorkersMeet(TorchConfig):  # type: ignore[misc]
-    """Ray Train's settings for torch, but for the process group, whose store would listen at every address."""
-
-    @property
-    def backend_cls(self) -> type[_TorchBackend]:
-        return _NoProcessGroup
-
-
-class _NoProcessGroup(_TorchBackend):  # type: ignore[misc]
-    def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        """Leave it to the workers, see :func:`_meet`."""
-
-
-class _Trainer(TorchTrainer):  # type: ignore[misc]
-    """One that does not start an actor for datasets of Ray's, of which there are none: that takes seconds.
-
-    Ray has no setting for this. Should it rename what is overridden here, the actor is back and no more.
-    """
-
-    def _create_default_callbacks(self) -> list[Any]:
-        return [one for one in super()._create_default_callbacks() if type(one).__name__ != "DatasetsCallback"]
 
 
 def share_bench(spec: SearchSpec, data: TaskData) -> Shared | list[Any]:

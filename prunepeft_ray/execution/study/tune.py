@@ -9,9 +9,10 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.tune.execution import tune_controller as controllers
 
 from prunepeft_ray.backbones import read_backbone
+from prunepeft_ray.cluster.private_ray.tune import use_our_actor_manager
+from prunepeft_ray.cluster.private_ray.wording import TUNE_LOGGER, TUNE_SETTINGS
 from prunepeft_ray.cluster.sharing.claim import Share, ShareNews, Whole
 from prunepeft_ray.errors import PrunePEFTError, RunError
 from prunepeft_ray.events import Emit, Event
@@ -22,7 +23,7 @@ from prunepeft_ray.execution.shared_memory import share
 from prunepeft_ray.execution.study.dispatcher import StudyRun
 from prunepeft_ray.execution.study.progress import Watch
 from prunepeft_ray.execution.study.trainable import JobTrial
-from prunepeft_ray.execution.study.tune_patches import ActorManager, NewestFirst, OldestFirst
+from prunepeft_ray.execution.study.tune_schedulers import NewestFirst, OldestFirst
 from prunepeft_ray.execution.study.tune_searcher import JobSearcher
 from prunepeft_ray.execution.study.workers import Workplace
 from prunepeft_ray.execution.supervise import STOP_SECONDS, Fitting, every, follow, nowhere
@@ -184,20 +185,10 @@ def configure_tune(pending: int) -> None:
     Args:
         pending: Most trials that it has ready; by default a single one, and then idle nodes fill slowly.
     """
-    settings = {
-        "TUNE_MAX_PENDING_TRIALS_PG": str(pending),
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",
-        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-        "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
-        "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": str(10**9),
-        "RAY_AIR_NEW_OUTPUT": "0",
-    }
-    os.environ.update(settings)
-    controllers.RayActorManager = ActorManager
+    os.environ.update(TUNE_SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(pending)})
+    use_our_actor_manager()
     # it ends with a list of the trials that failed, whose jobs were tried again in others
-    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
+    logging.getLogger(TUNE_LOGGER).setLevel(logging.CRITICAL)
 
 
 def _trial_name(trial: Any) -> str:

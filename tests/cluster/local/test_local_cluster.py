@@ -6,7 +6,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -21,6 +20,7 @@ from prunepeft_ray.cluster.local.start_stop import start_local_cluster, stop_loc
 from prunepeft_ray.cluster.local.state import LocalCluster, find_local_cluster
 from prunepeft_ray.errors import InputError, RunError
 from prunepeft_ray.processes import Process, family, is_alive, send
+from prunepeft_ray.waiting import wait_until
 
 PROGRAM = (sys.executable, "-c", "from prunepeft_ray.cli.main import main; main()")
 
@@ -40,13 +40,6 @@ def elsewhere(tmp_path, monkeypatch):
 
 def prunepeft(env, *arguments):
     return subprocess.run([*PROGRAM, *arguments], env=env, capture_output=True, text=True, timeout=400)
-
-
-def wait_for(what, seconds=200):
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until
-        time.sleep(0.1)
 
 
 def test_its_token_is_in_a_private_file_and_nowhere_else(bench, state):
@@ -106,7 +99,7 @@ def test_another_one_beside_it_comes_and_goes_alone(bench, tmp_path):
 
 def test_a_node_that_died_is_noticed_and_another_one_joins(bench):
     bench.kill_node(1)
-    wait_for(lambda: bench.alive() == 1)
+    wait_until(lambda: bench.alive() == 1, 200, "the lost node stays alive")
     index = bench.add_node()
     assert bench.alive() == 2
     assert is_alive(bench.cluster.nodes[index])
@@ -127,9 +120,9 @@ def test_nothing_is_left_of_a_start_that_was_cut_short(number, head_too, tmp_pat
         stderr=subprocess.DEVNULL,
     )
     file = tmp_path / "cluster" / "cluster.json"
-    wait_for(lambda: file.exists() and LocalCluster.read(file).nodes)
+    wait_until(lambda: file.exists() and LocalCluster.read(file).nodes, 200, "no node starts")
     cluster = LocalCluster.read(file)
-    wait_for(lambda: len(family(cluster.mark)) > 1)
+    wait_until(lambda: len(family(cluster.mark)) > 1, 200, "the head has no children")
     up.send_signal(number)
     up.wait(200)
     if number == signal.SIGINT:

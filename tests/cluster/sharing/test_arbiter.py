@@ -1,7 +1,6 @@
 """The arbiter as an actor of a real cluster, and a run's claim on it."""
 
 import signal
-import time
 
 import pytest
 import ray
@@ -13,8 +12,12 @@ from prunepeft_ray.cluster.sharing.claim import Whole, wait_for_share
 from prunepeft_ray.errors import RunError, Terminated
 from prunepeft_ray.execution.session import share_of_cluster
 from prunepeft_ray.signals import StopRequest
+from prunepeft_ray.waiting import wait_until
 
 CPU = [{"CPU": 1.0}]
+
+
+SECONDS = 200
 
 
 @pytest.fixture
@@ -25,23 +28,16 @@ def arbiter(cluster):
     ray.kill(found)
 
 
-def wait_until(condition, seconds=200):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
 def test_runs_claim_shares_of_the_whole_cluster_and_give_them_back(arbiter):
     total = int(ray.cluster_resources()["CPU"])
     with claiming.claiming(Terms("one"), CPU, 99) as one:
-        wait_until(lambda: one.units == total)
+        wait_until(lambda: one.units == total, SECONDS, "one does not get all")
         with claiming.claiming(Terms("other", cpus=1), CPU, 99) as other:
-            wait_until(lambda: (one.units, other.units) == (total - 1, 1))
-        wait_until(lambda: one.units == total)
+            wait_until(lambda: (one.units, other.units) == (total - 1, 1), SECONDS, "other gets nothing")
+        wait_until(lambda: one.units == total, SECONDS, "one does not get all")
         # it wants less, and after some seconds has less
         one.wants(1)
-        wait_until(lambda: one.units == 1)
+        wait_until(lambda: one.units == 1, SECONDS, "one keeps what it does not want")
 
 
 def test_a_run_that_holds_its_share_goes_on_when_the_arbiter_is_killed(arbiter):
@@ -50,7 +46,7 @@ def test_a_run_that_holds_its_share_goes_on_when_the_arbiter_is_killed(arbiter):
         wait_for_share(one, told.append, StopRequest())
         assert [(event.type, event.resources) for event in told] == [("share", {"CPU": 1.0})]
         ray.kill(arbiter)
-        wait_until(lambda: _is_another(arbiter))
+        wait_until(lambda: _is_another(arbiter), SECONDS, "no other arbiter starts")
         assert one.units == 1
 
 
@@ -77,7 +73,7 @@ def test_an_arbiter_that_never_starts_is_told_in_one_line(cluster, monkeypatch):
     monkeypatch.setattr(claiming, "SILENCE_SECONDS", 0.0)
     monkeypatch.setattr("prunepeft_ray.cluster.sharing.arbiter.find_arbiter", lambda: 1 / 0)
     with claiming.claiming(Terms("one"), CPU, 1) as one:
-        wait_until(lambda: "zero" in one._error)
+        wait_until(lambda: "zero" in one._error, SECONDS, lambda: f"no error but {one._error!r}")
         with pytest.raises(RunError, match="does not start on its head node: division by zero; is prunepeft-ray"):
             wait_for_share(one, lambda event: None, StopRequest())
 
@@ -92,7 +88,7 @@ def test_an_arbiter_that_nobody_needs_ends_itself(cluster):
             return True
         return False
 
-    wait_until(is_gone)
+    wait_until(is_gone, SECONDS, "the arbiter stays")
 
 
 def test_a_cluster_of_our_own_is_not_shared(cluster):

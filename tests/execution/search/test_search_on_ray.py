@@ -18,6 +18,7 @@ from prunepeft_ray.execution import resume_search, start_search
 from prunepeft_ray.execution.search import start as launch
 from prunepeft_ray.results import RunFolder, attempt
 from prunepeft_ray.storage.paths import is_file, is_local, names, open_path
+from prunepeft_ray.waiting import poll
 
 
 def attempts_of(folder):
@@ -99,9 +100,8 @@ def test_a_search_killed_midway_is_resumed_to_the_same_answer(cluster, tmp_path,
     command = [sys.executable, "-c", start, "search", "--config", str(config), "--output", place, "--workers", "2"]
     with (tmp_path / "log").open("wb") as log:
         driver = subprocess.Popen(command, env=marked, stdout=log, stderr=log, start_new_session=True)
-        until = time.monotonic() + 200
-        while len(job_ids(path)) < 2 and driver.poll() is None and time.monotonic() < until:
-            time.sleep(0.02 if is_local(path) else 0.1)
+        # it may be over before it is seen to be midway
+        poll(lambda: len(job_ids(path)) >= 2 or driver.poll() is not None, 200, 0.02 if is_local(path) else 0.1)
         # its workers too: on a fast machine, orphans would finish all that is left
         kill_all(marked["PRUNEPEFT_TEST"])
         driver.wait()

@@ -21,14 +21,14 @@ from ray.exceptions import (
 )
 from ray.train import RunConfig
 from ray.train.torch import TorchTrainer
-from ray.train.v2._internal.exceptions import (
+from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+
+from prunepeft_ray.cluster.private_ray.train import (
     WorkerGroupStartupFailedError,
     WorkerGroupStartupTimeoutError,
     WorkerHealthCheckFailedError,
     WorkerHealthCheckTimeoutError,
 )
-from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
-
 from prunepeft_ray.cluster.sharing.claim import Whole
 from prunepeft_ray.errors import InputError, RunError, Terminated
 from prunepeft_ray.events import Event
@@ -422,4 +422,4 @@ def test_ray_starts_no_actor_for_datasets_that_a_search_has_not():
         made = trainer(lambda: None, run_config=RunConfig(storage_path="ray", storage_filesystem=nowhere()))
         return {type(one).__name__ for one in made._create_default_callbacks()}
 
-    assert callbacks(TorchTrainer) - callbacks(train_group._Trainer) == {"DatasetsCallback"}
+    assert callbacks(TorchTrainer) - callbacks(train_group.LeanTrainer) == {"DatasetsCallback"}

@@ -25,6 +25,7 @@ from study_fakes import (
 from prunepeft_ray.errors import RunError
 from prunepeft_ray.execution.study.dispatcher import run_here
 from prunepeft_ray.methods import MethodInfo
+from prunepeft_ray.waiting import wait_until
 
 
 @pytest.fixture
@@ -39,10 +40,7 @@ def trainer(store):
 
 def quiet(study_run):
     """Wait until no method thinks."""
-    deadline = time.monotonic() + 10
-    while study_run._pending:
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    wait_until(lambda: not study_run._pending, 10, "a method thinks on", pause=0.001)
 
 
 def take(study_run):
@@ -216,9 +214,7 @@ def test_jobs_are_handed_out_while_a_method_thinks(methods, store, trainer):
 
     methods(slow=MethodInfo("toy", lambda problem, options: Slow(problem)))
     study = start(make_study("ones", "slow", seeds=[0]), store)
-    deadline = time.monotonic() + 10
-    while not study.has_work and time.monotonic() < deadline:
-        time.sleep(0.001)
+    wait_until(lambda: study.has_work, 10, "the quick method has no job", pause=0.001)
     search, _ = study.next()
     assert search.cell.method.label == "ones"
     assert not study.over

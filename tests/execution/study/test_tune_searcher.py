@@ -3,14 +3,14 @@
 from types import SimpleNamespace
 
 import pytest
-from ray.air.execution._internal import RayActorManager
 from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, ObjectLostError, OutOfMemoryError
 from ray.tune.search import Searcher
 from study_fakes import make_setting, make_study
 
+from prunepeft_ray.cluster.private_ray.tune import ActorManager, RayActorManager
 from prunepeft_ray.errors import RunError
 from prunepeft_ray.execution.study import tune_searcher as job_searcher
-from prunepeft_ray.execution.study.tune_patches import ActorManager, NewestFirst, OldestFirst
+from prunepeft_ray.execution.study.tune_schedulers import NewestFirst, OldestFirst
 from prunepeft_ray.execution.study.tune_searcher import JobSearcher
 from prunepeft_ray.results import ResultsStore
 

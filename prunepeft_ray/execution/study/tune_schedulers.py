@@ -1,13 +1,12 @@
-"""Changes to Ray Tune's scheduling and actors that a study rests on."""
+"""Which trial of a study Ray Tune runs next."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ray.air.execution._internal.actor_manager import RayActorManager
-from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 from ray.tune.schedulers import FIFOScheduler
 
+from prunepeft_ray.cluster.private_ray.tune import is_resetting, release_idle_actors
 from prunepeft_ray.execution.study.tune_searcher import JobSearcher
 
 
@@ -24,7 +23,7 @@ class OldestFirst(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Note whether a trial that ends with an error had begun."""
-        if trial in tune_controller._resetting_trials:
+        if is_resetting(tune_controller, trial):
             self.searcher.note_unbegun(trial.trial_id)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
@@ -52,21 +51,9 @@ class NewestFirst(OldestFirst):
         pending = _pending(tune_controller)
         if not pending and self.searcher.is_full:
             # Tune would keep one for a trial that may not come before another one ends
-            tune_controller._cleanup_cached_actors(force_all=True)
+            release_idle_actors(tune_controller)
         return pending[-1] if pending else None
 
 
 def _pending(tune_controller: Any) -> list[Any]:
     return [trial for trial in tune_controller.get_trials() if trial.status == "PENDING"]
-
-
-class ActorManager(RayActorManager):  # type: ignore[misc]
-    """Takes an actor whose task ends with an error of Ray's own for one that has died.
-
-    Tune knows few of them and ends at the others: a node low on memory, a lost object or placement group.
-    """
-
-    def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
-        if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
-            exception = ActorDiedError()
-        super()._actor_task_failed(tracked_actor_task, exception)

@@ -1,0 +1,3 @@
+from .sharing.terms import Terms
+
+__all__ = ["Terms"]
