@@ -7,9 +7,18 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from prunepeft_ray.analysis.charges import CELL, SEARCH, CostAccount, Tables, account, add_up, charged_jobs
+from prunepeft_ray.analysis.charges import (
+    CELL,
+    SEARCH,
+    CostAccount,
+    Tables,
+    account,
+    add_up,
+    charged_jobs,
+    search_costs,
+)
 from prunepeft_ray.analysis.differences import overall_rows, with_differences
-from prunepeft_ray.analysis.method_rows import BASELINE, ROLES, MethodRow, OverallRow, Role
+from prunepeft_ray.analysis.method_rows import BASELINE, ROLES, MethodRow, OverallRow, Role, frame_of, overall_frame_of
 from prunepeft_ray.analysis.statistics import estimate_crossed
 from prunepeft_ray.results import ResultsStore
 
@@ -47,31 +56,20 @@ class Comparison:
         return {key: tuple(row for row in self.rows if (row.model, row.task) == key) for key in keys}
 
     def frame(self) -> pd.DataFrame:
-        """Return the rows as a table with a column for every number, such as ``test_mean`` or ``search_flops``."""
+        """Return the rows as a table with a column for every number: the frame ``methods``."""
         return frame_of(self.rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
         return {
-            "rows": [
-                asdict(row) | {"tests": row.tests, "within_budget": row.within_budget, "percent": row.percent}
-                for row in self.rows
-            ],
+            "rows": [asdict(row) | {"tests": row.tests} for row in self.rows],
             "overall": [asdict(row) for row in self.overall],
             "computed": asdict(self.computed),
         }
 
     def overall_frame(self) -> pd.DataFrame:
-        """Return the overall rows as a table."""
-        return _flat(asdict(row) for row in self.overall)
-
-
-def frame_of(rows: Iterable[MethodRow]) -> pd.DataFrame:
-    """Return rows as a table with a column for every number, such as ``test_mean`` or ``search_flops``."""
-    return _flat(
-        {**asdict(replace(row, measured={})), "within_budget": row.within_budget, "percent": row.percent}
-        for row in rows
-    )
+        """Return the overall rows as a table: the frame ``overall``."""
+        return overall_frame_of(self.overall)
 
 
 def compare_methods(tables: Tables, planned: Iterable[Search] = ()) -> Comparison:
@@ -96,7 +94,7 @@ def compare_methods(tables: Tables, planned: Iterable[Search] = ()) -> Compariso
     rows += _best_singles(rows)
     rows = sorted(with_differences(rows), key=_order)
     once = charged.drop_duplicates("job_id")
-    return Comparison(tuple(rows), overall_rows(rows), account(once, float((once.kind == "candidate").sum())))
+    return Comparison(tuple(rows), overall_rows(rows), account(once))
 
 
 def compare_study(folder: RunFolder) -> Comparison:
@@ -150,6 +148,8 @@ class _Study:
     """The store's frames by model, task and method, and what all of them share."""
 
     def __init__(self, charged: pd.DataFrame, ended: pd.DataFrame) -> None:
+        costs = search_costs(charged, ended).set_index(list(SEARCH))
+        self.costs = {key: CostAccount(**cost) for key, cost in zip(costs.index, costs.to_dict("records"), strict=True)}
         self._charged = dict(tuple(charged.groupby(list(CELL))))
         self._ended = dict(tuple(ended.groupby(list(CELL))))
         self._no_jobs, self._no_ends = charged.iloc[:0], ended.iloc[:0]
@@ -187,10 +187,12 @@ def _row(study: _Study, model: str, task: str, method: str, *, seeds: set[int]) 
     good = finals[(finals.status == "done") & ~finals.seed.isin(failed)]
     measured = _by_seeds(good, "test")
     begun = {*charged.seed, *done, *failed}
-    costs = {seed: _search_cost(charged, ended, seed) for seed in begun}
+    costs = {seed: study.costs[(*cell, seed)] for seed in begun}
     costed = done or begun
     retrained = set(finals.seed)
     sizes = ended.parameters[ended.status == "done"] if done else good.parameters
+    most = int(sizes.max()) if len(sizes) else None
+    backbone, budget = _whole(study.backbones.get(model)), _whole(study.budgets.get(model))
     told = finals[finals.seed.isin(done)]
     return MethodRow(
         model=model,
@@ -209,9 +211,11 @@ def _row(study: _Study, model: str, task: str, method: str, *, seeds: set[int]) 
         measured=measured,
         retraining_deviation=_pooled_deviation(good),
         parameters_min=int(sizes.min()) if len(sizes) else None,
-        parameters_max=int(sizes.max()) if len(sizes) else None,
-        backbone_parameters=_whole(study.backbones.get(model)),
-        budget=_whole(study.budgets.get(model)),
+        parameters_max=most,
+        percent=100 * most / backbone if most is not None and backbone else None,
+        backbone_parameters=backbone,
+        budget=budget,
+        within_budget=None if most is None or budget is None else most <= budget,
         search=add_up((costs[seed] for seed in costed), parts=len(costed)),
         search_ended=bool(done),
         retraining=add_up([account(finals)], parts=len(retrained)),
@@ -226,14 +230,6 @@ def _by_seeds(finals: pd.DataFrame, split: str) -> dict[int, dict[int, float]]:
     for seed, retrain_seed, value in zip(known.seed, known.retrain_seed, known[split], strict=True):
         found.setdefault(int(seed), {})[int(retrain_seed)] = float(value)
     return found
-
-
-def _search_cost(charged: pd.DataFrame, ended: pd.DataFrame, seed: int) -> CostAccount:
-    jobs = charged[(charged.seed == seed) & (charged.kind != "final")]
-    end = ended[ended.seed == seed]
-    if end.empty:
-        return account(jobs, float((jobs.kind == "candidate").sum()))
-    return account(jobs, float(end.evaluations.iloc[0]), float(end.proposal_seconds.iloc[0]))
 
 
 def _pooled_deviation(finals: pd.DataFrame) -> float | None:
@@ -291,9 +287,3 @@ def _chosen(name: str, role: Role, best: MethodRow, singles: list[MethodRow]) ->
 
 def _order(row: MethodRow) -> tuple[str, str, int, bool, str]:
     return row.model, row.task, ROLES.index(row.role), row.method != BASELINE, row.method
-
-
-def _flat(rows: Iterable[dict[str, object]]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.json_normalize(list(rows), sep="_")

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from prunepeft_ray.analysis.comparison import frame_of
 from prunepeft_ray.analysis.cost_frames import STEPS, UNITS
-from prunepeft_ray.analysis.method_rows import MethodRow
+from prunepeft_ray.analysis.method_rows import MethodRow, frame_of
 from prunepeft_ray.analysis.results import Results
 from prunepeft_ray.report.basis import basis_of, candidate_fidelity
 from prunepeft_ray.report.blocks import Block, Figure, Section, Table

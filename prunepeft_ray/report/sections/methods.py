@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from prunepeft_ray.analysis.comparison import frame_of
-from prunepeft_ray.analysis.method_rows import BASELINE, MethodRow, OverallRow
+from prunepeft_ray.analysis.method_rows import BASELINE, MethodRow, OverallRow, frame_of
 from prunepeft_ray.analysis.results import Results
 from prunepeft_ray.analysis.statistics import Difference, Estimate
 from prunepeft_ray.report.basis import basis_of
