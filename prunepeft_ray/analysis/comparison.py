@@ -84,7 +84,17 @@ def compare_methods(tables: Tables, planned: Iterable[Search] = ()) -> Compariso
         InputError: If the store holds several studies.
         RunError: If a file is damaged.
     """
-    charged, ended = charged_jobs(tables), tables.read("searches")
+    return compare(charged_jobs(tables), tables.read("searches"), planned)
+
+
+def compare(charged: pd.DataFrame, ended: pd.DataFrame, planned: Iterable[Search] = ()) -> Comparison:
+    """Compare a study's methods by its frames.
+
+    Args:
+        charged: The frame ``charges``.
+        ended: The table ``searches``.
+        planned: As in :func:`compare_methods`.
+    """
     seen = {*_keys(charged), *_keys(ended)}
     searches = {*planned, *seen} if planned else _product(seen)
     study = _Study(charged, ended)
@@ -112,24 +122,19 @@ def planned_searches(study: StudySpec) -> list[Search]:
     return [(cell.model, cell.task.name, cell.method.label, cell.seed) for cell in study.cells()]
 
 
-def best_so_far(tables: Tables) -> pd.DataFrame:
+def best_so_far(charged: pd.DataFrame) -> pd.DataFrame:
     """Return for every search with candidates the best dev metric so far against what it had cost.
 
     Args:
-        tables: The study's results.
+        charged: The frame ``charges``.
 
     Returns:
         One row per evaluated candidate: model, task, method, seed, ``position``; cumulated over all that the search was
         told until then, retraining aside: ``evaluations``, ``examples``, ``epochs`` (passes over the training split),
         ``flops``, ``device_seconds``; ``value``: the best dev metric of a candidate within budget, NaN before there is
         one.
-
-    Raises:
-        InputError: If the store holds several studies.
-        RunError: If a file is damaged.
     """
-    jobs = charged_jobs(tables)
-    jobs = jobs[jobs.kind != "final"]
+    jobs = charged[charged.kind != "final"]
     candidate = jobs.kind == "candidate"
     counts = jobs.dev.where(candidate & (jobs.parameters <= jobs.budget))
     running = jobs.assign(evaluations=candidate.astype("int64"), best=counts.fillna(-math.inf)).groupby(list(SEARCH))

@@ -38,7 +38,7 @@ def _overall(results: Results) -> pd.DataFrame:
 
 
 def _best_so_far(results: Results) -> pd.DataFrame:
-    return fitted(best_so_far(results.as_study), BEST_SO_FAR.columns)
+    return fitted(best_so_far(results["charges"]), BEST_SO_FAR.columns)
 
 
 def _charges(results: Results) -> pd.DataFrame:

@@ -187,6 +187,8 @@ def _ratio_table(results: Results, rows: Sequence[MethodRow], scope: Mapping[str
         }
         for row in rows
     )
+    if any(row.total.redone for row in rows):
+        text.insert(len(text.columns) - 1, "redone examples, in all", [f"{row.total.redone:,.0f}" for row in rows])
     return Table(
         "search-retraining",
         f"Search against retraining: {scope['task']} on {scope['model']}",
