@@ -141,6 +141,7 @@ def _jobs(facts: pd.DataFrame) -> Rows:
         status=np.where(good, "done", "failed"),
         reason=np.where(good, "", "the GPU is out of memory"),
         train_examples=facts.examples,
+        redone_examples=0,
         eval_examples=400,
         steps=facts.examples // 32,
         micro_batches=1,
@@ -183,7 +184,10 @@ def _scores(facts: pd.DataFrame) -> Rows:
     whole, number = _repeat(some, some.slots.to_numpy() * len(CRITERIA))
     chance = np.random.default_rng(1)
     frame = _slots(whole, number % len(SLOTS)).assign(
-        criterion=np.array(CRITERIA)[number // len(SLOTS)], theta=chance.random(len(whole))
+        criterion=np.array(CRITERIA)[number // len(SLOTS)],
+        theta=chance.random(len(whole)),
+        theta_even=chance.random(len(whole)),
+        theta_odd=chance.random(len(whole)),
     )
     return frame, whole.file.to_numpy()
 

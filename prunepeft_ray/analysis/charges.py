@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
+from prunepeft_ray.analysis.columns import NUMBER, WHOLE, Described
 from prunepeft_ray.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _OF_JOBS = (
     "budget",
     "backbone_parameters",
     "train_examples",
+    "redone_examples",
     "steps",
     "flops",
     "device_seconds",
@@ -72,31 +74,26 @@ class LoneSearch:
 
 @dataclass(frozen=True)
 class CostAccount:
-    """What jobs cost together; of several searches also the mean.
+    """What jobs cost together; of several searches also the mean."""
 
-    Args:
-        evaluations: Candidates evaluated.
-        jobs: Jobs.
-        examples: Examples trained on, each as often as it was seen.
-        epochs: The same in passes over the training split (paper, Table 4).
-        steps: Optimiser steps.
-        flops: Operations of training.
-        device_seconds: Wall-clock seconds times devices.
-        wall_seconds: The jobs' wall-clock seconds, as if they ran one by one.
-        proposal_seconds: Seconds that the method itself spent deciding.
-        peak_memory_bytes: Most memory of any job.
-    """
-
-    evaluations: float = 0.0
-    jobs: float = 0.0
-    examples: float = 0.0
-    epochs: float = 0.0
-    steps: float = 0.0
-    flops: float = 0.0
-    device_seconds: float = 0.0
-    wall_seconds: float = 0.0
-    proposal_seconds: float = 0.0
-    peak_memory_bytes: int = 0
+    evaluations: Annotated[float, Described(NUMBER, "candidates evaluated by {what}")] = 0.0
+    jobs: Annotated[float, Described(NUMBER, "jobs of {what}")] = 0.0
+    examples: Annotated[float, Described(NUMBER, "examples trained on, each as often as seen", "examples")] = 0.0
+    epochs: Annotated[float, Described(NUMBER, "the same in passes over the training split (paper, Table 4)")] = 0.0
+    steps: Annotated[float, Described(NUMBER, "optimiser steps")] = 0.0
+    flops: Annotated[float, Described(NUMBER, "operations of training", "FLOP")] = 0.0
+    device_seconds: Annotated[float, Described(NUMBER, "wall-clock time times devices", "s")] = 0.0
+    wall_seconds: Annotated[float, Described(NUMBER, "wall-clock time of the jobs as if they ran one by one", "s")] = (
+        0.0
+    )
+    proposal_seconds: Annotated[
+        float, Described(NUMBER, "wall-clock time that the method itself spent deciding", "s")
+    ] = 0.0
+    peak_memory_bytes: Annotated[int, Described(WHOLE, "most memory of any job", "bytes")] = 0
+    redone: Annotated[
+        float,
+        Described(NUMBER, "examples trained on once more, in attempts that were lost; no part of the cost", "examples"),
+    ] = 0.0
 
 
 def charged_jobs(tables: Tables) -> pd.DataFrame:
@@ -129,21 +126,46 @@ def charged_jobs(tables: Tables) -> pd.DataFrame:
         dev=_deciding(jobs, "metrics").where(on_dev),
         test=_deciding(jobs, "test_metrics").where(jobs.status == "done"),
         passes=jobs.train_examples / jobs.task_train_size,
+        # stores from before version 4 do not say
+        redone_examples=jobs.redone_examples.fillna(0).astype("int64"),
     )
     once = requests.sort_values([*SEARCH, "position"]).drop_duplicates([*SEARCH, "job_id"])
     return once.merge(known, on="job_id", validate="many_to_one")
 
 
-def account(jobs: pd.DataFrame, evaluations: float = 0.0, proposal_seconds: float = 0.0) -> CostAccount:
+def search_costs(charged: pd.DataFrame, ended: pd.DataFrame) -> pd.DataFrame:
+    """Compute what every search that has begun cost, retraining aside.
+
+    Args:
+        charged: Rows of :func:`charged_jobs`.
+        ended: Rows of ``searches``.
+
+    Returns:
+        One row per search: model, task, method, seed and the fields of :class:`CostAccount`.
+    """
+    import pandas as pd
+
+    keys = list(SEARCH)
+    jobs = {key: own[own.kind != "final"] for key, own in charged.groupby(keys)}
+    ends = ended.drop_duplicates(keys).set_index(keys)[["evaluations", "proposal_seconds"]].to_dict("index")
+    none = charged.iloc[:0]
+    costs = {key: account(jobs.get(key, none), **ends.get(key, {})) for key in sorted({*jobs, *ends})}
+    begun = pd.DataFrame(list(costs), columns=keys)
+    return begun.join(pd.DataFrame(list(costs.values()), columns=list(CostAccount.__dataclass_fields__)))
+
+
+def account(jobs: pd.DataFrame, evaluations: float | None = None, proposal_seconds: float = 0.0) -> CostAccount:
     """Sum up what jobs cost.
 
     Args:
         jobs: Rows of :func:`charged_jobs`.
-        evaluations: Candidates evaluated.
+        evaluations: Candidates that the method evaluated; None: the candidates among the jobs.
         proposal_seconds: Seconds that the method itself spent deciding.
     """
+    if evaluations is None:
+        evaluations = float((jobs.kind == "candidate").sum())
     return CostAccount(
-        evaluations=evaluations,
+        evaluations=float(evaluations),
         jobs=len(jobs),
         examples=float(jobs.train_examples.sum()),
         epochs=float(jobs.passes.sum()),
@@ -153,6 +175,7 @@ def account(jobs: pd.DataFrame, evaluations: float = 0.0, proposal_seconds: floa
         wall_seconds=float(jobs.wall_seconds.sum()),
         proposal_seconds=proposal_seconds,
         peak_memory_bytes=int(jobs.peak_memory_bytes.max()) if len(jobs) else 0,
+        redone=float(jobs.redone_examples.sum()),
     )
 
 

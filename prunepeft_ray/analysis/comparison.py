@@ -7,9 +7,18 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from prunepeft_ray.analysis.charges import CELL, SEARCH, CostAccount, Tables, account, add_up, charged_jobs
+from prunepeft_ray.analysis.charges import (
+    CELL,
+    SEARCH,
+    CostAccount,
+    Tables,
+    account,
+    add_up,
+    charged_jobs,
+    search_costs,
+)
 from prunepeft_ray.analysis.differences import overall_rows, with_differences
-from prunepeft_ray.analysis.method_rows import BASELINE, ROLES, MethodRow, OverallRow, Role
+from prunepeft_ray.analysis.method_rows import BASELINE, ROLES, MethodRow, OverallRow, Role, frame_of, overall_frame_of
 from prunepeft_ray.analysis.statistics import estimate_crossed
 from prunepeft_ray.results import ResultsStore
 
@@ -47,31 +56,20 @@ class Comparison:
         return {key: tuple(row for row in self.rows if (row.model, row.task) == key) for key in keys}
 
     def frame(self) -> pd.DataFrame:
-        """Return the rows as a table with a column for every number, such as ``test_mean`` or ``search_flops``."""
+        """Return the rows as a table with a column for every number: the frame ``methods``."""
         return frame_of(self.rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
         return {
-            "rows": [
-                asdict(row) | {"tests": row.tests, "within_budget": row.within_budget, "percent": row.percent}
-                for row in self.rows
-            ],
+            "rows": [asdict(row) | {"tests": row.tests} for row in self.rows],
             "overall": [asdict(row) for row in self.overall],
             "computed": asdict(self.computed),
         }
 
     def overall_frame(self) -> pd.DataFrame:
-        """Return the overall rows as a table."""
-        return _flat(asdict(row) for row in self.overall)
-
-
-def frame_of(rows: Iterable[MethodRow]) -> pd.DataFrame:
-    """Return rows as a table with a column for every number, such as ``test_mean`` or ``search_flops``."""
-    return _flat(
-        {**asdict(replace(row, measured={})), "within_budget": row.within_budget, "percent": row.percent}
-        for row in rows
-    )
+        """Return the overall rows as a table: the frame ``overall``."""
+        return overall_frame_of(self.overall)
 
 
 def compare_methods(tables: Tables, planned: Iterable[Search] = ()) -> Comparison:
@@ -86,7 +84,17 @@ def compare_methods(tables: Tables, planned: Iterable[Search] = ()) -> Compariso
         InputError: If the store holds several studies.
         RunError: If a file is damaged.
     """
-    charged, ended = charged_jobs(tables), tables.read("searches")
+    return compare(charged_jobs(tables), tables.read("searches"), planned)
+
+
+def compare(charged: pd.DataFrame, ended: pd.DataFrame, planned: Iterable[Search] = ()) -> Comparison:
+    """Compare a study's methods by its frames.
+
+    Args:
+        charged: The frame ``charges``.
+        ended: The table ``searches``.
+        planned: As in :func:`compare_methods`.
+    """
     seen = {*_keys(charged), *_keys(ended)}
     searches = {*planned, *seen} if planned else _product(seen)
     study = _Study(charged, ended)
@@ -96,7 +104,7 @@ def compare_methods(tables: Tables, planned: Iterable[Search] = ()) -> Compariso
     rows += _best_singles(rows)
     rows = sorted(with_differences(rows), key=_order)
     once = charged.drop_duplicates("job_id")
-    return Comparison(tuple(rows), overall_rows(rows), account(once, float((once.kind == "candidate").sum())))
+    return Comparison(tuple(rows), overall_rows(rows), account(once))
 
 
 def compare_study(folder: RunFolder) -> Comparison:
@@ -114,24 +122,19 @@ def planned_searches(study: StudySpec) -> list[Search]:
     return [(cell.model, cell.task.name, cell.method.label, cell.seed) for cell in study.cells()]
 
 
-def best_so_far(tables: Tables) -> pd.DataFrame:
+def best_so_far(charged: pd.DataFrame) -> pd.DataFrame:
     """Return for every search with candidates the best dev metric so far against what it had cost.
 
     Args:
-        tables: The study's results.
+        charged: The frame ``charges``.
 
     Returns:
         One row per evaluated candidate: model, task, method, seed, ``position``; cumulated over all that the search was
         told until then, retraining aside: ``evaluations``, ``examples``, ``epochs`` (passes over the training split),
         ``flops``, ``device_seconds``; ``value``: the best dev metric of a candidate within budget, NaN before there is
         one.
-
-    Raises:
-        InputError: If the store holds several studies.
-        RunError: If a file is damaged.
     """
-    jobs = charged_jobs(tables)
-    jobs = jobs[jobs.kind != "final"]
+    jobs = charged[charged.kind != "final"]
     candidate = jobs.kind == "candidate"
     counts = jobs.dev.where(candidate & (jobs.parameters <= jobs.budget))
     running = jobs.assign(evaluations=candidate.astype("int64"), best=counts.fillna(-math.inf)).groupby(list(SEARCH))
@@ -150,6 +153,8 @@ class _Study:
     """The store's frames by model, task and method, and what all of them share."""
 
     def __init__(self, charged: pd.DataFrame, ended: pd.DataFrame) -> None:
+        costs = search_costs(charged, ended).set_index(list(SEARCH))
+        self.costs = {key: CostAccount(**cost) for key, cost in zip(costs.index, costs.to_dict("records"), strict=True)}
         self._charged = dict(tuple(charged.groupby(list(CELL))))
         self._ended = dict(tuple(ended.groupby(list(CELL))))
         self._no_jobs, self._no_ends = charged.iloc[:0], ended.iloc[:0]
@@ -187,10 +192,12 @@ def _row(study: _Study, model: str, task: str, method: str, *, seeds: set[int]) 
     good = finals[(finals.status == "done") & ~finals.seed.isin(failed)]
     measured = _by_seeds(good, "test")
     begun = {*charged.seed, *done, *failed}
-    costs = {seed: _search_cost(charged, ended, seed) for seed in begun}
+    costs = {seed: study.costs[(*cell, seed)] for seed in begun}
     costed = done or begun
     retrained = set(finals.seed)
     sizes = ended.parameters[ended.status == "done"] if done else good.parameters
+    most = int(sizes.max()) if len(sizes) else None
+    backbone, budget = _whole(study.backbones.get(model)), _whole(study.budgets.get(model))
     told = finals[finals.seed.isin(done)]
     return MethodRow(
         model=model,
@@ -209,9 +216,11 @@ def _row(study: _Study, model: str, task: str, method: str, *, seeds: set[int]) 
         measured=measured,
         retraining_deviation=_pooled_deviation(good),
         parameters_min=int(sizes.min()) if len(sizes) else None,
-        parameters_max=int(sizes.max()) if len(sizes) else None,
-        backbone_parameters=_whole(study.backbones.get(model)),
-        budget=_whole(study.budgets.get(model)),
+        parameters_max=most,
+        percent=100 * most / backbone if most is not None and backbone else None,
+        backbone_parameters=backbone,
+        budget=budget,
+        within_budget=None if most is None or budget is None else most <= budget,
         search=add_up((costs[seed] for seed in costed), parts=len(costed)),
         search_ended=bool(done),
         retraining=add_up([account(finals)], parts=len(retrained)),
@@ -226,14 +235,6 @@ def _by_seeds(finals: pd.DataFrame, split: str) -> dict[int, dict[int, float]]:
     for seed, retrain_seed, value in zip(known.seed, known.retrain_seed, known[split], strict=True):
         found.setdefault(int(seed), {})[int(retrain_seed)] = float(value)
     return found
-
-
-def _search_cost(charged: pd.DataFrame, ended: pd.DataFrame, seed: int) -> CostAccount:
-    jobs = charged[(charged.seed == seed) & (charged.kind != "final")]
-    end = ended[ended.seed == seed]
-    if end.empty:
-        return account(jobs, float((jobs.kind == "candidate").sum()))
-    return account(jobs, float(end.evaluations.iloc[0]), float(end.proposal_seconds.iloc[0]))
 
 
 def _pooled_deviation(finals: pd.DataFrame) -> float | None:
@@ -291,9 +292,3 @@ def _chosen(name: str, role: Role, best: MethodRow, singles: list[MethodRow]) ->
 
 def _order(row: MethodRow) -> tuple[str, str, int, bool, str]:
     return row.model, row.task, ROLES.index(row.role), row.method != BASELINE, row.method
-
-
-def _flat(rows: Iterable[dict[str, object]]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.json_normalize(list(rows), sep="_")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prunepeft_ray.analysis.charges import CELL
-from prunepeft_ray.analysis.frame import NUMBER, TEXT, WHOLE, DerivedFrame, fitted
+from prunepeft_ray.analysis.columns import NUMBER, TEXT, WHOLE, fitted
+from prunepeft_ray.analysis.frame import DerivedFrame
 from prunepeft_ray.analysis.results import Results
 from prunepeft_ray.results import Column
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from prunepeft_ray.analysis.charges import SEARCH
-from prunepeft_ray.analysis.frame import NUMBER, TEXT, WHOLE, YES, DerivedFrame, fitted
-from prunepeft_ray.analysis.method_rows import BASELINE, MethodRow, OverallRow
+from prunepeft_ray.analysis.charges import SEARCH, search_costs
+from prunepeft_ray.analysis.columns import NUMBER, TEXT, WHOLE, YES, fitted
+from prunepeft_ray.analysis.frame import DerivedFrame
+from prunepeft_ray.analysis.method_rows import BASELINE
 from prunepeft_ray.analysis.results import Results
 from prunepeft_ray.analysis.statistics import SAME
 from prunepeft_ray.pareto import hypervolume, pareto_front
@@ -29,7 +30,7 @@ _SEED = Column("seed", WHOLE, "seed of the search")
 
 
 def final_metrics(results: Results) -> pd.DataFrame:
-    """Work out what every search found, and what it cost; planned searches without results are missing."""
+    """Compute what every search found, and what it cost; planned searches without results are missing."""
     import pandas as pd
 
     keys, charged, ended = list(SEARCH), results["charges"], results.as_study.read("searches")
@@ -37,10 +38,10 @@ def final_metrics(results: Results) -> pd.DataFrame:
     measured = finals.groupby(keys, as_index=False).agg(
         test=("test", "mean"), dev=("dev", "mean"), retrainings=("job_id", "size")
     )
-    spent = _spent(charged[charged.kind != "final"])
+    spent = search_costs(charged, ended)[[*keys, *_SPENT]]
     planned = pd.DataFrame(results.planned, columns=keys)
     frame = pd.concat([part[keys] for part in (planned, charged, ended) if len(part)]).drop_duplicates()
-    for part in (ended[[*keys, "status", "parameters", "budget", "evaluations"]], measured, spent):
+    for part in (ended[[*keys, "status", "parameters", "budget"]], measured, spent):
         frame = frame.merge(part, on=keys, how="left")
     failed = frame.status == "failed"
     references = set(ended.method[ended.reference])
@@ -55,19 +56,12 @@ def final_metrics(results: Results) -> pd.DataFrame:
         parameters=parameters,
         budget=frame.budget.astype("Int64"),
         within_budget=parameters <= frame.budget.astype("Int64"),
-        evaluations=frame.evaluations.fillna(frame.candidates).fillna(0).astype("int64"),
-        **{name: frame[name].fillna(0.0) for name in _SPENT},
+        **frame[list(_SPENT)].fillna(0.0),
     )
     return fitted(known.sort_values(keys, ignore_index=True), FINAL_METRICS.columns)
 
 
-_SPENT = {"examples": "train_examples", "epochs": "passes", "flops": "flops", "device_seconds": "device_seconds"}
-
-
-def _spent(jobs: pd.DataFrame) -> pd.DataFrame:
-    sums = {name: (column, "sum") for name, column in _SPENT.items()}
-    counted = jobs.assign(candidates=jobs.kind == "candidate").groupby(list(SEARCH), as_index=False)
-    return counted.agg(candidates=("candidates", "sum"), **sums)
+_SPENT = ("evaluations", "examples", "epochs", "flops", "device_seconds", "redone")
 
 
 def _deciding_metric(frame: pd.DataFrame, charged: pd.DataFrame) -> pd.Series[str]:
@@ -95,6 +89,7 @@ FINAL_METRICS = DerivedFrame(
         Column("epochs", NUMBER, "the same in passes over the training split"),
         Column("flops", NUMBER, "operations of training, retraining aside", "FLOP"),
         Column("device_seconds", NUMBER, "wall-clock time times devices, retraining aside", "s"),
+        Column("redone", NUMBER, "examples trained on once more, in attempts that were lost", "examples"),
     ),
     final_metrics,
 )
@@ -104,15 +99,11 @@ def differences(results: Results) -> pd.DataFrame:
     """List the differences of all methods to ``prunepeft``, by model and task and over all of them."""
     import pandas as pd
 
-    comparison = results.comparison
-    by_place = [((row.model, row.task), row) for row in comparison.rows if row.method != BASELINE]
-    overall = [(("all", "all"), row) for row in comparison.overall]
-    found: list[tuple[tuple[str, str], MethodRow | OverallRow]] = [*by_place, *overall]
-    rows = [
-        (*place, row.method, row.role, row.pairs, *(getattr(row.difference, name) for name in _OF_DIFFERENCE))
-        for place, row in found
-    ]
-    return fitted(pd.DataFrame(rows, columns=[column.name for column in DIFFERENCES.columns]), DIFFERENCES.columns)
+    methods = results["methods"]
+    by_place = methods[methods.method != BASELINE].assign(pairs=methods.difference_n)
+    overall = results["overall"].assign(model="all", task="all")
+    found = pd.concat([by_place, overall]).rename(columns={f"difference_{name}": name for name in _OF_DIFFERENCE})
+    return fitted(found.rename(columns={"mean": "difference"}), DIFFERENCES.columns)
 
 
 _OF_DIFFERENCE = ("mean", "low", "high", "df", "p", "p_holm")
@@ -193,7 +184,7 @@ POINTS = DerivedFrame(
 
 
 def hypervolumes(results: Results) -> pd.DataFrame:
-    """Work out for every search which share of metric and parameters its answer, and its candidates, dominate."""
+    """Compute for every search which share of metric and parameters its answer, and its candidates, dominate."""
     import pandas as pd
 
     within = results["points"]

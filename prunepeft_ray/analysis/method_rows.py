@@ -2,82 +2,91 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from prunepeft_ray.analysis.charges import CostAccount
-from prunepeft_ray.analysis.statistics import Crossed, Difference, Estimate
+from prunepeft_ray.analysis.columns import NUMBER, TEXT, WHOLE, YES, Described, Words, columns_of, fitted
+from prunepeft_ray.analysis.statistics import NO_DIFFERENCE, Crossed, Difference, Estimate
+from prunepeft_ray.results import Column
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BASELINE = "prunepeft"
 Role = Literal["method", "choice", "oracle", "reference"]
 ROLES: tuple[Role, ...] = ("method", "choice", "oracle", "reference")
 
 
-@dataclass(frozen=True)
+_METHOD = "the method's label in the study, or what a made-up row is called"
+_ROLE = (
+    "method; reference: may be above the budget; choice: the best single criterion by dev; oracle: by test, which "
+    "nobody can know before"
+)
+_NEW_SEEDS = "new seeds of search and retraining"
+
+
+@dataclass(frozen=True, kw_only=True)
 class MethodRow:
-    """A method on a model and a task.
+    """A method on a model and a task; a row of the frame ``methods``.
 
     Args:
-        model: Backbone.
-        task: Task.
-        method: The method's label in the study, or what a made-up row is called.
-        role: ``method``; ``reference``: may be above the budget; ``choice``: the best single criterion by dev;
-            ``oracle``: by test, which nobody could know.
-        chosen: The single criterion that a ``choice`` or ``oracle`` took.
-        metric: The deciding metric.
-        done: Searches that have ended with an architecture.
-        failed: Searches that have failed.
-        missing: Searches that have not ended.
-        retrained: Finished retrainings.
-        retrainings_failed: Retrainings that have failed.
-        retrainings_missing: Retrainings of ended searches that are not there yet.
-        dev: The deciding metric on dev: of every search the mean over its retrainings, then over searches.
-        test: The same on test.
         measured: The deciding metric on test of every retraining, by seed of the search and seed of the retraining.
-        retraining_deviation: Deviation on test among retrainings of the same choice, pooled over searches.
-        parameters_min: Fewest parameters of a chosen architecture.
-        parameters_max: Most.
-        backbone_parameters: Parameters of the backbone without its head.
-        budget: Most parameters allowed.
-        search: Mean cost of a search, without retraining.
-        search_ended: Whether that is the mean of searches that are done; if none is, it is of what there is so far.
-        retraining: Mean cost of all retrainings of one search.
-        single_retraining: Mean cost of one retraining.
-        total: Everything charged: all searches, failed and unfinished ones too, and all retrainings.
-        difference: Difference to ``prunepeft`` on test, paired on the seeds of search and retraining; corrected for
-            many tests among the rows of role ``method`` of this model and task.
-        pareto: Whether no other row of this model and task has a better test mean at no more parameters, or fewer
-            parameters at no worse a mean; never for a choice or an oracle, which stand for another row.
     """
 
-    model: str
-    task: str
-    method: str
-    role: Role
-    metric: str | None
-    done: int
-    failed: int
-    missing: int
-    retrained: int
-    retrainings_failed: int
-    retrainings_missing: int
-    dev: Estimate
-    test: Estimate
+    model: Annotated[str, Described(TEXT, "backbone, as the user named it")]
+    task: Annotated[str, Described(TEXT, "task, as the user named it")]
+    method: Annotated[str, Described(TEXT, _METHOD)]
+    role: Annotated[Role, Described(TEXT, _ROLE)]
+    chosen: Annotated[str | None, Described(TEXT, "the single criterion that a choice or an oracle took")] = None
+    metric: Annotated[str | None, Described(TEXT, "the deciding metric")]
+    done: Annotated[int, Described(WHOLE, "searches that have ended with an architecture")]
+    failed: Annotated[int, Described(WHOLE, "searches that have failed")]
+    missing: Annotated[int, Described(WHOLE, "searches that have not ended")]
+    retrained: Annotated[int, Described(WHOLE, "finished retrainings")]
+    retrainings_failed: Annotated[int, Described(WHOLE, "retrainings that have failed")]
+    retrainings_missing: Annotated[int, Described(WHOLE, "retrainings of ended searches that are not there yet")]
+    test: Annotated[Estimate, Words(split="test", population=_NEW_SEEDS)]
+    dev: Annotated[Estimate, Words(split="dev", population=_NEW_SEEDS)]
     measured: Crossed
-    retraining_deviation: float | None
-    parameters_min: int | None
-    parameters_max: int | None
-    backbone_parameters: int | None
-    budget: int | None
-    search: CostAccount
-    search_ended: bool
-    retraining: CostAccount
-    single_retraining: CostAccount
-    total: CostAccount
-    chosen: str | None = None
-    difference: Difference = field(default_factory=Difference)
-    pareto: bool = False
+    retraining_deviation: Annotated[
+        float | None, Described(NUMBER, "deviation on test among retrainings of one choice, pooled over searches")
+    ]
+    difference: Annotated[
+        Difference,
+        Words(
+            what="pairs of searches with the same seed",
+            those="those pairs, of equal retraining seeds",
+            population=_NEW_SEEDS,
+        ),
+    ] = NO_DIFFERENCE
+    parameters_min: Annotated[int | None, Described(WHOLE, "fewest PEFT parameters of a chosen architecture")]
+    parameters_max: Annotated[int | None, Described(WHOLE, "most")]
+    percent: Annotated[float | None, Described(NUMBER, "the most as a percentage of the backbone", "%")]
+    backbone_parameters: Annotated[int | None, Described(WHOLE, "parameters of the backbone without its head")]
+    budget: Annotated[int | None, Described(WHOLE, "most parameters allowed")]
+    within_budget: Annotated[
+        bool | None, Described(YES, "whether every chosen architecture is within the budget; null if not known yet")
+    ]
+    pareto: Annotated[
+        bool,
+        Described(
+            YES,
+            "whether no other row here has a better test mean at no more parameters, or as good at fewer; never for a "
+            "choice or an oracle, which stand for another row",
+        ),
+    ] = False
+    search_ended: Annotated[
+        bool, Described(YES, "whether the cost of search is of searches that are done, or else of what there is")
+    ]
+    search: Annotated[CostAccount, Words(what="a search, retraining aside")]
+    retraining: Annotated[CostAccount, Words(what="all retrainings of a search")]
+    single_retraining: Annotated[CostAccount, Words(what="one retraining")]
+    total: Annotated[
+        CostAccount, Words(what="all searches, failed and unfinished ones too, and all retrainings, summed up")
+    ]
 
     @property
     def tests(self) -> dict[int, float]:
@@ -89,36 +98,39 @@ class MethodRow:
         """Pairs of searches that the difference rests on."""
         return self.difference.n
 
-    @property
-    def within_budget(self) -> bool | None:
-        """Whether every chosen architecture is within the budget; None if that is not known yet."""
-        if self.parameters_max is None or self.budget is None:
-            return None
-        return self.parameters_max <= self.budget
-
-    @property
-    def percent(self) -> float | None:
-        """The most parameters as a percentage of the backbone."""
-        if self.parameters_max is None or not self.backbone_parameters:
-            return None
-        return 100 * self.parameters_max / self.backbone_parameters
-
 
 @dataclass(frozen=True)
 class OverallRow:
-    """A method over all models and tasks.
+    """A method over all models and tasks; a row of the frame ``overall``."""
 
-    Args:
-        method: The method.
-        role: As in :class:`MethodRow`.
-        places: Models and tasks, counted together, with a pair.
-        pairs: Pairs of searches with the same model, task and seed.
-        difference: Difference to ``prunepeft`` on test: mean over tasks, each with the mean over its models and pairs;
-            corrected for many tests among the rows of role ``method``.
-    """
+    method: Annotated[str, Described(TEXT, _METHOD)]
+    role: Annotated[Role, Described(TEXT, _ROLE)]
+    places: Annotated[int, Described(WHOLE, "models and tasks, counted together, with a pair")]
+    pairs: Annotated[int, Described(WHOLE, "pairs of searches with the same model, task and seed")]
+    difference: Annotated[
+        Difference,
+        Words(
+            what="tasks with a pair",
+            those="those tasks, each with the mean over its models and pairs",
+            population="new tasks like these, with the models of the study",
+        ),
+    ]
 
-    method: str
-    role: Role
-    places: int
-    pairs: int
-    difference: Difference
+
+METHOD_COLUMNS, OVERALL_COLUMNS = columns_of(MethodRow), columns_of(OverallRow)
+
+
+def frame_of(rows: Iterable[MethodRow]) -> pd.DataFrame:
+    """Return rows as a table with a column for every number, such as ``test_mean`` or ``search_flops``."""
+    return _flat((replace(row, measured={}) for row in rows), METHOD_COLUMNS)
+
+
+def overall_frame_of(rows: Iterable[OverallRow]) -> pd.DataFrame:
+    """Return overall rows as a table with a column for every number."""
+    return _flat(rows, OVERALL_COLUMNS)
+
+
+def _flat(rows: Iterable[MethodRow | OverallRow], columns: Sequence[Column]) -> pd.DataFrame:
+    import pandas as pd
+
+    return fitted(pd.json_normalize([asdict(row) for row in rows], sep="_"), columns)

@@ -11,6 +11,13 @@ from prunepeft_ray.errors import InputError
 from prunepeft_ray.results import RunFolder
 from prunepeft_ray.storage.paths import open_path
 
+_COMPUTED = {frame.name: frame.make for frame in DERIVED.values()}
+
+
+def open_strictly(folder: RunFolder) -> Results:
+    """Open the results of a run or a study such that a damaged file is an error, not left out."""
+    return Results(folder, folder.path.name, _COMPUTED, strict=True)
+
 
 def open_results(path: str | Path) -> Results:
     """Open the results of a run or a study, finished or not.
@@ -38,8 +45,7 @@ def open_several(paths: Sequence[str | Path]) -> list[Results]:
     if twice := next((place for place in places if places.count(place) > 1), None):
         raise InputError(f"{twice} is named twice; expected different runs")
     names = [folder.path.name for folder in folders]
-    computed = {frame.name: frame.make for frame in DERIVED.values()}
     return [
-        Results(folder, name if names.count(name) == 1 else place, computed)
+        Results(folder, name if names.count(name) == 1 else place, _COMPUTED)
         for folder, name, place in zip(folders, names, places, strict=True)
     ]

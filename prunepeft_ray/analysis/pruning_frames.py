@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from prunepeft_ray.analysis.charges import CELL, SEARCH
-from prunepeft_ray.analysis.frame import DerivedFrame, nothing, shaped
+from prunepeft_ray.analysis.columns import fitted
+from prunepeft_ray.analysis.frame import DerivedFrame
 from prunepeft_ray.analysis.results import Results
 from prunepeft_ray.analysis.searches import (
     CELL_COLUMNS,
@@ -38,17 +39,17 @@ def _removals(results: Results) -> pd.DataFrame:
     rounds = decided(results, "round").rename(columns={"turn": "round"})
     gone = rounds[rounds.removed]
     if gone.empty:
-        return nothing(REMOVALS.columns)
+        return fitted(gone, REMOVALS.columns)
     frame = gone.assign(depth=_depth(gone, results), criteria=gone.criteria.str.join(", "))
     order = [*SEARCH, "round", "probability", "layer", "kind"]
     ascending = [name != "probability" for name in order]
-    return shaped(frame.sort_values(order, ascending=ascending), REMOVALS.columns)
+    return fitted(frame.sort_values(order, ascending=ascending), REMOVALS.columns)
 
 
 def _frequencies(results: Results) -> pd.DataFrame:
     rounds = seen_in(decided(results, "round"))
     if rounds.empty:
-        return nothing(FREQUENCIES.columns)
+        return fitted(rounds, FREQUENCIES.columns)
     searches = rounds[[*SEARCH, "status"]].drop_duplicates()
     cells = searches.assign(unfinished=searches.status != "done").groupby(list(CELL))
     facts = cells.agg(searches=("seed", "size"), unfinished=("unfinished", "sum"))
@@ -57,14 +58,14 @@ def _frequencies(results: Results) -> pd.DataFrame:
     frame = frame.reset_index().join(facts, on=list(CELL)).sort_values([*CELL, "kind", "layer"])
     frame["frequency"] = frame.removed / frame.there
     frame["share"] = frame.removed / frame.groupby(list(CELL)).removed.transform("sum")
-    return shaped(frame.assign(depth=_depth(frame, results)), FREQUENCIES.columns)
+    return fitted(frame.assign(depth=_depth(frame, results)), FREQUENCIES.columns)
 
 
 def _rounds(results: Results) -> pd.DataFrame:
     by = [*SEARCH, "round"]
     judged = decided(results, "round").rename(columns={"turn": "round"})
     if judged.empty:
-        return nothing(ROUNDS.columns)
+        return fitted(judged, ROUNDS.columns)
     frame = judged.groupby(by).agg(
         status=("status", "first"),
         job_id=("job_id", "first"),
@@ -80,7 +81,7 @@ def _rounds(results: Results) -> pd.DataFrame:
     answer = frame.join(ended, on=list(SEARCH)).answer.where(following.cumcount(ascending=False) == 0)
     frame["parameters"] = following.parameters_before.shift(-1).fillna(answer)
     frame["dev_after"] = following.dev.shift(-1)
-    return shaped(frame, ROUNDS.columns)
+    return fitted(frame, ROUNDS.columns)
 
 
 def _removal_texts(results: Results) -> pd.Series[str]:
@@ -115,7 +116,7 @@ def _architectures_found(results: Results) -> pd.DataFrame:
 
     filled = pd.concat([_answers(results), _standing(results)], ignore_index=True)
     if filled.empty:
-        return nothing(ARCHITECTURES_FOUND.columns)
+        return fitted(filled, ARCHITECTURES_FOUND.columns)
     spaces = pd.DataFrame(
         [
             (model, f"{kind}.{layer}", layer, kind)
@@ -129,7 +130,7 @@ def _architectures_found(results: Results) -> pd.DataFrame:
     places = [*SEARCH, "slot"]
     whole = pd.concat([filled.assign(filled=True), empty.assign(filled=False)], ignore_index=True)
     whole = whole.drop_duplicates(places).merge(results["removals"][[*places, "round"]], on=places, how="left")
-    return shaped(whole.sort_values([*SEARCH, "kind", "layer"]), ARCHITECTURES_FOUND.columns)
+    return fitted(whole.sort_values([*SEARCH, "kind", "layer"]), ARCHITECTURES_FOUND.columns)
 
 
 def _answers(results: Results) -> pd.DataFrame:

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from prunepeft_ray.analysis.columns import NUMBER, TEXT, WHOLE, fitted
 from prunepeft_ray.analysis.comparison import BEST_BY_DEV, BEST_BY_TEST
-from prunepeft_ray.analysis.frame import NUMBER, TEXT, WHOLE, DerivedFrame, fitted
+from prunepeft_ray.analysis.frame import DerivedFrame
 from prunepeft_ray.analysis.method_rows import BASELINE
 from prunepeft_ray.analysis.results import Results
 from prunepeft_ray.results import Column

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prunepeft_ray.analysis.charges import LoneSearch, Tables
-from prunepeft_ray.analysis.comparison import Comparison, Search, compare_methods, planned_searches
+from prunepeft_ray.analysis.comparison import Comparison, Search, compare, planned_searches
 from prunepeft_ray.analysis.method_rows import BASELINE
 from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.errors import RunError, unknown
@@ -30,10 +30,19 @@ class Results(Mapping[str, "pd.DataFrame"]):
         run: The run's folder.
         label: What to call it among several.
         derived: How each derived frame is computed, by its name.
+        strict: Whether a damaged file is an error, rather than left out.
     """
 
-    def __init__(self, run: RunFolder, label: str, derived: Mapping[str, Callable[[Results], pd.DataFrame]]) -> None:
+    def __init__(
+        self,
+        run: RunFolder,
+        label: str,
+        derived: Mapping[str, Callable[[Results], pd.DataFrame]],
+        *,
+        strict: bool = False,
+    ) -> None:
         self.run = run
+        self._strict = strict
         self._derived = derived
         self.label = readable(label)
         self.folder = run.results
@@ -49,7 +58,8 @@ class Results(Mapping[str, "pd.DataFrame"]):
         return self._frames[name]
 
     def _table(self, name: str) -> pd.DataFrame:
-        found = self._store.read(name, lambda damage: self._damaged.setdefault(damage.file, damage))
+        leave_out = None if self._strict else lambda damage: self._damaged.setdefault(damage.file, damage)
+        found = self._store.read(name, leave_out)
         if name in KEYED_BY_JOB and name != "jobs":
             jobs = self["jobs"]
             if any(damage.file.parent.name == "jobs" for damage in self.damaged):
@@ -87,7 +97,7 @@ class Results(Mapping[str, "pd.DataFrame"]):
     @cached_property
     def comparison(self) -> Comparison:
         """The methods compared by what is there so far; searches that have not begun count as missing."""
-        return compare_methods(self.as_study, self.planned)
+        return compare(self["charges"], self.as_study.read("searches"), self.planned)
 
     @property
     def planned(self) -> list[Search]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from prunepeft_ray.analysis.charges import CELL, SEARCH
-from prunepeft_ray.analysis.frame import DerivedFrame, shaped
+from prunepeft_ray.analysis.columns import fitted
+from prunepeft_ray.analysis.frame import DerivedFrame
 from prunepeft_ray.analysis.method_rows import BASELINE
 from prunepeft_ray.analysis.results import Results
 from prunepeft_ray.config import SearchSpec
@@ -45,7 +46,7 @@ def _search_states(results: Results) -> pd.DataFrame:
     found["architecture"] = found.architecture.fillna("")
     # a search that failed before it had an answer has zero
     found["parameters"] = found.parameters.where(found.parameters > 0)
-    return shaped(found.sort_values(list(SEARCH)), SEARCH_STATES.columns)
+    return fitted(found.sort_values(list(SEARCH)), SEARCH_STATES.columns)
 
 
 def _begun(results: Results, asked: pd.DataFrame, ended: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,9 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import TypeVar
+from typing import Annotated, TypeVar
+
+from prunepeft_ray.analysis.columns import NUMBER, WHOLE, Described
 
 Key = TypeVar("Key", bound=Hashable)
 Crossed = Mapping[int, Mapping[int, float]]
@@ -18,46 +20,48 @@ SAME = 1e-12
 
 @dataclass(frozen=True)
 class Estimate:
-    """What some values say of the mean behind them.
+    """What some values, or crossed ones by search, say of the mean behind them."""
 
-    Args:
-        n: Number of values; of crossed ones, number of searches.
-        mean: Their mean; None without values.
-        deviation: Sample deviation (divisor n - 1); None with fewer than two values.
-        low: Lower end of the 95 % interval of the mean; None where its error cannot be estimated.
-        high: Upper end.
-        df: Degrees of freedom of that interval.
-    """
-
-    n: int = 0
-    mean: float | None = None
-    deviation: float | None = None
-    low: float | None = None
-    high: float | None = None
-    df: float | None = None
+    n: Annotated[int, Described(WHOLE, "searches with a value on {split}")] = 0
+    mean: Annotated[
+        float | None, Described(NUMBER, "deciding metric on {split}: of a search the mean over its retrainings")
+    ] = None
+    deviation: Annotated[
+        float | None,
+        Described(NUMBER, "its standard deviation over searches (divisor n - 1); null with fewer than two"),
+    ] = None
+    low: Annotated[
+        float | None,
+        Described(
+            NUMBER,
+            "lower end of the mean's 95 % confidence interval, for {population}; null where it cannot be estimated",
+        ),
+    ] = None
+    high: Annotated[float | None, Described(NUMBER, "upper end")] = None
+    df: Annotated[float | None, Described(NUMBER, "degrees of freedom of that interval")] = None
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How one method differs from another, the other subtracted.
+    """How one method differs from another, the other subtracted."""
 
-    Args:
-        n: Number of pairs of searches; over tasks, number of tasks.
-        mean: Mean difference; None without pairs.
-        low: Lower end of its 95 % interval; None where its error cannot be estimated.
-        high: Upper end.
-        df: Degrees of freedom of interval and test.
-        p: Two-sided p of the test that there is no difference; None like the interval.
-        p_holm: The same, corrected for all that are tested together; None outside such a family.
-    """
+    n: Annotated[int, Described(WHOLE, "{what}")] = 0
+    mean: Annotated[float | None, Described(NUMBER, "difference to `prunepeft` on test: mean over {those}")] = None
+    low: Annotated[
+        float | None,
+        Described(
+            NUMBER, "lower end of its 95 % confidence interval, for {population}; null where it cannot be estimated"
+        ),
+    ] = None
+    high: Annotated[float | None, Described(NUMBER, "upper end")] = None
+    df: Annotated[float | None, Described(NUMBER, "degrees of freedom of interval and test")] = None
+    p: Annotated[float | None, Described(NUMBER, "two-sided p value of the test that there is no difference")] = None
+    p_holm: Annotated[
+        float | None, Described(NUMBER, "the same, corrected for the number of rows of role method tested here (Holm)")
+    ] = None
 
-    n: int = 0
-    mean: float | None = None
-    low: float | None = None
-    high: float | None = None
-    df: float | None = None
-    p: float | None = None
-    p_holm: float | None = None
+
+NO_DIFFERENCE = Difference()
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from prunepeft_ray.analysis.charges import Tables, active_seconds
+from prunepeft_ray.analysis.charges import account, active_seconds
+from prunepeft_ray.analysis.open import open_strictly
+from prunepeft_ray.analysis.results import Results
 from prunepeft_ray.architecture import Architecture, Slot
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.results import ResultsStore, RunFolder
+from prunepeft_ray.results import RunFolder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +45,7 @@ class Phase:
         epochs: The same in passes over the training split (paper, Table 4).
         seconds: Wall-clock seconds in which any of its jobs ran; jobs side by side count once.
         flops: Operations of training.
+        redone: Examples trained on once more, in attempts that were lost; no part of the cost.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Phase:
     epochs: float
     seconds: float
     flops: float
+    redone: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,20 +129,20 @@ class Summary:
         }
 
 
-def summarise(folder: RunFolder, tables: Tables | None = None) -> Summary:
+def summarise(folder: RunFolder, results: Results | None = None) -> Summary:
     """Summarise a run from what it has left behind so far.
 
     Args:
         folder: The run's folder.
-        tables: Where its tables can be read; default: its results store, where a damaged file is an error.
+        results: Its opened results; default: they are opened such that a damaged file is an error.
 
     Raises:
         InputError: If a file of the run cannot be read by this version.
         RunError: If a file is damaged.
     """
     spec = folder.spec
-    tables = ResultsStore(folder.results) if tables is None else tables
-    jobs, decisions = tables.read("jobs"), tables.read("decisions")
+    results = open_strictly(folder) if results is None else results
+    jobs = results["jobs"]
     answer, supernet, found = _read_answer(folder)
     strategy = folder.read_json("strategy.json") or {}
     final = jobs[(jobs.kind == "final") & (jobs.status == "done")]
@@ -161,8 +165,8 @@ def summarise(folder: RunFolder, tables: Tables | None = None) -> Summary:
         head_parameters=answer.get("head_parameters"),
         dev={} if last is None else dict(last.metrics),
         test={} if last is None else dict(last.test_metrics),
-        phases=tuple(_phase(name, jobs[jobs.kind == name]) for name in ("warmup", "round", "final")),
-        removals=_removals(decisions),
+        phases=tuple(_phase(name, results) for name in ("warmup", "round", "final")),
+        removals=_removals(results["removals"]),
         strategy={partition: tuple(criteria) for partition, criteria in strategy.get("assignment", {}).items()},
         criteria=spec.pruning.criteria,
         abstained=tuple(strategy.get("abstained", ())),
@@ -180,14 +184,17 @@ def _read_answer(folder: RunFolder) -> tuple[dict[str, Any], Architecture | None
         raise InputError(f"{folder.path / 'architecture.json'} is damaged: {error}") from error
 
 
-def _phase(name: str, jobs: pd.DataFrame) -> Phase:
+def _phase(name: str, results: Results) -> Phase:
+    jobs, charged = results["jobs"], results["charges"]
+    cost = account(charged[charged.kind == name])
     return Phase(
         name=name,
-        jobs=len(jobs),
-        examples=int(jobs.train_examples.sum()),
-        epochs=float((jobs.train_examples / jobs.task_train_size).sum()),
-        seconds=_busy_seconds(jobs),
-        flops=float(jobs.flops.sum()),
+        jobs=int(cost.jobs),
+        examples=int(cost.examples),
+        epochs=cost.epochs,
+        seconds=_busy_seconds(jobs[jobs.kind == name]),
+        flops=cost.flops,
+        redone=int(cost.redone),
     )
 
 
@@ -197,13 +204,9 @@ def _busy_seconds(jobs: pd.DataFrame) -> float:
     return active_seconds(jobs) + float(earlier[jobs.restarts > 0].sum())
 
 
-def _removals(decisions: pd.DataFrame) -> tuple[Removal, ...]:
-    removed = decisions[(decisions.step == "round") & decisions.removed]
-    ordered = removed.sort_values(["index", "probability"], ascending=[True, False])
-    return tuple(
-        Removal(int(row["index"]), str(row["slot"]), float(row["probability"]), tuple(row["criteria"]))
-        for row in ordered.to_dict("records")
-    )
+def _removals(removals: pd.DataFrame) -> tuple[Removal, ...]:
+    facts = removals[["round", "slot", "probability", "criteria"]].itertuples(index=False, name=None)
+    return tuple(Removal(*known, tuple(criteria.split(", "))) for *known, criteria in facts)
 
 
 def removed_in(summary: Summary) -> dict[Slot, int]:

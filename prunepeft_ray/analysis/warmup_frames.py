@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from prunepeft_ray.analysis.charges import CELL, SEARCH
-from prunepeft_ray.analysis.frame import DerivedFrame, nothing, shaped
+from prunepeft_ray.analysis.columns import fitted
+from prunepeft_ray.analysis.frame import DerivedFrame
 from prunepeft_ray.analysis.results import Results
 from prunepeft_ray.analysis.searches import CELL_COLUMNS, SLOT_COLUMNS, decided
 from prunepeft_ray.results import Column
@@ -28,17 +29,17 @@ def _turns(results: Results) -> pd.DataFrame:
 def _ratios(results: Results) -> pd.DataFrame:
     turns = _turns(results)
     if turns.empty:
-        return nothing(RATIOS.columns)
+        return fitted(turns, RATIOS.columns)
     counts = turns.groupby([*CELL, "criterion", "kind", "layer", "slot"])
     frame = counts.agg(turns=("removed", "size"), removed=("removed", "sum"), searches=("seed", "nunique"))
     frame["ratio"] = frame.removed / frame.turns
-    return shaped(frame.reset_index(), RATIOS.columns)
+    return fitted(frame.reset_index(), RATIOS.columns)
 
 
 def _tendencies(results: Results) -> pd.DataFrame:
     turns = _turns(results)
     if turns.empty:
-        return nothing(TENDENCIES.columns)
+        return fitted(turns, TENDENCIES.columns)
     cells = turns.groupby(list(CELL))
     facts = cells.agg(searches=("seed", "nunique")).join(_warm_ups(turns)).reset_index()
     # a criterion that removed nothing of a partition says something too
@@ -51,7 +52,7 @@ def _tendencies(results: Results) -> pd.DataFrame:
     frame["share"] = frame.removed / frame.groupby([*CELL, "criterion"]).removed.transform("sum")
     judged = frame.groupby([*CELL, "partition"]).assigned.transform("max").notna()
     frame["assigned"] = frame.assigned.fillna(0.0).where(judged)
-    return shaped(frame.sort_values([*CELL, "block", "kind", "criterion"]), TENDENCIES.columns)
+    return fitted(frame.sort_values([*CELL, "block", "kind", "criterion"]), TENDENCIES.columns)
 
 
 def _warm_ups(turns: pd.DataFrame) -> pd.Series[int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 
 from prunepeft_ray.analysis.charges import CostAccount
 from prunepeft_ray.analysis.method_rows import MethodRow
@@ -68,6 +69,23 @@ def _deciding(cost: CostAccount) -> str:
 def _memory(cost: CostAccount) -> str:
     mebibytes = cost.peak_memory_bytes / 2**20
     return f"{mebibytes:.0f} MiB" if mebibytes < 1024 else f"{mebibytes / 1024:.2f} GiB"
+
+
+SEARCH: Callable[[MethodRow], CostAccount] = attrgetter("search")
+RETRAINING: Callable[[MethodRow], CostAccount] = attrgetter("retraining")
+
+
+def with_redone(columns: Columns, rows: Iterable[MethodRow], part: Callable[[MethodRow], CostAccount]) -> Columns:
+    """Add a column of the examples that were trained on once more, if there are any.
+
+    Args:
+        columns: Columns of costs.
+        rows: The rows of the table.
+        part: Whose cost the columns say.
+    """
+    if not any(part(row).redone for row in rows):
+        return columns
+    return {**columns, "redone examples": lambda row: f"{part(row).redone:,.0f}"}
 
 
 BRIEF_COSTS: Columns = {

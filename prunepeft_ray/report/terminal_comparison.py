@@ -15,7 +15,15 @@ from prunepeft_ray.analysis.comparison import Comparison
 from prunepeft_ray.analysis.method_rows import BASELINE, MethodRow, OverallRow
 from prunepeft_ray.analysis.statistics import Difference
 from prunepeft_ray.report.comparison_columns import BRIEF_RESULTS, OVERALL, RESULTS, overall_cells
-from prunepeft_ray.report.cost_columns import BRIEF_COSTS, RETRAINING_COSTS, SEARCH_COSTS, Columns
+from prunepeft_ray.report.cost_columns import (
+    BRIEF_COSTS,
+    RETRAINING,
+    RETRAINING_COSTS,
+    SEARCH,
+    SEARCH_COSTS,
+    Columns,
+    with_redone,
+)
 from prunepeft_ray.report.csv_text import to_csv
 from prunepeft_ray.storage import write_whole
 from prunepeft_ray.text import duration_text
@@ -46,7 +54,8 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
     grids = []
     for (model, task), rows in comparison.places().items():
         grids.append(_grid(f"{task} on {model}: {_of_metric(rows)}", BRIEF_RESULTS, rows, _results_caption(rows)))
-        grids.append(_grid(f"{task} on {model}: cost", BRIEF_COSTS, rows, "per search, and per single retraining"))
+        costs = with_redone(BRIEF_COSTS, rows, SEARCH)
+        grids.append(_grid(f"{task} on {model}: cost", costs, rows, "per search, and per single retraining"))
     if comparison.overall:
         grids.append(_overall_grid(comparison.overall))
     return [_rich(grid) for grid in grids]
@@ -68,8 +77,8 @@ def comparison_markdown(
     for (model, task), rows in comparison.places().items():
         parts.append(f"## {plain(task)} on {plain(model)}")
         parts.append(_markdown(_grid(f"What was found: {_of_metric(rows)}", RESULTS, rows, _results_caption(rows))))
-        parts.append(_markdown(_grid("What a search cost", SEARCH_COSTS, rows)))
-        parts.append(_markdown(_grid("What retraining cost", RETRAINING_COSTS, rows)))
+        parts.append(_markdown(_grid("What a search cost", with_redone(SEARCH_COSTS, rows, SEARCH), rows)))
+        parts.append(_markdown(_grid("What retraining cost", with_redone(RETRAINING_COSTS, rows, RETRAINING), rows)))
     if comparison.overall:
         parts.append(f"## Over all models and tasks\n\n{_markdown(_overall_grid(comparison.overall))}")
     parts.append(_computed_text(comparison))
@@ -115,7 +124,7 @@ HOW_TO_READ = (
     "A job that several searches ask for runs once and is charged to each of them. Epochs are passes over the training "
     "split; FLOP are those of training; time is wall-clock time times devices; wall time is that of the jobs as if "
     "they ran one by one; deciding is what the method itself took. Costs are means over the searches that are done; "
-    "`so far`: none is.",
+    "`so far`: none is. Redone examples were trained on once more, in attempts that were lost; no cost includes them.",
     "`front`: no other row has a better mean on test at no more parameters, or fewer parameters at no worse a mean.",
     "`reference` rows may be above the budget. `chosen on dev` is the single criterion with the best dev metric, "
     "`oracle` the one with the best test metric, which nobody can know before. Both cost all single criteria together.",

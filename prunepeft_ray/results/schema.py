@@ -22,13 +22,13 @@ class Column:
 
     Args:
         name: Its name.
-        type: Its Arrow type, or the name of one.
+        type: Its Arrow type.
         meaning: What it says.
         unit: Its unit, or an empty string.
     """
 
     name: str
-    type: pa.DataType | str
+    type: pa.DataType
     meaning: str
     unit: str = ""
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunepeft_ray.analysis import CostAccount, best_so_far, compare_methods
+from prunepeft_ray.analysis.charges import charged_jobs
 from prunepeft_ray.analysis.statistics import Difference, Estimate
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.jobs import Cost
@@ -107,6 +108,16 @@ def test_every_cost_of_search_and_retraining_is_summed_apart(study):
     assert row.retraining == CostAccount(0, 2, 1600, 4, 50, 8e9, 12, 6, 0, 1_000_000)
     assert row.single_retraining == CostAccount(0, 1, 800, 2, 25, 4e9, 6, 3, 0, 1_000_000)
     assert row.total == CostAccount(3, 7, 5200, 13, 155, 25e9, 37, 20, 1, 5_000_000)
+
+
+def test_what_was_redone_is_counted_beside_the_cost_and_not_in_it(study):
+    for seed, redone in ((0, 100), (1, 50)):
+        study.ask("prunepeft", seed, study.job(cost=replace(COST, redone_examples=redone)))
+        study.end("prunepeft", seed)
+        study.retrain("prunepeft", seed, [0.6])
+    row = rows_of(study)["prunepeft"]
+    assert (row.search.redone, row.retraining.redone, row.total.redone) == (75, 0, 150)
+    assert row.search.examples == 800
 
 
 def test_a_shared_job_is_charged_to_every_search_and_computed_once(study):
@@ -303,7 +314,7 @@ def test_there_is_no_choice_among_one(study, others):
 def test_an_empty_store_has_an_empty_comparison(study):
     comparison = compare_methods(study.store)
     assert (comparison.rows, comparison.overall, comparison.computed) == ((), (), CostAccount())
-    assert best_so_far(study.store).empty
+    assert best_so_far(charged_jobs(study.store)).empty
     assert comparison.frame().empty
 
 
@@ -387,7 +398,7 @@ def test_the_best_so_far_is_that_of_candidates_within_budget(study):
     study.retrain("tpe", 0, [0.99])
     study.candidate("asha", 1, 0.1)
     study.search("prunepeft", 0, [0.6])
-    curves = best_so_far(study.store)
+    curves = best_so_far(charged_jobs(study.store))
     assert list(curves.method) == ["asha"] + ["tpe"] * 5
     tpe = curves[curves.method == "tpe"]
     assert list(tpe.position) == [1, 2, 3, 4, 5]

@@ -10,6 +10,7 @@ from report_fakes import add_search, finish, start_run
 import prunepeft_ray
 from prunepeft_ray.analysis import best_so_far, compare_methods, compare_study, open_results
 from prunepeft_ray.analysis.catalog import DERIVED
+from prunepeft_ray.analysis.charges import charged_jobs
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.results import TABLES, RunFolder
 from prunepeft_ray.study import StudySpec
@@ -80,7 +81,7 @@ def test_the_frames_of_a_study_are_its_comparison(study):
         -0.5,
     ]
     assert results["overall"][["difference_low", "difference_high", "difference_p"]].isna().all(axis=None)
-    pd.testing.assert_frame_equal(results["best_so_far"], best_so_far(store), check_dtype=False)
+    pd.testing.assert_frame_equal(results["best_so_far"], best_so_far(charged_jobs(store)), check_dtype=False)
     assert list(results["best_so_far"].value) == [0.25, 0.5]
     charges = results["charges"]
     assert charges.groupby("method").train_examples.sum().to_dict() == {"prunepeft": 5 * 800, "random-search": 3 * 800}

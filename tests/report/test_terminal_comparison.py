@@ -1,5 +1,6 @@
 import io
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -46,6 +47,19 @@ def markdown(study):
         {"python": "3.11", "torch": "2.13"},
         {"cores": "2"},
     )
+
+
+def test_redone_examples_have_a_column_where_there_are_any(study):
+    study.search("prunepeft", 0, [0.5])
+    assert "redone examples" not in printed(study)
+    assert "| redone examples |" not in markdown(study)
+    study.ask("uniform-lora", 0, study.job(cost=replace(COST, redone_examples=1234)))
+    study.end("uniform-lora", 0)
+    heading, *body = [row for row in printed_rows(printed(study)) if len(row) == 8]
+    assert heading[-1] == "redone examples"
+    assert {row[0]: row[-1] for row in body} == {"prunepeft": "0", "uniform-lora": "1,234"}
+    headings = [row for row in markdown_rows(markdown(study)) if "redone examples" in row]
+    assert len(headings) == 1  # of searches; no retraining was redone
 
 
 def markdown_rows(text):

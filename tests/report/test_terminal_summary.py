@@ -1,10 +1,11 @@
 import io
 
 import pytest
-from report_fakes import add_search, finish, start_run
+from report_fakes import add_job, add_search, finish, start_run
 from rich.console import Console
 
 from prunepeft_ray.analysis import summarise
+from prunepeft_ray.jobs import Cost
 from prunepeft_ray.report import summary_tables
 from prunepeft_ray.report.terminal_summary import criteria_text
 from prunepeft_ray.text import duration_text
@@ -70,9 +71,17 @@ def test_a_finished_run_is_told_from_how_it_came_about_to_what_it_found(folder):
 
 def test_criteria_that_abstained_are_named_below_those_that_judge(folder):
     finish(folder)
-    assert "abstained" not in printed(folder, 80)
+    # the folder, which is printed too, has this test's name in it
+    assert "the same value" not in " ".join(printed(folder, 80).split())
     folder.write_json("strategy.json", folder.read_json("strategy.json") | {"abstained": ["zeros"]})
     assert "zeros abstained: the same value for every slot" in " ".join(printed(folder, 80).split())
+
+
+def test_redone_examples_have_a_row_where_there_are_any(folder):
+    finish(folder)
+    assert not [row for row in rows(printed(folder, 80)) if row[:1] == ["redone examples"]]
+    add_job(folder, "round", 5, 400, 8.0, cost=Cost(train_examples=400, redone_examples=1234))
+    assert ["redone examples", "0", "1,234", "0"] in rows(printed(folder, 80))
 
 
 def test_the_deciding_metric_comes_first_and_the_loss_last(folder):

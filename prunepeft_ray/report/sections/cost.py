@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from prunepeft_ray.analysis.comparison import frame_of
 from prunepeft_ray.analysis.cost_frames import STEPS, UNITS
-from prunepeft_ray.analysis.method_rows import MethodRow
+from prunepeft_ray.analysis.method_rows import MethodRow, frame_of
 from prunepeft_ray.analysis.results import Results
 from prunepeft_ray.report.basis import basis_of, candidate_fidelity
 from prunepeft_ray.report.blocks import Block, Figure, Section, Table
@@ -188,6 +187,8 @@ def _ratio_table(results: Results, rows: Sequence[MethodRow], scope: Mapping[str
         }
         for row in rows
     )
+    if any(row.total.redone for row in rows):
+        text.insert(len(text.columns) - 1, "redone examples, in all", [f"{row.total.redone:,.0f}" for row in rows])
     return Table(
         "search-retraining",
         f"Search against retraining: {scope['task']} on {scope['model']}",

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from prunepeft_ray.analysis.comparison import frame_of
-from prunepeft_ray.analysis.method_rows import BASELINE, MethodRow, OverallRow
+from prunepeft_ray.analysis.method_rows import BASELINE, MethodRow, OverallRow, frame_of
 from prunepeft_ray.analysis.results import Results
 from prunepeft_ray.analysis.statistics import Difference, Estimate
 from prunepeft_ray.report.basis import basis_of
 from prunepeft_ray.report.blocks import Basis, Block, Figure, Section, Table
 from prunepeft_ray.report.comparison_columns import OVERALL, RESULTS, overall_cells
-from prunepeft_ray.report.cost_columns import RETRAINING_COSTS, SEARCH_COSTS, Columns
+from prunepeft_ray.report.cost_columns import RETRAINING, RETRAINING_COSTS, SEARCH, SEARCH_COSTS, Columns, with_redone
 from prunepeft_ray.report.labels import p_text, test_text
 from prunepeft_ray.report.style import HOLLOW, INK, answer_marker, dress, method_styles, span
 from prunepeft_ray.report.terminal_comparison import few_seeds_text, few_tasks_text
@@ -61,10 +60,12 @@ def methods_section(results: Results) -> Section:
         elif results.is_study:
             missing.append(f"differences to {BASELINE}, {here}: it has no search in common with another method yet")
         basis = basis_of(results, rows, "dev and test")
+        searches = with_redone(_SEARCH_COSTS, rows, SEARCH)
+        retrainings = with_redone(RETRAINING_COSTS, rows, RETRAINING)
         blocks += [
             _table("results", f"What was found: {here}", RESULTS, rows, basis, scope),
-            _table("search-costs", f"What a search cost: {here}", _SEARCH_COSTS, rows, basis, scope),
-            _table("retraining-costs", f"What retraining cost: {here}", RETRAINING_COSTS, rows, basis, scope),
+            _table("search-costs", f"What a search cost: {here}", searches, rows, basis, scope),
+            _table("retraining-costs", f"What retraining cost: {here}", retrainings, rows, basis, scope),
         ]
     if len(comparison.places()) > 1 and any(row.pairs for row in comparison.overall):
         blocks += [_overall_figure(results), _overall_table(results)]
