@@ -31,7 +31,7 @@ def fit_saas(
         seed: Seeds the sampler.
         warmup: Steps that adapt the sampler.
         samples: Steps after that.
-        thinning: Every which of these is kept.
+        thinning: One in so many of these is kept.
     """
     import jax
 
@@ -54,7 +54,7 @@ def fit_gp(x: Floats, y: Floats, seed: int) -> Hyperparameters:
     Args:
         x: Points in the unit cube, n x d.
         y: Values of about unit variance, n.
-        seed: Seeds where the optimiser starts anew, should it fail.
+        seed: Seeds the starts of further attempts, should the first fail.
     """
     kernel = get_covar_module_with_dim_scaled_prior(x.shape[1], use_rbf_kernel=False)
     with torch.random.fork_rng(devices=()), torch.enable_grad():

@@ -35,9 +35,9 @@ def build_space(config: SpaceConfig, backbone: Backbone) -> Space:
 def _check_fills(module_type: str, kind: str) -> None:
     fitting = [name for name in MODULE_TYPES if _fills(name, kind)]
     if MODULE_TYPES[module_type].kind != kind:
-        raise InputError(f"space: a {module_type} does not fill {kind} slots; these do: {', '.join(fitting)}")
+        raise InputError(f"space: '{module_type}' does not fill {kind} slots; these do: {', '.join(fitting)}")
     if module_type not in fitting:
-        raise InputError(f"space: criteria cannot be collected in a {module_type}; they can in: {', '.join(fitting)}")
+        raise InputError(f"space: criteria cannot be collected in '{module_type}'; they can in: {', '.join(fitting)}")
 
 
 def _fills(module_type: str, kind: str) -> bool:

@@ -100,8 +100,8 @@ def test_a_list_of_sizes_of_another_length_than_the_backbone_is_refused(tiny_ber
     ("setting", "message"),
     [
         ({"parallel": "lorra"}, "unknown module type 'lorra': did you mean 'lora'"),
-        ({"serial": "lora"}, "space: a lora does not fill SA slots; these do: pfeiffer, houlsby"),
-        ({"parallel": "adalora"}, "space: criteria cannot be collected in a adalora; they can in: lora, dora"),
+        ({"serial": "lora"}, "space: 'lora' does not fill SA slots; these do: pfeiffer, houlsby"),
+        ({"parallel": "adalora"}, "space: criteria cannot be collected in 'adalora'; they can in: lora, dora"),
     ],
 )
 def test_a_module_type_that_cannot_fill_the_slots_is_refused(tiny_bert, setting, message):
