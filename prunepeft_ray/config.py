@@ -63,9 +63,13 @@ class SpaceConfig(Config):
         min_length=1,
         description="slot kinds: PA, query and value; PF, parallel to the FFN; PT, prefix; SA, serial adapter",
     )
-    parallel: Literal["lora", "dora"] = Field("lora", description="module in PA slots, on query and value")
-    serial: Literal["pfeiffer", "houlsby"] = Field(
-        "pfeiffer", description="module in SA slots: adapter after the FFN, or after attention and FFN"
+    parallel: str = Field(
+        "lora", description="module in PA slots, on query and value: lora, dora, or a registered module type"
+    )
+    serial: str = Field(
+        "pfeiffer",
+        description="module in SA slots: pfeiffer, an adapter after the FFN; houlsby, after attention and FFN; or a "
+        "registered module type",
     )
     rank: PositiveInt | tuple[PositiveInt, ...] = Field(32, description="LoRA rank, one or one per layer")
     bottleneck: PositiveInt | tuple[PositiveInt, ...] = Field(
@@ -85,7 +89,10 @@ class SpaceConfig(Config):
         return self
 
     def module(self, kind: str) -> tuple[str, str]:
-        """Return the module type that fills slots of a kind, and the name of the setting with its size."""
+        """Return the module type that fills slots of a kind, and the name of the setting with its size.
+
+        Whether there is such a type, only who builds the space knows: plugins register theirs.
+        """
         return {
             "PA": (self.parallel, "rank"),
             "PF": ("parallel", "ffn_bottleneck"),
@@ -141,7 +148,9 @@ class TrainingConfig(Config):
 class WarmupConfig(Config):
     """Learning which criterion suits which partition (paper, Section 3.3)."""
 
-    select: Literal["frequency", "effectiveness"] = Field("frequency", description="how a criterion is chosen")
+    select: str = Field(
+        "frequency", description="how a criterion is chosen: frequency, effectiveness, or a registered selector"
+    )
     train_size: PositiveInt = Field(100, description="examples of the subset d that warm-up trains on")
     turns: PositiveInt = Field(3, description="turns of a criterion's chain")
     epochs: PositiveInt = Field(3, description="epochs per turn")
@@ -153,7 +162,9 @@ class PruningConfig(Config):
     """The pruning rounds (paper, Algorithm 1)."""
 
     criteria: tuple[str, ...] = Field(PAPER_CRITERIA, min_length=1, description="the criteria of the hybrid")
-    profile: Literal["paper", "reference", "averaged"] = Field("averaged", description="how scores become p(m)")
+    profile: str = Field(
+        "averaged", description="how scores become p(m): paper, reference, averaged, or a registered profile"
+    )
     compare: Literal["within-kind", "raw"] = Field(
         "within-kind",
         description="how slot kinds are set against each other: scores standardised within each kind, or as they are",

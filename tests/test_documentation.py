@@ -5,16 +5,28 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
+from tiny import hidden_states
+from transformers import ElectraConfig
 
 from prunepeft_ray import CRITERIA, METHODS, TASKS, RunFolder, TrainResult
+from prunepeft_ray.architecture import KINDS, Architecture, Module, Slot
+from prunepeft_ray.backbones import FAMILIES, load_backbone, load_outline
 from prunepeft_ray.cli import adapter as use
-from prunepeft_ray.config import all_keys, validate
+from prunepeft_ray.config import ModulesConfig, SpaceConfig, all_keys, validate
 from prunepeft_ray.execution.study.plan import plan_study
+from prunepeft_ray.modules import MODULE_TYPES, AdaptedBackbone, build_space, module_cost
 from prunepeft_ray.plugins import load_plugins
+from prunepeft_ray.pruning import PROFILES, SELECTORS
 from prunepeft_ray.study import MethodConfig, StudySpec, TaskConfig, load_study
+from prunepeft_ray.tasks import METRICS, compute_metrics
 
 ROOT = Path(__file__).parent.parent
+REGISTRIES = (CRITERIA, FAMILIES, METHODS, METRICS, MODULE_TYPES, PROFILES, SELECTORS, TASKS)
+ADDED = ("spread", "greedy", "all-reviews", "gelu-adapter", "balanced", "ranked", "one-pass")
+PLUGINS = ("mine", "greedy", "gelu_adapter", "balanced", "ranked")
 
 
 def blocks(page, language, containing):
@@ -27,20 +39,19 @@ def blocks(page, language, containing):
 def registries(monkeypatch):
     """Registries that forget after the test what plugins brought."""
     len(METHODS)  # what is installed is found first
-    for registry in (CRITERIA, METHODS, TASKS):
+    for registry in REGISTRIES:
         monkeypatch.setattr(registry, "_items", dict(registry._items))
     yield
-    for name in ("greedy", "mine"):
+    for name in PLUGINS:
         sys.modules.pop(name, None)
 
 
 @pytest.fixture
 def documented(tmp_path, registries):
     """Settings of the searches of the study with plugins, by method."""
-    for page in blocks("extending.md", "python", "METHODS.register"):
-        (tmp_path / "greedy.py").write_text(page)
-    for page in blocks("extending.md", "python", "TASKS.register"):
-        (tmp_path / "mine.py").write_text(page)
+    for name in PLUGINS:
+        (code,) = blocks("extending.md", "python", f"# {name}.py\n")
+        (tmp_path / f"{name}.py").write_text(code)
     (study,) = blocks("extending.md", "yaml", "plugins:")
     (tmp_path / "study.yaml").write_text(study)
     spec = load_study(tmp_path / "study.yaml")
@@ -99,12 +110,68 @@ def test_the_documented_criterion_is_collected(documented):
     assert work.job.collect == ("spread",)
 
 
+def test_the_documented_selector_and_profile_decide_what_is_pruned(documented):
+    method, labels = documented["prunepeft"].build(), []
+    while method.final_job is None:
+        for work in method.ask():
+            labels.append(work.label)
+            method.tell(work.job, scored(work.job))
+    assert labels == ["warm-up: one pass", *(f"round {n}/3" for n in (1, 2, 3)), "final retraining"][: len(labels)]
+    assert method.strategy.select == "one-pass"
+    assert method.planned == 5
+    decided = [decision for decision in method.decisions if decision.step == "round" and decision.index == 1]
+    p = {decision.slot: decision.probability for decision in decided}
+    assert sum(p.values()) == pytest.approx(1)
+    # every criterion gives the n-th of 12 slots rank n or 13 - n; only ranks, whole numbers over 3 x 78, count
+    assert {round(value * 3 * 78, 6) % 1 for value in p.values()} == {0}
+
+
+def scored(job):
+    values = {str(slot): float(n) for n, slot in enumerate(job.architecture.slots)}
+    return TrainResult(1, 1, (), 1, {}, scores=dict.fromkeys(job.collect, values))
+
+
+def test_the_documented_module_type_fills_slots_and_is_collected(documented, tiny_bert):
+    architecture = Architecture.of({Slot(1, "SA"): Module("gelu-adapter", 4)})
+    assert {module.type for slot, module in documented["prunepeft"].problem.space.supernet if slot.kind == "SA"} == {
+        "gelu-adapter"
+    }
+    backbone = load_backbone(tiny_bert)
+    before = hidden_states(backbone)
+    with AdaptedBackbone(backbone, architecture, ModulesConfig(), num_outputs=2, seed=0) as adapted:
+        assert adapted.parameters == module_cost(backbone, Slot(1, "SA"), "gelu-adapter").parameters(4)
+        torch.testing.assert_close(hidden_states(backbone), before)
+
+
+def test_the_documented_metric_decides(documented):
+    assert documented["prunepeft"].problem.template.metric == "balanced"
+    # all of class 0, none of class 1
+    assert compute_metrics(("balanced",), [0, 0, 0, 0], [0, 0, 0, 1]) == {"balanced": 0.5}
+
+
+def test_the_documented_family_is_found_by_its_model_type(registries, tmp_path):
+    (code,) = blocks("extending.md", "python", "FAMILIES.register")
+    exec(code, {})
+    config = ElectraConfig(
+        vocab_size=40,
+        embedding_size=32,
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=64,
+    )
+    config.save_pretrained(tmp_path)
+    save_file({}, tmp_path / "model.safetensors")
+    space = build_space(SpaceConfig(kinds=KINDS), load_outline(str(tmp_path)))
+    assert len(space.supernet) == 4 * len(KINDS)
+
+
 def test_the_documented_task_is_found_again_to_evaluate_a_run_on(documented, tmp_path):
     RunFolder.create(tmp_path / "run", documented["prunepeft"].problem.spec)
-    for registry in (CRITERIA, METHODS, TASKS):
-        for name in ("spread", "greedy", "all-reviews"):
+    for registry in REGISTRIES:
+        for name in ADDED:
             registry._items.pop(name, None)
-    for name in ("greedy", "mine"):
+    for name in PLUGINS:
         del sys.modules[name]
     found = use._task_splits(str(tmp_path / "run"), None, "test", ("negative", "positive"), {}, True)
     assert [(suffix, len(split)) for suffix, split in found.items()] == [("", 800)]

@@ -134,7 +134,7 @@ def test_whatever_reads_settings_or_notes_refuses_too_much_in_one_line(tmp_path)
 
 
 def test_what_a_cluster_says_of_jobs_is_read_within_bounds():
-    with pytest.raises(ValueError, match="nested deeper|recursion limit"):
+    with pytest.raises(ValueError, match=r"nested deeper|recursion limit"):
         Submission.from_json(DEEP)
     assert Status.read(Status.MARK + DEEP) is None
 

@@ -38,6 +38,7 @@ ROOMS = (
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 FREE = {"__init__", "__main__", "api"}
 """Files of the package itself that may import anything, and that only the command line and outsiders import."""
+LONGEST_FILE = 400
 RAY_ROOMS = {"execution", "cluster"}
 WITHOUT_TORCH = {"architecture", "pruning", "config", "jobs"}
 
@@ -187,6 +188,12 @@ def test_what_a_package_loads_lazily_counts_as_imported(tmp_path):
     plant(tmp_path, "criteria/__init__.py", "")
     plant(tmp_path, "criteria/x.py", "from prunepeft_ray.criteria import f\n")
     assert set(circle(tmp_path / PACKAGE)) == {"prunepeft_ray.criteria", "prunepeft_ray.criteria.x"}
+
+
+@pytest.mark.parametrize("folder", [PACKAGE, "baselines"])
+def test_no_file_is_over_400_lines(folder):
+    lengths = {file: len(file.read_text(encoding="utf-8").splitlines()) for file in (ROOT / folder).rglob("*.py")}
+    assert {str(file.relative_to(ROOT)): n for file, n in lengths.items() if n > LONGEST_FILE} == {}
 
 
 def test_every_room_of_the_list_is_a_folder_or_file():

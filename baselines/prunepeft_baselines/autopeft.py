@@ -24,6 +24,9 @@ class AutoPEFTOptions(Config):
         description="aligned: the slots that all methods share; autopeft: its own sizes and switches of whole layers",
     )
     surrogate: Literal["saas", "gp"] = Field("saas", description="fully Bayesian SAAS GP, or plain Matern-5/2 GP")
+    arithmetic: Literal["botorch", "closed-form"] = Field(
+        "botorch", description="what fits the surrogate: BoTorch, or the same model with gradients in closed form"
+    )
     objectives: Literal["pareto", "single"] = Field(
         "pareto", description="pareto: the metric and few parameters; single: the metric alone"
     )
@@ -98,10 +101,10 @@ def make_proposer(method: str, problem: Problem, options: AutoPEFTOptions) -> Pr
     for package, title in needed.items():
         if find_spec(package) is None:
             raise InputError(f"method '{method}' needs {title}: pip install 'prunepeft-ray[bayes]'")
-    from prunepeft_baselines.autopeft_search import Proposer
+    from prunepeft_baselines.autopeft_search import Proposer, choose_fit
 
     seed = derive_seed(problem.seed, "autopeft")
-    return Proposer(options.coding(problem), options.surrogate, options.objectives, seed)
+    return Proposer(options.coding(problem), choose_fit(options), options.objectives, seed)
 
 
 def initial_design(problem: Problem, coding: Coding, n: int) -> list[Code]:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,12 @@ from prunepeft_baselines.autopeft_space import Code, Coding
 from prunepeft_baselines.copula import GaussianCopula
 from prunepeft_baselines.gaussian_process import Floats, GaussianProcess, Hyperparameters, fit_map
 from prunepeft_ray import derive_seed, pareto_front
+
+if TYPE_CHECKING:
+    from prunepeft_baselines.autopeft import AutoPEFTOptions
+
+Fit = Callable[[Floats, Floats, int], Hyperparameters]
+"""Fits a surrogate to points, n x d, and their values, n, with a seed."""
 
 STARTS = 10
 EVALUATIONS = 2000
@@ -30,13 +36,13 @@ class Proposer:
 
     Args:
         coding: The space.
-        surrogate: ``"saas"`` or ``"gp"``.
+        fit: Fits the surrogate.
         objectives: ``"pareto"``: the metric and the number of parameters; ``"single"``: the metric alone.
         seed: What all randomness is derived from.
     """
 
     coding: Coding
-    surrogate: Literal["saas", "gp"]
+    fit: Fit
     objectives: Literal["pareto", "single"]
     seed: int
 
@@ -59,7 +65,8 @@ class Proposer:
         view = _View.of(self.coding, self.objectives, values, initial)
         codes = list(values)
         points = view.points(codes)
-        process = GaussianProcess(points, torch.as_tensor(view.metric), self._fit(points.numpy(), view.metric))
+        fitted = self.fit(points.numpy(), view.metric, derive_seed(self.seed, "surrogate", len(values)))
+        process = GaussianProcess(points, torch.as_tensor(view.metric), fitted)
         seed = derive_seed(self.seed, "acquisition", len(values))
         gain = NoisyImprovement(process, points, view.costs(codes), view.reference, seed)
         front = pareto_front(values, self.coding.parameters) if self.objectives == "pareto" else _best(values)
@@ -74,12 +81,18 @@ class Proposer:
             gain = gain.with_pending(view.points(found)[0], float(view.costs(found)[0]))
         return proposed
 
-    def _fit(self, x: Floats, y: Floats) -> Hyperparameters:
-        if self.surrogate == "gp":
-            return fit_map(x, y)
+
+def choose_fit(options: AutoPEFTOptions) -> Fit:
+    """Return what fits the surrogate that the options ask for."""
+    if options.arithmetic == "botorch":
+        from prunepeft_baselines import botorch_surrogate
+
+        return botorch_surrogate.fit_saas if options.surrogate == "saas" else botorch_surrogate.fit_gp
+    if options.surrogate == "saas":
         from prunepeft_baselines.saas import fit_saas
 
-        return fit_saas(x, y, derive_seed(self.seed, "surrogate", len(y)))
+        return fit_saas
+    return lambda x, y, _seed: fit_map(x, y)
 
 
 @dataclass(frozen=True)

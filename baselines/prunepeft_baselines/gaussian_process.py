@@ -1,8 +1,8 @@
 """Gaussian processes with a Matern-5/2 kernel and a length scale per dimension: AutoPEFT's surrogates.
 
-Both fits return hyperparameters alone: one set for the plain GP, a sample of them for the fully Bayesian SAAS GP. The
-models are those of BoTorch's ``SingleTaskGP`` and ``SaasFullyBayesianSingleTaskGP``; what differs is how fast their
-likelihoods are computed. All of it in double precision, and nothing reads or moves a global random state.
+A fit returns hyperparameters alone: one set for the plain GP, a sample of them for the fully Bayesian SAAS GP. BoTorch
+fits both by default (``botorch_surrogate``); ``fit_map`` and ``saas`` fit the same models with likelihoods in closed
+form. All of it in double precision, and nothing reads or moves a global random state.
 """
 
 from __future__ import annotations

@@ -14,9 +14,10 @@ import numpyro.distributions as dist
 import torch
 from numpyro.infer import MCMC, NUTS
 
+from prunepeft_baselines.botorch_surrogate import SAMPLES, THINNING, WARMUP
 from prunepeft_baselines.gaussian_process import LEAST_NOISE, Floats, Hyperparameters
 
-WARMUP, SAMPLES, THINNING, DEPTH = 128, 64, 4, 6
+DEPTH = 6
 SHRINKAGE = 0.1
 PADDING = 32
 """Observations are padded to a multiple of this, so that eight batches of four share one compilation."""

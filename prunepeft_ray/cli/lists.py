@@ -45,7 +45,7 @@ def models(as_json: AsJson = False) -> None:
 
 def tasks(as_json: AsJson = False) -> None:
     """List named tasks."""
-    from prunepeft_ray.tasks import TASKS
+    from prunepeft_ray.tasks import METRICS, TASKS
 
     rows = [
         {
@@ -58,6 +58,7 @@ def tasks(as_json: AsJson = False) -> None:
     ]
     _print(rows, as_json, "tasks (the first metric decides)")
     if not as_json:
+        put(f"Metrics, for task.metric: {', '.join(METRICS)}.")
         put("Also any CSV, JSONL or Parquet file: --task FILE --text COLUMN --label COLUMN.")
 
 
@@ -78,7 +79,9 @@ def methods(as_json: AsJson = False) -> None:
     from prunepeft_ray.pruning import PROFILES, SELECTORS
 
     variants = [{"key": "pruning.profile", "value": name, "what": _first_line(PROFILES[name])} for name in PROFILES]
-    variants += [{"key": "warmup.select", "value": name, "what": _first_line(SELECTORS[name])} for name in SELECTORS]
+    variants += [
+        {"key": "warmup.select", "value": name, "what": _first_line(SELECTORS[name].learn)} for name in SELECTORS
+    ]
     if as_json:
         put_json([*(_method_facts(name, METHODS[name]) for name in METHODS), *variants])
         return

@@ -9,7 +9,7 @@ from prunepeft_ray.backbones import Backbone
 from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.jobs import TrainJob
 from prunepeft_ray.modules import build_space
-from prunepeft_ray.pruning import PrunePEFT, Strategy
+from prunepeft_ray.pruning import PROFILES, SELECTORS, PrunePEFT, Strategy
 from prunepeft_ray.tasks import TaskData
 
 
@@ -45,6 +45,8 @@ def plan_search(spec: SearchSpec, backbone: Backbone, data: TaskData) -> Plan:
     Raises:
         InputError: If space, budget, blocks or method settings do not fit the model.
     """
+    for registry, name in ((PROFILES, spec.pruning.profile), (SELECTORS, spec.warmup.select)):
+        registry[name]  # a method that does not use it would not notice that there is none
     space = build_space(spec.space, backbone)
     budget = parse_budget(spec.budget, backbone.parameters)
     check_budget(spec.budget, budget, space)

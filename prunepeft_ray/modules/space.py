@@ -17,17 +17,32 @@ def build_space(config: SpaceConfig, backbone: Backbone) -> Space:
         backbone: The backbone whose widths set the costs.
 
     Raises:
-        InputError: If a list of sizes does not have one size per layer.
+        InputError: If a module type is unknown or does not fill slots of that kind, or a list of sizes does not have
+            one size per layer.
     """
     modules: dict[Slot, Module] = {}
     costs: dict[Slot, ModuleCost] = {}
     for kind in config.kinds:
         module_type, key = config.module(kind)
+        _check_fills(module_type, kind)
         for layer, size in enumerate(_per_layer(f"space.{key}", getattr(config, key), backbone.layers)):
             slot = Slot(layer, kind)
             modules[slot] = Module(module_type, size)
             costs[slot] = module_cost(backbone, slot, module_type)
     return Space(backbone.layers, Architecture.of(modules), costs)
+
+
+def _check_fills(module_type: str, kind: str) -> None:
+    fitting = [name for name in MODULE_TYPES if _fills(name, kind)]
+    if MODULE_TYPES[module_type].kind != kind:
+        raise InputError(f"space: '{module_type}' does not fill {kind} slots; these do: {', '.join(fitting)}")
+    if module_type not in fitting:
+        raise InputError(f"space: criteria cannot be collected in '{module_type}'; they can in: {', '.join(fitting)}")
+
+
+def _fills(module_type: str, kind: str) -> bool:
+    found = MODULE_TYPES[module_type]
+    return found.kind == kind and found.update is not None
 
 
 def module_cost(backbone: Backbone, slot: Slot, module_type: str) -> ModuleCost:

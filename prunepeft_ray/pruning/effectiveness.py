@@ -10,7 +10,7 @@ from prunepeft_ray.errors import RunError
 from prunepeft_ray.jobs import TrainJob, TrainResult, Work
 from prunepeft_ray.pruning.steps import Steps, distinct, make_job
 from prunepeft_ray.pruning.strategy import Strategy
-from prunepeft_ray.pruning.warmup import SELECTORS, WarmUp, shared_work
+from prunepeft_ray.pruning.warmup import SELECTORS, Selector, WarmUp, shared_work
 
 
 def effectiveness(warmup: WarmUp, start: Architecture) -> Steps[Strategy]:
@@ -84,4 +84,4 @@ def _loss(piece: Work, results: Mapping[str, TrainResult]) -> float:
     return loss
 
 
-SELECTORS.register("effectiveness", effectiveness)
+SELECTORS.register("effectiveness", Selector(effectiveness, steps=lambda _config, partitions: 1 + partitions))

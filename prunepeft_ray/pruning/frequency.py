@@ -5,7 +5,7 @@ from __future__ import annotations
 from prunepeft_ray.architecture import Architecture
 from prunepeft_ray.pruning.steps import Steps, distinct, make_job
 from prunepeft_ray.pruning.strategy import Strategy
-from prunepeft_ray.pruning.warmup import SELECTORS, WarmUp, shared_work
+from prunepeft_ray.pruning.warmup import SELECTORS, Selector, WarmUp, shared_work
 
 
 def frequency(warmup: WarmUp, start: Architecture) -> Steps[Strategy]:
@@ -53,4 +53,4 @@ def frequency(warmup: WarmUp, start: Architecture) -> Steps[Strategy]:
     return Strategy.from_counts(counts, counts, warmup.criteria, warmup.seed, warmup.origin, abstained)
 
 
-SELECTORS.register("frequency", frequency)
+SELECTORS.register("frequency", Selector(frequency, steps=lambda config, _partitions: config.turns))

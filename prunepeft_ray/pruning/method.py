@@ -97,15 +97,19 @@ class PrunePEFT(GeneratorMethod):
             "space.kinds it was learned with"
         )
 
-    def _most_jobs(self) -> int:
-        warmup, pruning = self.spec.warmup, self.spec.pruning
+    def _most_jobs(self) -> int | None:
+        pruning = self.spec.pruning
         criteria = len(set(pruning.criteria))
-        steps = warmup.turns if warmup.select == "frequency" else 1 + len(set(self._partitions.values()))
         warm_ups = (pruning.rounds if pruning.dynamic else 1) - (self.strategy is not None)
-        if criteria == 1:
-            warm_ups = 0
-        # the first step of a warm-up is one job for all criteria; the last 1 is the final retraining
-        return warm_ups * (1 + (steps - 1) * criteria) + pruning.rounds + 1
+        # the last 1 is the final retraining
+        others = pruning.rounds + 1
+        if criteria == 1 or warm_ups == 0:
+            return others
+        if self._selector.steps is None:
+            return None
+        steps = self._selector.steps(self.spec.warmup, len(set(self._partitions.values())))
+        # the first step of a warm-up is one job for all criteria
+        return warm_ups * (1 + (steps - 1) * criteria) + others
 
     def _search(self) -> Steps[None]:
         rounds = self.spec.pruning.rounds
@@ -135,7 +139,7 @@ class PrunePEFT(GeneratorMethod):
             decisions=self.decisions,
             origin=self._origin(),
         )
-        return (yield from self._selector(warmup, self.architecture))
+        return (yield from self._selector.learn(warmup, self.architecture))
 
     def _origin(self) -> dict[str, Any]:
         spec, job = self.spec, self._template

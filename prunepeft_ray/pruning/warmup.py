@@ -94,8 +94,19 @@ class WarmUp:
         return chosen
 
 
-Selector = Callable[[WarmUp, Architecture], Steps[Strategy]]
-"""Asks for work that starts from an architecture and returns the strategy it learned."""
+@dataclass(frozen=True)
+class Selector:
+    """A way to choose criteria.
+
+    Args:
+        learn: Asks for work that starts from an architecture and returns the strategy it learned.
+        steps: The maximum number of jobs per criterion, the first of which all criteria share; from the settings and
+            the number of partitions. None: it cannot say.
+    """
+
+    learn: Callable[[WarmUp, Architecture], Steps[Strategy]]
+    steps: Callable[[WarmupConfig, int], int] | None = None
+
 
 SELECTORS: Registry[Selector] = Registry("warm-up selector")
 

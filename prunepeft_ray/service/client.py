@@ -2,48 +2,38 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from prunepeft_ray.cluster.address import find_cluster
 from prunepeft_ray.cluster.job_server import JobServer
 from prunepeft_ray.cluster.sharing.terms import EQUAL_TERMS, Terms
 from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
+from prunepeft_ray.service.attempts import STOP_SECONDS, Attempts, last_attempt, last_in, read_attempts, start
 from prunepeft_ray.service.fetch import fetch, is_here
-from prunepeft_ray.service.gate import State
-from prunepeft_ray.service.ids import clean_name, new_id, pick
-from prunepeft_ray.service.package import code_modules, packed
+from prunepeft_ray.service.ids import clean_name, new_id, pick, user_name
+from prunepeft_ray.service.package import packed
 from prunepeft_ray.service.preflight import check_submission
 from prunepeft_ray.service.run_owner import RunOwner
-from prunepeft_ray.service.search_job import SearchJob
-from prunepeft_ray.service.status import UNDECIDED, Status, without_status
-from prunepeft_ray.service.submission import METADATA_KEY, Submission, now, submission_of
+from prunepeft_ray.service.search_job import SearchJob, refusal
+from prunepeft_ray.service.status import UNDECIDED, without_status
+from prunepeft_ray.service.submission import Submission, now
 from prunepeft_ray.storage.paths import is_local, open_path
 from prunepeft_ray.tracking import TRACKERS
 from prunepeft_ray.waiting import poll, wait_until
 
-STOP_SECONDS = 60
-"""How long a job that is asked to end may take to keep its state."""
 CHECK_SECONDS = 300.0
 DECISION_SECONDS = 10.0
 """How long to wait for the word whether a job that is accepted runs or must wait."""
 POLL_SECONDS = 0.5
-STATUS_LINES = 400
 READERS = 8
-_STATES: dict[str, State] = {"PENDING": "starting", "SUCCEEDED": "finished", "FAILED": "failed", "STOPPED": "stopped"}
 
 Tell = Callable[[str], None]
-Attempts = list[tuple[Submission, Any]]
-"""The attempts at a search job, with what Ray says of each."""
 
 
 def _ignore(_line: str) -> None:
@@ -122,7 +112,7 @@ class Client:
                 job=job or new_id(cleaned),
                 attempt=attempt,
                 name=cleaned,
-                owner=owner or _user(),
+                owner=owner or user_name(),
                 kind=package.kind,
                 output=where,
                 resumes=False,
@@ -134,7 +124,7 @@ class Client:
                 version=version("prunepeft-ray"),
                 submitted_at=now(),
             )
-            self._start(submission, ship_code, package.folder)
+            start(self._server, submission, ship_code, package.folder)
         tell(f"the cluster checks {submission.job}: output, task, model and method")
         return self._accepted(submission)
 
@@ -164,7 +154,7 @@ class Client:
             InputError: If there is none, it runs, or it is finished.
             RunError: If the cluster fails.
         """
-        attempts = self._attempts()
+        attempts = read_attempts(self._server)
         before = self._before(attempts, str(which))
         if workers is not None and before.kind == "study":
             raise InputError("--workers is for searches; a study says execution.workers")
@@ -180,14 +170,14 @@ class Client:
             cpus=asked.cpus,
             gpus=asked.gpus,
         )
-        self._start(submission, ship_code)
+        start(self._server, submission, ship_code)
         tell(f"the cluster checks {submission.job}: its folder, task, model and method")
         return self._accepted(submission)
 
     def jobs(self) -> list[SearchJob]:
         """All search jobs since the head node started, the newest first, each with its last attempt."""
         with ThreadPoolExecutor(READERS) as pool:
-            jobs = list(pool.map(self._search_job, self._attempts().values()))
+            jobs = list(pool.map(partial(last_attempt, self._server), read_attempts(self._server).values()))
         return sorted(jobs, key=lambda job: job.started, reverse=True)
 
     def status(self, job: str) -> SearchJob:
@@ -199,8 +189,8 @@ class Client:
         Raises:
             InputError: If there is none.
         """
-        attempts = self._attempts()
-        return self._search_job(attempts[pick(attempts, job)])
+        attempts = read_attempts(self._server)
+        return last_attempt(self._server, attempts[pick(attempts, job)])
 
     def logs(self, job: str) -> str:
         """What the last attempt at a search job has printed so far.
@@ -326,14 +316,14 @@ class Client:
 
     def _continued(self, output: str) -> tuple[str | None, int]:
         """The study that a folder belongs to, and the number of the next attempt at it; a study may be added to."""
-        attempts = self._attempts()
-        job = _last_there(attempts, output)
+        attempts = read_attempts(self._server)
+        job = last_in(attempts, output)
         with suppress(PrunePEFTError, OSError):
             owned = RunOwner.read(open_path(output))
             job = owned.job if owned and owned.kind == "study" else job
         if job is None or attempts.get(job, [(None, None)])[-1][0] is None:
             return job, 1
-        last = self._search_job(attempts[job])
+        last = last_attempt(self._server, attempts[job])
         if not last.over and last.submission.kind == "study":
             raise InputError(
                 f"{job} is {last.state} in {output}: 'prunepeft stop {job}' first, or choose another folder"
@@ -345,10 +335,10 @@ class Client:
         folder = open_path(which)
         if is_local(folder) and self._is_local:
             folder = folder.absolute()
-        there = _last_there(attempts, str(folder))
+        there = last_in(attempts, str(folder))
         if there is None and ("/" in which or (is_local(folder) and folder.is_dir())):
             return self._lost(folder)
-        found = self._search_job(attempts[there or pick(attempts, which)])
+        found = last_attempt(self._server, attempts[there or pick(attempts, which)])
         if not found.over:
             raise InputError(f"{found.id} is {found.state}: there is nothing to resume; 'prunepeft logs {found.id} -f'")
         if found.state == "finished":
@@ -366,7 +356,7 @@ class Client:
             job=owned.job if owned else new_id(name),
             attempt=0,
             name=name,
-            owner=owned.owner if owned else _user(),
+            owner=owned.owner if owned else user_name(),
             kind=owned.kind if owned else "search",
             output=self._output(folder, name),
             resumes=True,
@@ -378,23 +368,6 @@ class Client:
             version=version("prunepeft-ray"),
             submitted_at=now(),
         )
-
-    def _start(self, submission: Submission, ship_code: bool, package: Path | None = None) -> None:
-        environment: dict[str, Any] = {
-            "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), "PYTHONUNBUFFERED": "1"}
-        }
-        if package is not None:
-            environment["working_dir"] = str(package)
-        if ship_code:
-            environment["py_modules"] = code_modules()
-        try:
-            # what others, and we ourselves, would not take from the cluster is not sent there
-            submission = Submission.from_json(submission.to_json())
-        except ValueError as error:
-            raise InputError(f"this cannot be submitted: {error}") from error
-        asked = submission.to_json()
-        entrypoint = f"exec python -P -m prunepeft_ray drive {shlex.quote(asked)}"
-        self._server.submit(submission.ray_id, entrypoint, {METADATA_KEY: asked}, environment)
 
     def _accepted(self, submission: Submission) -> SearchJob:
         """Wait until the driver has checked everything; what it refuses is taken off the cluster again."""
@@ -417,57 +390,5 @@ class Client:
         if job.state == "failed" and job.status.state == "checking":
             with suppress(PrunePEFTError):
                 self._server.delete(submission.ray_id)
-            raise _refusal(job)
+            raise refusal(job)
         return job
-
-    def _attempts(self) -> dict[str, Attempts]:
-        """All attempts at search jobs, by the job, in order."""
-        found: dict[str, Attempts] = {}
-        for details in self._server.jobs():
-            if (submission := submission_of(details)) is not None:
-                found.setdefault(submission.job, []).append((submission, details))
-        return {job: sorted(tries, key=lambda one: one[0].attempt) for job, tries in found.items()}
-
-    def _search_job(self, attempts: Attempts) -> SearchJob:
-        submission, details = attempts[-1]
-        status = Status.last_in(self._server.log_end(details, STATUS_LINES)) or Status()
-        return SearchJob(
-            submission=submission,
-            state=_STATES.get(str(details.status.value), status.state),
-            started=_time(attempts[0][1].start_time) or datetime.now(UTC),
-            ended=_time(details.end_time),
-            status=status,
-            exit_code=details.driver_exit_code,
-            message=details.message or "",
-        )
-
-
-def _last_there(attempts: Mapping[str, Attempts], output: str) -> str | None:
-    """The search job that was last submitted to a folder."""
-    there = {job: tries[-1][0].submitted_at for job, tries in attempts.items() if tries[-1][0].output == output}
-    return max(there, key=lambda job: there[job], default=None)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        # a container's user may have no name
-        return f"user-{os.getuid()}"
-
-
-def _refusal(job: SearchJob) -> PrunePEFTError:
-    """Why a job has ended before it was accepted."""
-    if job.exit_code == InputError.exit_code:
-        return InputError(job.error)
-    if "No module named" in job.error:
-        return RunError(
-            f"the cluster's 'python' lacks what is needed ({job.error}): use the project's image, or put the "
-            "environment that holds prunepeft-ray first on the PATH before 'ray start'; --ship-code sends "
-            "prunepeft-ray itself along"
-        )
-    return RunError(job.error)
-
-
-def _time(milliseconds: int | None) -> datetime | None:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import re
 import secrets
 from collections.abc import Collection
@@ -59,3 +61,12 @@ def pick(ids: Collection[str], wanted: str) -> str:
             "'prunepeft resume DIR --address A' goes on with a run from its folder"
         )
     raise unknown("search job", wanted, ids)
+
+
+def user_name() -> str:
+    """Return the name of this machine's user."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # a container's user may have no name
+        return f"user-{os.getuid()}"

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
 from prunepeft_ray.service.gate import State
 from prunepeft_ray.service.status import OVER, Status
 from prunepeft_ray.service.submission import Submission
@@ -70,3 +71,16 @@ class SearchJob:
 def _last_words(message: str) -> str:
     lines = [line.strip() for line in message.splitlines() if line.strip() and not line.startswith(Status.MARK)]
     return lines[-1].removeprefix("error: ")[:300] if lines else ""
+
+
+def refusal(job: SearchJob) -> PrunePEFTError:
+    """Return the error of a job that ended before it was accepted."""
+    if job.exit_code == InputError.exit_code:
+        return InputError(job.error)
+    if "No module named" in job.error:
+        return RunError(
+            f"the cluster's 'python' lacks what is needed ({job.error}): use the project's image, or put the "
+            "environment that holds prunepeft-ray first on the PATH before 'ray start'; --ship-code sends "
+            "prunepeft-ray itself along"
+        )
+    return RunError(job.error)

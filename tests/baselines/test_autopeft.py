@@ -17,7 +17,7 @@ from prunepeft_ray import InputError, NoOptions, RunError, hypervolume, pareto_f
 
 
 def build(problem, **options):
-    return AUTOPEFT.build(problem, AutoPEFTOptions(**{"surrogate": "gp", **options}))
+    return AUTOPEFT.build(problem, AutoPEFTOptions(**{"surrogate": "gp", "arithmetic": "closed-form", **options}))
 
 
 def architectures(work):
@@ -99,13 +99,16 @@ def test_the_order_of_results_changes_nothing(seed):
     assert method.pareto() == expected.pareto()
 
 
-@pytest.mark.parametrize("told", [3, 8, 10, 13])
-def test_telling_a_fresh_method_some_of_the_results_restores_it(told):
+@pytest.mark.parametrize(
+    ("told", "arithmetic"),
+    [(3, "closed-form"), (8, "closed-form"), (10, "closed-form"), (13, "closed-form"), (10, "botorch")],
+)
+def test_telling_a_fresh_method_some_of_the_results_restores_it(told, arithmetic):
     """Also in the middle of the initial design (8) or of a batch, whose other members must not be lost."""
     problem = make_problem(evaluations=16)
-    work = drive(build(problem))
+    work = drive(build(problem, arithmetic=arithmetic))
     done = {piece.job.id for piece in random.Random(0).sample(work[: told + 3], told)}
-    fresh = build(problem)
+    fresh = build(problem, arithmetic=arithmetic)
     again, waiting = [], []
     while batch := fresh.ask():
         again += batch
@@ -118,13 +121,14 @@ def test_telling_a_fresh_method_some_of_the_results_restores_it(told):
     assert [piece.job.id for piece in again + drive(fresh)] == [piece.job.id for piece in work]
 
 
-def test_nothing_depends_on_the_clock_or_on_global_random_states(monkeypatch):
+@pytest.mark.parametrize("arithmetic", ["botorch", "closed-form"])
+def test_nothing_depends_on_the_clock_or_on_global_random_states(monkeypatch, arithmetic):
     problem = make_problem(evaluations=14)
-    expected = [piece.job.id for piece in drive(build(problem))]
+    expected = [piece.job.id for piece in drive(build(problem, arithmetic=arithmetic))]
     monkeypatch.setattr(time, "time", lambda: 12345.0)
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-    assert [piece.job.id for piece in drive(build(problem))] == expected
+    assert [piece.job.id for piece in drive(build(problem, arithmetic=arithmetic))] == expected
     assert before == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
 
 

@@ -8,9 +8,11 @@ from prunepeft_baselines.autopeft import AUTOPEFT, AutoPEFTOptions
 from prunepeft_baselines.autopeft_asha import AUTOPEFT_ASHA, AutoPEFTAshaOptions
 from prunepeft_ray import InputError
 
+FAST = {"surrogate": "gp", "arithmetic": "closed-form"}
+
 
 def build(problem, **options):
-    return AUTOPEFT_ASHA.build(problem, AutoPEFTAshaOptions(**{"surrogate": "gp", "max_epochs": 9, **options}))
+    return AUTOPEFT_ASHA.build(problem, AutoPEFTAshaOptions(**{**FAST, "max_epochs": 9, **options}))
 
 
 def test_the_proposals_of_autopeft_are_halved_over_epochs():
@@ -19,7 +21,7 @@ def test_the_proposals_of_autopeft_are_halved_over_epochs():
     work = drive(method)
     assert Counter(piece.job.training.epochs for piece in work) == {1: 18, 3: 6, 9: 2}
     assert method.planned == len(work) == 26
-    alone = drive(AUTOPEFT.build(problem, AutoPEFTOptions(surrogate="gp")))
+    alone = drive(AUTOPEFT.build(problem, AutoPEFTOptions(**FAST)))
     assert [piece.job.id for piece in work[:18]] == [piece.job.id for piece in alone]
     longest = [piece.job.architecture for piece in work if piece.job.training.epochs == 9]
     assert method.best() == max(longest, key=lambda a: merit(a, 0.5))

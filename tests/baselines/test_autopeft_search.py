@@ -4,11 +4,14 @@ import random
 import numpy as np
 import pytest
 from baseline_toys import make_problem
+from botorch.acquisition.multi_objective import logei
 
-from prunepeft_baselines.autopeft_search import EVALUATIONS, Proposer, local_search, reference_point
+from prunepeft_baselines.autopeft import AutoPEFTOptions
+from prunepeft_baselines.autopeft_search import EVALUATIONS, Proposer, choose_fit, local_search, reference_point
 from prunepeft_baselines.autopeft_space import AlignedCoding, OwnCoding
 
 RNG_SEED = 0
+FIT = choose_fit(AutoPEFTOptions(surrogate="gp", arithmetic="closed-form"))
 
 
 class Gains:
@@ -109,7 +112,7 @@ def test_proposals_are_new_valid_and_different(make, objectives):
     rng = random.Random(RNG_SEED)
     values = {code: rng.random() for code in space.initial(12, rng)}
     values[next(iter(values))] = -math.inf
-    proposed = Proposer(space, "gp", objectives, seed=1).propose(values, 12, 4)
+    proposed = Proposer(space, FIT, objectives, seed=1).propose(values, 12, 4)
     assert len(set(proposed)) == 4
     assert not set(proposed) & set(values)
     assert all(map(space.valid, proposed))
@@ -118,7 +121,7 @@ def test_proposals_are_new_valid_and_different(make, objectives):
 def test_without_two_different_values_proposals_are_random():
     space = coding()
     failed = dict.fromkeys(space.initial(4, random.Random(RNG_SEED)), -math.inf)
-    proposer = Proposer(space, "gp", "pareto", seed=1)
+    proposer = Proposer(space, FIT, "pareto", seed=1)
     for values in (failed, failed | {next(iter(failed)): 0.5}):
         proposed = proposer.propose(values, 4, 3)
         assert len(set(proposed) - set(values)) == 3
@@ -127,4 +130,20 @@ def test_without_two_different_values_proposals_are_random():
 def test_all_costs_being_equal_does_not_stop_the_search_from_learning():
     space = AlignedCoding(make_problem(layers=16, kinds=("PA",), budget=256))  # one slot, whichever
     values = {tuple(int(i == j) for j in range(16)): float(i == 3) + 0.01 * i for i in range(8)}
-    assert len(Proposer(space, "gp", "pareto", seed=1).propose(values, 8, 4)) == 4
+    assert len(Proposer(space, FIT, "pareto", seed=1).propose(values, 8, 4)) == 4
+
+
+@pytest.mark.parametrize("surrogate", ["gp", "saas"])
+def test_botorch_fits_the_surrogate_unless_asked_otherwise(surrogate):
+    assert choose_fit(AutoPEFTOptions(surrogate=surrogate)).__module__ == "prunepeft_baselines.botorch_surrogate"
+    ours = choose_fit(AutoPEFTOptions(surrogate=surrogate, arithmetic="closed-form"))
+    assert ours.__module__ != "prunepeft_baselines.botorch_surrogate"
+
+
+def test_proposals_need_no_compiler(monkeypatch):
+    monkeypatch.setattr(logei, "_try_load_fused_kernel", lambda: pytest.fail("BoTorch compiles C++"))
+    space = coding(layers=4)
+    values = {code: weighted(code) / 10 for code in space.initial(6, random.Random(RNG_SEED))}
+    assert (
+        len(Proposer(space, choose_fit(AutoPEFTOptions(surrogate="gp")), "pareto", seed=1).propose(values, 6, 2)) == 2
+    )

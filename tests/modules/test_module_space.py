@@ -94,3 +94,16 @@ def test_one_size_per_layer(tiny_bert):
 def test_a_list_of_sizes_of_another_length_than_the_backbone_is_refused(tiny_bert, key, sizes):
     with pytest.raises(InputError, match=rf"space\.{key}: {len(sizes)} sizes given, but the backbone has 4 layers"):
         build_space(SpaceConfig(kinds=tuple(KINDS), **{key: sizes}), load_backbone(tiny_bert))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"parallel": "lorra"}, "unknown module type 'lorra': did you mean 'lora'"),
+        ({"serial": "lora"}, "space: 'lora' does not fill SA slots; these do: pfeiffer, houlsby"),
+        ({"parallel": "adalora"}, "space: criteria cannot be collected in 'adalora'; they can in: lora, dora"),
+    ],
+)
+def test_a_module_type_that_cannot_fill_the_slots_is_refused(tiny_bert, setting, message):
+    with pytest.raises(InputError, match=message):
+        build_space(SpaceConfig(**setting), load_backbone(tiny_bert))

@@ -24,7 +24,7 @@ def run_selector(name, space, criteria=CRITERIA, start=None, theta=None, loss=ha
     )
 
     def steps():
-        learned.append((yield from SELECTORS[name](warmup, start or space.supernet)))
+        learned.append((yield from SELECTORS[name].learn(warmup, start or space.supernet)))
 
     method = GeneratorMethod(steps(), space.supernet)
     work = drive(method, loss=loss, **({"theta": theta} if theta else {}))
@@ -133,7 +133,7 @@ def test_chains_run_in_parallel():
         criteria=CRITERIA,
         partitions=partition_of(make_space(12).supernet.slots, 12),
     )
-    steps = SELECTORS["frequency"](warmup, make_space(12).supernet)
+    steps = SELECTORS["frequency"].learn(warmup, make_space(12).supernet)
     batch, sizes = next(steps), []
     with pytest.raises(StopIteration):
         while True:
@@ -285,7 +285,7 @@ def test_a_diverged_trial_is_an_error(metrics):
         criteria=("weight",),
         partitions=partition_of(space.supernet.slots, 4),
     )
-    steps = SELECTORS["effectiveness"](warmup, space.supernet)
+    steps = SELECTORS["effectiveness"].learn(warmup, space.supernet)
     scoring = next(steps)[0].job
     trials = steps.send({scoring.id: execute(scoring)})
     with pytest.raises(RunError, match=r"warm-up 0.PA: weight: the held-out loss is .*diverged"):

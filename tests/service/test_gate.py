@@ -16,6 +16,7 @@ from prunepeft_ray.errors import InputError, RunError
 from prunepeft_ray.service import client as client_module
 from prunepeft_ray.service import fetch as fetching
 from prunepeft_ray.service import unpacking
+from prunepeft_ray.service.attempts import start
 from prunepeft_ray.service.client import Client
 from prunepeft_ray.service.gate import LONGEST_TEXT
 from prunepeft_ray.service.run_owner import RunOwner
@@ -181,12 +182,11 @@ def test_texts_for_people_become_one_short_line():
     assert Status.read(Status.MARK + "[" * 100_000) is None
 
 
-def test_what_could_not_be_read_back_is_not_submitted(monkeypatch):
+def test_what_could_not_be_read_back_is_not_submitted():
     server = Server(metadata())
-    client = connected(server, monkeypatch)
     with pytest.raises(InputError, match="cannot be submitted: output: "):
-        client._start(a_submission(output="/a\nb"), ship_code=False)
-    client._start(a_submission(owner="\x1b]0;X\x07"), ship_code=False)
+        start(server, a_submission(output="/a\nb"), ship_code=False)
+    start(server, a_submission(owner="\x1b]0;X\x07"), ship_code=False)
     assert "x1b]0;X" in server.commands[0]
     assert "\x1b" not in server.commands[0]
 
