@@ -1,4 +1,4 @@
-"""The supernet's space for a backbone: which slots there are and what they cost."""
+"""The supernet's space for a backbone: its slots and their costs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def build_space(config: SpaceConfig, backbone: Backbone) -> Space:
 
     Args:
         config: Slot kinds, module types and sizes.
-        backbone: The backbone whose widths set the costs.
+        backbone: The backbone, whose widths determine the costs.
 
     Raises:
-        InputError: If a list of sizes does not have one size per layer.
+        InputError: If a list of sizes does not have exactly one size per layer.
     """
     modules: dict[Slot, Module] = {}
     costs: dict[Slot, ModuleCost] = {}
@@ -31,7 +31,7 @@ def build_space(config: SpaceConfig, backbone: Backbone) -> Space:
 
 
 def module_cost(backbone: Backbone, slot: Slot, module_type: str) -> ModuleCost:
-    """Return what a module type costs in a slot, summed over its sites."""
+    """Return the cost of a module type in a slot, summed over its sites."""
     found = MODULE_TYPES[module_type]
     names = [name for site in found.sites for name in backbone.parts(slot.layer, site)]
     sites = [found.cost(getattr(*backbone.site(slot.layer, n)), backbone.width(slot.layer, n)) for n in names]
@@ -42,5 +42,5 @@ def _per_layer(key: str, sizes: int | tuple[int, ...], layers: int) -> tuple[int
     if isinstance(sizes, int):
         return (sizes,) * layers
     if len(sizes) != layers:
-        raise InputError(f"{key}: {len(sizes)} sizes given, but the backbone has {layers} layers")
+        raise InputError(f"{key}: got {len(sizes)} sizes, but the backbone has {layers} layers")
     return sizes

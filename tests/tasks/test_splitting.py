@@ -4,7 +4,7 @@ import pytest
 from prunepeft_ray.config import TaskConfig
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.tasks import Split
-from prunepeft_ray.tasks.dividing import divide
+from prunepeft_ray.tasks.splitting import split_examples
 
 
 def examples(*texts, labels=None, texts2=None):
@@ -19,7 +19,7 @@ def divided(train, dev=None, test=None):
     told = []
     given = {part: split for part, split in (("dev", dev), ("test", test)) if split is not None}
     config = TaskConfig(name="d.csv", **{part: f"{part}.csv" for part in given})
-    return divide(config, train, given, ("a", "b"), told.append), told
+    return split_examples(config, train, given, ("a", "b"), told.append), told
 
 
 def test_texts_of_the_users_own_test_are_left_out_of_training_and_said():
