@@ -26,7 +26,7 @@ from prunepeft_ray.storage.paths import (
     stamps,
     write_bytes,
 )
-from prunepeft_ray.text import LONGEST_STEM, file_stem
+from prunepeft_ray.text import MAX_STEM, file_stem
 
 
 @pytest.fixture(params=["disk", "memory", "bucket"])
@@ -243,7 +243,7 @@ def test_names_of_files_are_short_plain_and_no_others(names):
     assert found[0] != found[1]
     for name in found:
         assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name)
-        assert len(name) <= LONGEST_STEM
+        assert len(name) <= MAX_STEM
 
 
 @given(st.lists(st.lists(st.text("ab-_.:", max_size=4), min_size=2, max_size=2).map(tuple), min_size=2, unique=True))

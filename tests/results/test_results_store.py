@@ -420,9 +420,9 @@ def test_a_job_of_which_a_part_is_gone_is_named_and_runs_again(store):
 
 
 def test_what_a_merged_part_still_holds_is_missing_all_the_same(store, monkeypatch):
-    monkeypatch.setattr(merged, "FEWEST", 1)
+    monkeypatch.setattr(merged, "MIN_FILES", 1)
     commit(store)
-    assert store.merge()
+    assert store.compact()
     file_of(store, "jobs").unlink()
     assert store.missing([make_job().id]) == [f"jobs/{make_job().id}"]
     assert len(store.read("jobs")) == 0

@@ -43,7 +43,7 @@ def quick(monkeypatch):
     """Beats and patience of a moment."""
     monkeypatch.setattr(attempts, "RENEW_SECONDS", 0.05)
     monkeypatch.setattr(attempts, "PATIENCE_SECONDS", 0.6)
-    monkeypatch.setattr(attempts, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(attempts, "POLL_SECONDS", 0.05)
 
 
 def record(folder, number):

@@ -10,7 +10,7 @@ from tiny import filled
 from prunepeft_ray.backbones import load_backbone
 from prunepeft_ray.cli.main import run
 from prunepeft_ray.config import ModulesConfig
-from prunepeft_ray.errors import LONGEST_MESSAGE, InputError
+from prunepeft_ray.errors import MAX_MESSAGE, InputError
 from prunepeft_ray.modules import AdaptedBackbone, AdapterConfig, save_adapter
 from prunepeft_ray.training import load_adapter
 
@@ -202,7 +202,7 @@ def test_a_bad_adapter_is_refused_in_one_line(run_folder, tiny_bert, spoil, reas
     message = str(caught.value)
     assert reason in message
     assert "\n" not in message
-    assert len(message) <= LONGEST_MESSAGE
+    assert len(message) <= MAX_MESSAGE
     assert not load_backbone(tiny_bert).adapted
 
 
