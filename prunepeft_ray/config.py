@@ -67,17 +67,15 @@ class SpaceConfig(Config):
     serial: Literal["pfeiffer", "houlsby"] = Field(
         "pfeiffer", description="module in SA slots: adapter after the FFN, or after attention and FFN"
     )
-    rank: PositiveInt | tuple[PositiveInt, ...] = Field(
-        32, description="LoRA rank, one for all layers or one per layer"
-    )
+    rank: PositiveInt | tuple[PositiveInt, ...] = Field(32, description="LoRA rank, for all layers or one per layer")
     bottleneck: PositiveInt | tuple[PositiveInt, ...] = Field(
-        128, description="adapter bottleneck, one for all layers or one per layer"
+        128, description="adapter bottleneck, for all layers or one per layer"
     )
     ffn_bottleneck: PositiveInt | tuple[PositiveInt, ...] = Field(
-        128, description="bottleneck of the adapter parallel to the FFN (PF slots), one for all layers or one per layer"
+        128, description="bottleneck of the adapter parallel to the FFN (PF slots), for all layers or one per layer"
     )
     prefix: PositiveInt | tuple[PositiveInt, ...] = Field(
-        30, description="prefix vectors of keys and values (PT slots), one number for all layers or one per layer"
+        30, description="prefix vectors of keys and values (PT slots), for all layers or one per layer"
     )
 
     @model_validator(mode="after")
@@ -176,7 +174,7 @@ class PruningConfig(Config):
     threshold: float | None = Field(
         None,
         gt=0,
-        description="fixed t of the threshold criterion; default: a quantile over all slots of the same kind",
+        description="fixed t of the threshold criterion; default: a quantile over all slots of a kind",
     )
     threshold_quantile: float = Field(0.1, gt=0, lt=1)
 

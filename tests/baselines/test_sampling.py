@@ -49,7 +49,7 @@ def test_asking_for_all_gives_each_once(space, budget, seed):
 
 @pytest.mark.parametrize("units", [8192, 4])
 def test_all_are_equally_likely_on_a_fine_and_on_a_coarse_grid(monkeypatch, units):
-    monkeypatch.setattr(sampling, "MOST_UNITS", units)
+    monkeypatch.setattr(sampling, "MAX_UNITS", units)
     space, budget = space_of(slots_named([3, 5, 5, 7, 11, 13])), 17
     rng = random.Random(0)
     expected = within(space, budget)
