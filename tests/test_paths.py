@@ -133,12 +133,12 @@ def test_a_url_of_a_bucket_is_kept_as_it_is_meant(text):
 WRONG = {
     "s4://bucket/run": "unknown scheme 's4'",
     "ss3://bucket/run": "did you mean s3://?",
-    "s3:/bucket/run": "expected a folder, or text like s3://BUCKET/FOLDER",
+    "s3:/bucket/run": "expected a folder or a URL such as s3://BUCKET/FOLDER",
     "gs:/bucket/run": "gs://BUCKET/FOLDER",
     "s3://": "names no bucket",
     "s3:///run": "names no bucket",
-    "://run": "no path and no URL",
-    "simplecache::s3://bucket/run": "no path and no URL",
+    "://run": "neither a path nor a URL",
+    "simplecache::s3://bucket/run": "neither a path nor a URL",
 }
 
 
@@ -152,7 +152,7 @@ def test_a_mistyped_url_is_refused_in_one_line(text):
 
 
 def test_a_url_that_pathlib_has_mangled_is_refused():
-    with pytest.raises(InputError, match="or text like s3://"):
+    with pytest.raises(InputError, match="or a URL such as s3://"):
         open_path(Path("s3://bucket/run"))
 
 

@@ -22,7 +22,7 @@ class NoisyImprovement:
 
     This is the noisy expected hypervolume improvement (Daulton et al. 2021), with a fat tail instead of zero where no
     sample improves (Ament et al. 2023), which gives a local search a direction. It agrees to 0.2 % with BoTorch's
-    ``qLogNoisyExpectedHypervolumeImprovement`` with a pruned baseline and earlier points of the batch pending. Since the
+    ``qLogNoisyExpectedHypervolumeImprovement`` with a pruned baseline and earlier points of the batch pending. As the
     cost is known, the fronts of all samples have their steps at the same costs. The gained area is then a difference of
     two tabulated integrals of the front rather than a sum over boxes, so its computing time does not grow with the
     front.

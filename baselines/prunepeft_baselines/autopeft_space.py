@@ -159,7 +159,7 @@ class AlignedCoding(Coding):
 class OwnCoding(Coding):
     """AutoPEFT's own space (Zhou et al. 2024, Section 3): three module sizes shared by all layers that are on.
 
-    The sizes of serial adapter, parallel adapter and prefix are d / 2^k for k from 0 to 8, where d is the hidden size, 1
+    The sizes of serial adapter, parallel adapter and prefix are d / 2^k for k from 0 to 8, with d the hidden size, 1
     for k = 9, and absent for k = 10; only the first of equal sizes is kept. Codes without a layer or without a module
     are not architectures.
 

@@ -170,8 +170,8 @@ class Strategy:
                 raise InputError(f"not a strategy: partition {partition} must have criteria from {sorted(known)}")
             if set(weights) != known or min(weights.values()) < 0 or not math.isclose(sum(weights.values()), 1):
                 raise InputError(
-                    f"not a strategy: partition {partition} must have one non-negative weight for each of "
-                    f"{sorted(known)}, and they must sum to 1"
+                    f"not a strategy: the weights of partition {partition} must be one non-negative number for each of "
+                    f"{sorted(known)}, and sum to 1"
                 )
 
 

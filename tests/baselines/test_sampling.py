@@ -33,7 +33,7 @@ spaces = st.lists(st.integers(1, 40), min_size=1, max_size=9).map(lambda costs: 
 def test_the_count_is_that_of_trying_all(space, budget):
     smallest = min(map(space.slot_parameters, space.supernet.slots))
     if budget < smallest:
-        with pytest.raises(InputError, match=f"holds no slot: the smallest has {smallest}"):
+        with pytest.raises(InputError, match=f"is too small for any slot: the smallest has {smallest}"):
             FeasibleSampler(space, budget)
     else:
         assert FeasibleSampler(space, budget).count == len(within(space, budget))

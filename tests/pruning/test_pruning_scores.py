@@ -259,8 +259,8 @@ def test_halves_are_read_as_far_as_they_are_known():
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        ({}, r"round 1/3: the result has no score of criterion 'weight' for slot PA\.0"),
-        ({"weight": {"PA.1": 1.0}}, r"no score of criterion 'weight' for slot PA\.0"),
+        ({}, r"round 1/3: the result lacks the score of criterion 'weight' for slot PA\.0"),
+        ({"weight": {"PA.1": 1.0}}, r"lacks the score of criterion 'weight' for slot PA\.0"),
         ({"weight": {"PA.0": math.nan}}, r"round 1/3: criterion 'weight' of slot PA\.0 is nan: .*diverged"),
         ({"weight": {"PA.0": math.inf}}, "is inf"),
     ],

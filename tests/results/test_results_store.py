@@ -468,7 +468,7 @@ def test_files_of_an_older_version_are_read_beside_new_ones(store):
 def test_a_parquet_file_of_somebody_else_is_damage(store, metadata):
     commit(store)
     write_table(pa.table({"a": [1]}).replace_schema_metadata(metadata), store.folder / "jobs" / "other.parquet")
-    with pytest.raises(RunError, match=r"other\.parquet.*version (none|new): it is no part"):
+    with pytest.raises(RunError, match=r"other\.parquet.*version (none|new): it does not belong"):
         store.read("jobs")
 
 

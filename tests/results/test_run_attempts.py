@@ -70,7 +70,7 @@ def assert_refused(folder, *words, tell=lambda line: None):
     before = names(folder.attempts)
     with pytest.raises(InputError) as caught, attempt(folder, tell):
         raise AssertionError("two owners")
-    for word in ("is being written by process", f"prunepeft resume {folder.path}", *words):
+    for word in ("has been working on", f"prunepeft resume {folder.path}", *words):
         assert str(word) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert names(folder.attempts) == before
@@ -336,7 +336,7 @@ def wait_for(true):
 def test_an_owner_that_was_taken_over_learns_of_it(quick, run):
     calls = []
     with (
-        pytest.raises(RunError, match=rf"another one has taken the run over.*prunepeft resume {run.path}") as caught,
+        pytest.raises(RunError, match=rf"another one has taken over the run.*prunepeft resume {run.path}") as caught,
         attempt(run, on_lost=lambda: calls.append(1)) as own,
     ):
         leave(run, 2, host="elsewhere")
@@ -351,7 +351,7 @@ def test_an_owner_that_was_taken_over_learns_of_it(quick, run):
 
 @pytest.mark.parametrize("how", ["other token", "deleted"])
 def test_an_attempt_whose_file_is_another_one_is_lost(quick, local_run, how):
-    with pytest.raises(RunError, match="taken the run over"), attempt(local_run) as own:
+    with pytest.raises(RunError, match="taken over the run"), attempt(local_run) as own:
         if how == "deleted":
             attempt_file(local_run, 1).unlink()
         else:

@@ -158,11 +158,11 @@ BAD = {
     "text as slots": (with_config(architecture={"slots": "abc"}), "not an architecture"),
     "huge size": (with_slot(size=10**9), "its architecture and labels need"),
     "huger size": (with_slot(size=10**300), "its architecture and labels need"),
-    "infinite size": (with_slot(size=float("inf")), "no whole number"),
+    "infinite size": (with_slot(size=float("inf")), "not an integer"),
     "negative size": (with_slot(size=-1), "must be at least 1"),
     "smaller size": (with_slot(size=1), "another shape"),
     "layer too high": (with_slot(layer=4), "does not exist"),
-    "negative layer": (with_slot(layer=-1), "no slot at layer -1"),
+    "negative layer": (with_slot(layer=-1), "there is no slot of kind 'PA' at layer -1"),
     "unknown kind": (with_slot(kind="XX"), "of kind 'XX'"),
     "unknown module": (with_slot(module="lorra"), "did you mean 'lora'"),
     "module of another kind": (with_slot(module="pfeiffer"), "cannot hold"),
@@ -190,7 +190,7 @@ BAD = {
     "adapter linked": (linked_whole, "leads out of"),
     "configuration linked": (linked(CONFIG), "leads out of"),
     "weights linked": (linked(WEIGHTS), "leads out of"),
-    "link in a circle": (linked_in_a_circle, "holds no adapter"),
+    "link in a circle": (linked_in_a_circle, "contains no adapter"),
 }
 
 

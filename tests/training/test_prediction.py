@@ -73,7 +73,7 @@ def test_predictions_do_not_depend_on_company_or_order(predictor, task):
 def test_texts_that_are_cut_are_counted_once(predictor):
     told = []
     predictor.predict(["film " * 40, "film " * 50, "no"], tell=told.append)
-    assert told == ["texts of more than 32 tokens (training.max_length) are cut: 2 of 3"]
+    assert told == ["texts of more than 32 tokens (training.max_length) are truncated: 2 of 3"]
     predictor.predict(["no"], tell=told.append)
     assert len(told) == 1
 
@@ -110,7 +110,7 @@ def test_the_backbone_may_have_moved(saved, task, tmp_path):
 
 
 def test_a_folder_without_adapter_is_wrong_input(tmp_path):
-    with pytest.raises(InputError, match="holds no adapter"):
+    with pytest.raises(InputError, match="contains no adapter"):
         load_adapter(tmp_path)
 
 
