@@ -127,7 +127,7 @@ def test_a_plugin_may_say_itself_what_is_wrong(tmp_path):
 
 def test_what_is_not_there_is_named(tmp_path):
     assert refusal(tmp_path / "nope.py") == (
-        f"plugins: there is not a Python file or package {tmp_path / 'nope.py'} on this machine"
+        f"plugins: {tmp_path / 'nope.py'} is not a Python file or package on this machine"
     )
     (tmp_path / "empty").mkdir()
     assert "empty" in refusal(tmp_path / "empty")

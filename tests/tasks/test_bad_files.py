@@ -115,7 +115,10 @@ def test_a_bad_file_is_refused_in_one_line_that_says_where_and_what(tmp_path, na
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"encoding": "klingon"}, "unknown encoding 'klingon'; expected an encoding such as utf-8, utf-16 or windows-1252"),
+        (
+            {"encoding": "klingon"},
+            "unknown encoding 'klingon'; expected an encoding such as utf-8, utf-16 or windows-1252",
+        ),
         ({"encoding": "rot13"}, "unknown encoding 'rot13'; expected an encoding such as utf-8, utf-16 or windows-1252"),
         ({"separator": "ab"}, "separator 'ab': expected one character such as ; or |, or the word tab"),
         ({"separator": "\n"}, "separator '': expected one character such as ; or |, or the word tab"),
@@ -133,7 +136,7 @@ def read(path, **settings):
 
 
 def told_line(path, what, options):
-    return [f"{path}: told from the file: {what}; {options} would override this"]
+    return [f"{path}: detected {what}; override with {options}"]
 
 
 ENCODED = "café\u201d,a\n"
@@ -158,7 +161,7 @@ ENCODED = "café\u201d,a\n"
         (
             "d.csv",
             SEMICOLONS.encode("utf-16"),
-            "encoding UTF-16, separator ';'",
+            "encoding UTF-16 and separator ';'",
             "--encoding and --separator",
         ),
     ],

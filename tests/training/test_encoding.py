@@ -112,8 +112,7 @@ def test_texts_that_are_cut_are_counted_in_every_split_and_at_the_length_that_cu
         "texts of more than 5 tokens (training.max_length) are truncated: 2 of 3 in train, 1 of 3 in test_mismatched"
     )
     assert told[1000] == (
-        "texts of more than 64 tokens (the model's maximum) are truncated: 1 of 3 in train, 1 of 3 in "
-        "test_mismatched"
+        "texts of more than 64 tokens (the model's maximum) are truncated: 1 of 3 in train, 1 of 3 in test_mismatched"
     )
     short = TaskData("t", exact, exact, exact, ("a", "b"), ("accuracy",), "accuracy")
     assert cut_line(encode_task(short, backbone, 5), backbone, 5) is None

@@ -96,7 +96,7 @@ def test_closing_gives_the_backbone_back(saved, backbone, task):
 
 def test_another_backbone_is_refused(saved, backbone, tmp_path):
     other = make_tiny_model("bert", tmp_path / "other", seed=1)
-    with pytest.raises(InputError, match="other weights") as caught:
+    with pytest.raises(InputError, match="different weights") as caught:
         load_adapter(saved[0], str(other))
     assert backbone.fingerprint in str(caught.value)
     assert "\n" not in str(caught.value)
