@@ -86,15 +86,15 @@ def _decode(file: Path, data: bytes, encoding: str) -> str:
         text = io.TextIOWrapper(io.BytesIO(data), encoding=encoding, newline="").read()
     except LookupError as error:
         raise InputError(
-            f"unknown encoding '{encoding}'; expected an encoding such as utf-8, utf-16 or windows-1252"
+            f"unknown encoding '{encoding}'; expected for example utf-8, utf-16 or windows-1252"
         ) from error
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{file}, line {_line(data, error)}: not valid {encoding}; give the file's encoding with --encoding, "
+            f"{file}, line {_line(data, error)}: not valid {encoding}; give its encoding with --encoding, "
             "such as utf-8, utf-16 or windows-1252"
         ) from error
     except ValueError as error:
-        raise InputError(f"{file}: cannot be read as {encoding}; give the file's encoding with --encoding") from error
+        raise InputError(f"{file}: cannot be read as {encoding}; give its encoding with --encoding") from error
     return text.removeprefix("\ufeff")
 
 

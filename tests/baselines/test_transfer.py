@@ -106,9 +106,7 @@ def test_nothing_is_learned_even_where_the_study_learns_before_every_round():
 def test_a_strategy_that_lacks_a_partition_is_refused(other):
     content = strategy_for(make_problem(layers=6, **other))
     missing = "0.SA" if "kinds" in other else "1.PA"
-    says = (
-        f"^amazon/strategy.json: the strategy lacks partition {missing}; its partitions are .*: use the pruning.blocks"
-    )
+    says = f"^amazon/strategy.json: the strategy lacks partition {missing}; its partitions are .*: use the pruning"
     with pytest.raises(InputError, match=says):
         of_strategy(make_problem(layers=6), content)
 

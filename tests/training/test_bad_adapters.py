@@ -183,7 +183,7 @@ BAD = {
     "missing weights": (with_weights(lambda state, name: state.pop(name)), "weights"),
     "other weights": (
         with_weights(lambda state, name: state.update(more=torch.ones(1))),
-        "'more' is missing or unexpected",
+        "'more' is missing or un",
     ),
     "other shape": (
         with_weights(lambda state, name: state.update({name: state[name].T.contiguous()})),
