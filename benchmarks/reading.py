@@ -33,13 +33,13 @@ def main(jobs: int = JOBS) -> None:
         store = ResultsStore(Path(folder))
         fill(store, jobs)
         singly = {name: (spent(pd.read_parquet, Path(folder) / name), spent(store.read, name)) for name in TABLES}
-        seconds = spent(store.merge)
+        seconds = spent(store.compact)
         for name, (peer, single) in singly.items():
             merged = spent(store.read, name)
             cells = (f"{value:.2f} ({value * LARGE / jobs:.0f})" for value in (peer, single, merged))
             table.add_row(name, *cells, f"{merged / peer:.3f}")
     Console().print(table)
-    print(f"merging took {1000 * seconds / jobs:.1f} ms per job, once")
+    print(f"compaction took {1000 * seconds / jobs:.1f} ms per job, once")
 
 
 def fill(store: ResultsStore, jobs: int) -> None:

@@ -1,6 +1,6 @@
 """PrunePEFT-Ray: find the best PEFT architecture for a model, a task and a budget.
 
-The public API. Everything is loaded when first used, so importing this package is quick.
+This is the public API. Its members are loaded on first use, so importing this package is fast.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Searching from Python, as from the command line."""
+"""The Python counterparts of the commands that search, compare, resume and track."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ def search(
     emit: Emit | None = None,
     track: Sequence[str] = (),
 ) -> RunFolder:
-    """Search the best PEFT architecture for a model, a task and a budget.
+    """Search for the best PEFT architecture for a model, a task and a budget.
 
     Args:
         model: Hub id, local folder, GGUF file or ``packaged:NAME``.
         task: Name or file of the task, or a mapping of its settings.
         budget: Number of parameters, or a percentage of the backbone such as ``"1%"``.
-        output: The run's folder, a path or a URL such as ``s3://bucket/run``; must not hold anything yet.
+        output: The run's folder, a path or a URL such as ``s3://bucket/run``; must be empty or not exist.
         config: YAML file with any of the settings.
         settings: Further settings, such as ``"training.epochs=3"``.
         seed: Seed of everything random in the search.
-        workers: Workers; default: every GPU, or 2 on a CPU.
+        workers: Number of workers; default: one per GPU, or 2 on a CPU.
         address: Ray cluster to run on; default: one on this machine.
-        terms: On what terms it shares that cluster with other runs.
-        emit: Told the news.
-        track: Trackers to log to meanwhile: ``tensorboard``, ``mlflow`` or ``wandb``.
+        terms: Terms on which the run shares the cluster with other runs.
+        emit: Callback that receives events.
+        track: Trackers to log to during the run: ``tensorboard``, ``mlflow`` or ``wandb``.
 
     Returns:
-        The run's folder; give it to :func:`prunepeft_ray.summarise`, and its path to ``load_adapter``.
+        The run's folder, which can be passed to :func:`prunepeft_ray.summarise`, and its path to ``load_adapter``.
 
     Raises:
-        InputError: If anything in the settings is wrong, or the folder is not free.
+        InputError: If any of the settings is wrong, or the folder is not empty.
         RunError: If the search failed.
     """
     values = {"model": model, "task": task, "budget": None if budget is None else str(budget), "seed": seed}
@@ -73,23 +73,23 @@ def compare(
     watch: Watch | None = None,
     track: Sequence[str] = (),
 ) -> RunFolder:
-    """Compare search methods on equal terms; a study that is there already goes on with what is missing.
+    """Compare search methods on equal terms; an existing study is continued with what is missing.
 
     Args:
-        study: YAML file of the study, or its settings as plain data; paths in these are relative to the working folder.
+        study: YAML file of the study, or its settings as plain data, with paths relative to the working folder.
         output: The study's folder, a path or a URL such as ``s3://bucket/study``.
         address: Ray cluster to run on; default: one on this machine.
-        terms: On what terms it shares that cluster with other runs.
-        emit: Told the news.
-        watch: Shown the progress of all methods, every second or so.
-        track: Trackers to log to meanwhile: ``tensorboard``, ``mlflow`` or ``wandb``.
+        terms: Terms on which the run shares the cluster with other runs.
+        emit: Callback that receives events.
+        watch: Callback that receives the progress of all methods, about once per second.
+        track: Trackers to log to during the run: ``tensorboard``, ``mlflow`` or ``wandb``.
 
     Returns:
-        The study's folder; give it to :func:`prunepeft_ray.compare_study`.
+        The study's folder, which can be passed to :func:`prunepeft_ray.compare_study`.
 
     Raises:
-        InputError: If anything in the study is wrong, or the folder holds something else.
-        RunError: If the study cannot go on; failing jobs and searches do not end it.
+        InputError: If any of the settings is wrong, or the folder contains something else.
+        RunError: If the study cannot continue; failing jobs and searches do not stop it.
     """
     if isinstance(study, dict):
         spec = read_files(validate(StudySpec, study, "study"), Path("study"))
@@ -110,20 +110,20 @@ def resume(
     track: Sequence[str] = (),
     trust_plugins: bool = False,
 ) -> RunFolder:
-    """Go on with an interrupted search or study; finished jobs are not run again.
+    """Resume an interrupted search or study; finished jobs are not run again.
 
     Args:
         output: The run's folder.
-        workers: Workers of a search; may differ from before.
+        workers: Number of workers of a search; may differ from before.
         address: Ray cluster to run on; default: one on this machine.
-        terms: On what terms it shares that cluster with other runs.
-        emit: Told the news.
-        track: Trackers to log to meanwhile: ``tensorboard``, ``mlflow`` or ``wandb``.
-        trust_plugins: Whether to import plugins of the folder's spec that you have not used on this machine; they run
-            as your own code.
+        terms: Terms on which the run shares the cluster with other runs.
+        emit: Callback that receives events.
+        track: Trackers to log to during the run: ``tensorboard``, ``mlflow`` or ``wandb``.
+        trust_plugins: Whether to import plugins named in the folder's spec that you have not used on this machine; they
+            run with your permissions.
 
     Raises:
-        InputError: If the folder holds no run, its plugins are not trusted, or its task or model has changed since.
+        InputError: If the folder does not contain a run, its plugins are not trusted, or its task or model has changed.
         RunError: If the search failed.
     """
     folder = open_path(output)
@@ -135,18 +135,18 @@ def resume(
 
 
 def track(output: str | Path, *, to: Sequence[str]) -> None:
-    """Log what a search or a study has so far to trackers; what they have already is not logged again.
+    """Log the results of a search or study so far to trackers; nothing is logged twice.
 
     Args:
         output: The run's folder.
         to: Names of trackers: ``tensorboard``, ``mlflow`` or ``wandb``.
 
     Raises:
-        InputError: If the folder holds no run, or a tracker is unknown, not installed or not set up.
+        InputError: If the folder does not contain a run, or a tracker is unknown, not installed or not configured.
         RunError: If a tracker fails.
     """
     log_run(RunFolder.open(open_path(output)), to)
 
 
-def _ignore(_news: object) -> None:
+def _ignore(_event: object) -> None:
     pass

@@ -1,7 +1,7 @@
-"""The settings of a search (``search.yaml``) as typed, validated models.
+"""The settings of a search (``search.yaml``), as typed and validated models.
 
-Every key can be given in YAML or with ``--set a.b=value``. Defaults follow the paper (arXiv 2506.07587) unless
-the key's description says otherwise.
+Every key can be set in YAML or with ``--set a.b=value``. Defaults follow the paper (arXiv 2506.07587) unless the
+description of the key says otherwise.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from prunepeft_ray.errors import LONGEST_QUOTE, InputError, quoted, shortened
+from prunepeft_ray.errors import MAX_QUOTE, InputError, quoted, shortened
 from prunepeft_ray.parsing import parse_yaml, read_small
 from prunepeft_ray.plugins import is_path
 from prunepeft_ray.storage.paths import is_local
@@ -26,7 +26,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Config(BaseModel):
-    """Base of all settings: immutable, and an unknown key is an error."""
+    """Base of all settings: immutable; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -35,7 +35,7 @@ C = TypeVar("C", bound=Config)
 
 
 class TaskConfig(Config):
-    """Which task, and how much of it."""
+    """The task, and the amount of data to use."""
 
     name: str = Field(description="GLUE task, packaged:<name>, or a CSV, JSONL or Parquet file")
     text: str | None = Field(None, description="column of the (first) text; local files only")
@@ -43,20 +43,20 @@ class TaskConfig(Config):
     label: str | None = Field(None, description="column of the label; local files only")
     dev: str | None = Field(None, description="file of the dev split; default: taken from the training file")
     test: str | None = Field(None, description="file of the test split; default: taken from the training file")
-    encoding: str | None = Field(None, description="encoding of local text files; default: told from each file")
+    encoding: str | None = Field(None, description="encoding of local text files; default: detected per file")
     separator: str | None = Field(
-        None, description="character between columns of CSV and TSV files, or tab; default: told from each file"
+        None, description="character between columns of CSV and TSV files, or tab; default: detected per file"
     )
-    regression: bool | None = Field(None, description="labels are numbers to predict; default: told from the labels")
-    metric: str | None = Field(None, description="the metric that decides; default: the task's own")
+    regression: bool | None = Field(None, description="labels are numbers to predict; default: inferred from them")
+    metric: str | None = Field(None, description="the primary metric; default: the task's own")
     train_size: PositiveInt | None = Field(None, description="use this many training examples, stratified")
     dev_size: PositiveInt | None = Field(None, description="use this many dev examples, stratified")
     test_size: PositiveInt | None = Field(None, description="use this many test examples, stratified")
-    seed: int = Field(0, description="seed of splits and sub-samples; part of the task, apart from the run's seed")
+    seed: int = Field(0, description="seed of splits and subsamples; independent of the run's seed")
 
 
 class SpaceConfig(Config):
-    """Which slots the supernet has, and what fills them (paper, Tables 2 and 3)."""
+    """The slots of the supernet, and the modules that fill them (paper, Tables 2 and 3)."""
 
     kinds: tuple[Literal["PA", "PF", "PT", "SA"], ...] = Field(
         ("PA", "SA"),
@@ -71,15 +71,15 @@ class SpaceConfig(Config):
         description="module in SA slots: pfeiffer, an adapter after the FFN; houlsby, after attention and FFN; or a "
         "registered module type",
     )
-    rank: PositiveInt | tuple[PositiveInt, ...] = Field(32, description="LoRA rank, one or one per layer")
+    rank: PositiveInt | tuple[PositiveInt, ...] = Field(32, description="LoRA rank, for all layers or one per layer")
     bottleneck: PositiveInt | tuple[PositiveInt, ...] = Field(
-        128, description="adapter bottleneck, one or one per layer"
+        128, description="adapter bottleneck, for all layers or one per layer"
     )
     ffn_bottleneck: PositiveInt | tuple[PositiveInt, ...] = Field(
-        128, description="bottleneck of the adapter parallel to the FFN (PF slots), one or one per layer"
+        128, description="bottleneck of the adapter parallel to the FFN (PF slots), for all layers or one per layer"
     )
     prefix: PositiveInt | tuple[PositiveInt, ...] = Field(
-        30, description="vectors before an attention's keys and values (PT slots), one or one per layer"
+        30, description="prefix vectors of keys and values (PT slots), for all layers or one per layer"
     )
 
     @model_validator(mode="after")
@@ -89,9 +89,9 @@ class SpaceConfig(Config):
         return self
 
     def module(self, kind: str) -> tuple[str, str]:
-        """Return the module type that fills slots of a kind, and the name of the setting with its size.
+        """Return the module type that fills slots of a kind, and the name of the setting for its size.
 
-        Whether there is such a type, only who builds the space knows: plugins register theirs.
+        Plugins register types too, so only :func:`build_space` can check that there is one of that name.
         """
         return {
             "PA": (self.parallel, "rank"),
@@ -102,13 +102,13 @@ class SpaceConfig(Config):
 
 
 class ModulesConfig(Config):
-    """How modules start and scale."""
+    """Initialisation and scaling of modules."""
 
     init: Literal["paper", "default"] = Field(
         "default",
-        description="paper: both projections normal (Eqs. 4-5); default: each module's own, identity but for PT",
+        description="paper: both projections normal (Eqs. 4-5); default: each module's own, the identity except for PT",
     )
-    lora_alpha: float | None = Field(None, gt=0, description="LoRA alpha; default: the rank, a scaling of 1")
+    lora_alpha: float | None = Field(None, gt=0, description="LoRA alpha; default: the rank, for a scaling of 1")
     lora_dropout: Share = Field(0.1, description="dropout on the input of LoRA and DoRA")
     parallel_scale: float = Field(4.0, gt=0, description="factor on the update of an adapter parallel to the FFN")
 
@@ -125,22 +125,24 @@ class LearningRates(Config):
 
 
 class TrainingConfig(Config):
-    """The recipe that every job shares, and the final retraining's length."""
+    """The recipe that all jobs share, and the length of the final retraining."""
 
-    epochs: PositiveInt = Field(20, description="most epochs of the final retraining")
-    patience: PositiveInt | None = Field(5, description="stop the final retraining after this many epochs without gain")
+    epochs: PositiveInt = Field(20, description="maximum number of epochs of the final retraining")
+    patience: PositiveInt | None = Field(
+        5, description="stop the final retraining after this many epochs without improvement"
+    )
     batch_size: PositiveInt = Field(16, description="examples per optimiser step")
     micro_batches: PositiveInt | None = Field(
         None,
-        description="parts that a batch is split into: gradient accumulation, and what data-parallel workers share "
-        "out; results do not depend on the number of workers, but on this. Default: 2 on CPU, 1 on GPU",
+        description="parts that a batch is split into, for gradient accumulation and data-parallel workers; results "
+        "depend on this, but not on the number of workers. Default: 2 on CPU, 1 on GPU",
     )
     learning_rates: LearningRates = LearningRates()
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    warmup_share: Share = Field(0.06, description="share of all steps in which the learning rate rises")
+    warmup_share: Share = Field(0.06, description="fraction of all steps in which the learning rate rises")
     weight_decay: float = Field(0.01, ge=0)
-    max_grad_norm: float | None = Field(1.0, gt=0, description="gradients are clipped to this norm")
-    max_length: PositiveInt = Field(128, description="most tokens of an example")
+    max_grad_norm: float | None = Field(1.0, gt=0, description="maximum norm to which gradients are clipped")
+    max_length: PositiveInt = Field(128, description="maximum number of tokens per example")
     eval_batch_size: PositiveInt = 64
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 on GPU, fp32 on CPU")
 
@@ -151,81 +153,85 @@ class WarmupConfig(Config):
     select: str = Field(
         "frequency", description="how a criterion is chosen: frequency, effectiveness, or a registered selector"
     )
-    train_size: PositiveInt = Field(100, description="examples of the subset d that warm-up trains on")
-    turns: PositiveInt = Field(3, description="turns of a criterion's chain")
+    train_size: PositiveInt = Field(100, description="size of the subset d that the warm-up trains on")
+    turns: PositiveInt = Field(3, description="number of turns per criterion")
     epochs: PositiveInt = Field(3, description="epochs per turn")
-    remove: PositiveInt = Field(3, description="slots that a turn removes")
-    holdout: float = Field(0.3, gt=0, lt=1, description="share of d that effectiveness measures the loss on")
+    remove: PositiveInt = Field(3, description="slots removed per turn")
+    holdout: float = Field(0.3, gt=0, lt=1, description="fraction of d on which effectiveness measures the loss")
 
 
 class PruningConfig(Config):
     """The pruning rounds (paper, Algorithm 1)."""
 
-    criteria: tuple[str, ...] = Field(PAPER_CRITERIA, min_length=1, description="the criteria of the hybrid")
+    criteria: tuple[str, ...] = Field(PAPER_CRITERIA, min_length=1, description="the criteria to combine")
     profile: str = Field(
-        "averaged", description="how scores become p(m): paper, reference, averaged, or a registered profile"
+        "averaged", description="how p(m) follows from scores: paper, reference, averaged, or a registered profile"
     )
     compare: Literal["within-kind", "raw"] = Field(
         "within-kind",
-        description="how slot kinds are set against each other: scores standardised within each kind, or as they are",
+        description="how slots of different kinds are compared: by scores standardised within each kind, or raw scores",
     )
     blocks: Literal["spindle", "reference", "none"] | tuple[float, ...] = Field(
         "spindle",
-        description="how layers form blocks: 1/6,1/3,1/3,1/6; the released code's edges; one block; own edges",
+        description="how layers form blocks: 1/6,1/3,1/3,1/6; the released code's edges; one block; custom edges",
     )
     rounds: PositiveInt = 3
-    remove: PositiveInt | None = Field(None, description="slots per round, k; default: follows from rounds and budget")
+    remove: PositiveInt | None = Field(None, description="slots per round, k; default: from rounds and budget")
     round_epochs: PositiveInt = 1
     train_size: PositiveInt | None = Field(
-        None, description="train rounds on a subset; default: all of the training split"
+        None, description="train rounds on a subset of this size; default: the whole training split"
     )
-    dynamic: bool = Field(False, description="learn the strategy anew before every round")
+    dynamic: bool = Field(False, description="relearn the strategy before every round")
     threshold: float | None = Field(
-        None, gt=0, description="fixed t of the threshold criterion; default: a quantile over all slots of a kind"
+        None,
+        gt=0,
+        description="fixed t of the threshold criterion; default: a quantile over all slots of a kind",
     )
     threshold_quantile: float = Field(0.1, gt=0, lt=1)
 
 
 class ExecutionConfig(Config):
-    """How a search survives; none of it changes what is found."""
+    """Fault tolerance; none of it changes the outcome of a search."""
 
     checkpoint_seconds: float = Field(
-        60.0, gt=0, description="keep a running job's state that often, and at the end of its epochs"
+        60.0, gt=0, description="seconds between checkpoints of a running job; it also saves one after every epoch"
     )
     max_failures: int = Field(
-        3, ge=0, description="how often in a row, without progress between, what was lost is started again"
+        3, ge=0, description="maximum number of consecutive restarts after failures without progress in between"
     )
     hang_seconds: float = Field(
-        600.0, gt=0, description="a worker that makes no step for that long is ended and counts as lost"
+        600.0, gt=0, description="a worker that makes no step for this long is killed and counts as lost"
     )
 
 
 class CandidateConfig(Config):
-    """How a study evaluates a candidate architecture before one is chosen."""
+    """How a study evaluates candidate architectures."""
 
-    epochs: PositiveInt = Field(1, description="epochs that a candidate is trained")
+    epochs: PositiveInt = Field(1, description="epochs for which a candidate is trained")
     train_size: PositiveInt | None = Field(
-        None, description="train candidates on a stratified subset of that size; default: all of the training split"
+        None, description="train candidates on a stratified subset of this size; default: the whole training split"
     )
 
 
 class RecipeConfig(Config):
-    """What searches share whatever the model, task and seed: a search's spec and a study's alike."""
+    """The settings that the specs of searches and studies have in common."""
 
-    budget: str = Field(description="most PEFT parameters: a number (300000, 1.5M) or % of the backbone (1%)")
+    budget: str = Field(
+        description="maximum number of PEFT parameters: a number (300000, 1.5M) or a percentage of the backbone (1%)"
+    )
     space: SpaceConfig = SpaceConfig()
     modules: ModulesConfig = ModulesConfig()
     training: TrainingConfig = TrainingConfig()
     warmup: WarmupConfig = WarmupConfig()
     pruning: PruningConfig = PruningConfig()
     plugins: tuple[str, ...] = Field(
-        (), description="Python files or modules with criteria, tasks and methods of your own; loaded first"
+        (), description="user plugins: Python files or modules with criteria, tasks or methods; loaded first"
     )
 
     @model_validator(mode="before")
     @classmethod
     def _bare_budget(cls, data: Any) -> Any:
-        """Accept a bare number as budget."""
+        """Accept a bare number as the budget."""
         if isinstance(data, dict) and isinstance(data.get("budget"), int | float):
             is_number = not isinstance(data["budget"], bool)
             data = data | {"budget": str(data["budget"])} if is_number else data
@@ -233,7 +239,7 @@ class RecipeConfig(Config):
 
 
 class _Subject(Config):
-    """What is searched; a base of its own so that these keys come first."""
+    """What to search; a separate base class, so that these keys come first."""
 
     model: str = Field(description="Hub id, local folder, GGUF file, packaged:minilm or packaged:smollm2")
     task: TaskConfig
@@ -241,7 +247,7 @@ class _Subject(Config):
 
 
 class SearchSpec(RecipeConfig, _Subject):
-    """Everything that says what a search is."""
+    """The complete settings of a search."""
 
     execution: ExecutionConfig = ExecutionConfig()
 
@@ -255,12 +261,12 @@ class SearchSpec(RecipeConfig, _Subject):
 def load_spec(
     file: Path | None, values: dict[str, Any] | None = None, settings: tuple[str, ...] | list[str] = ()
 ) -> SearchSpec:
-    """Build a spec from a YAML file, then values, then ``key=value`` settings; later ones win.
+    """Build a spec from a YAML file, values and ``key=value`` settings; later ones take precedence.
 
     Args:
         file: A YAML file, or None.
-        values: Nested values such as command-line options; None values are left out.
-        settings: Strings such as ``"training.epochs=3"``; the value is read as YAML.
+        values: Nested values, such as command-line options; None values are ignored.
+        settings: Strings such as ``"training.epochs=3"``; the value is parsed as YAML.
 
     Raises:
         InputError: If the file cannot be read, or a key or value is wrong.
@@ -277,7 +283,7 @@ def load_spec(
 
 
 def beside(file: Path, plugins: tuple[str, ...]) -> tuple[str, ...]:
-    """Take plugins that are files or folders as relative to the file that names them, unless that is in a bucket."""
+    """Resolve relative plugin paths against the file that names them, unless that file is in a bucket."""
     if not is_local(file):
         return plugins
     return tuple(str((file.parent / name).resolve()) if _is_relative(name) else name for name in plugins)
@@ -291,7 +297,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
     """Read a YAML mapping within the bounds of :mod:`prunepeft_ray.parsing`.
 
     Raises:
-        InputError: If the file is missing, too large or too deep, is no YAML or is no mapping.
+        InputError: If the file is missing, too large, nested too deeply, not valid YAML or not a mapping.
     """
     try:
         data = parse_yaml(read_small(file).decode())
@@ -302,15 +308,16 @@ def read_yaml(file: Path) -> dict[str, Any]:
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise InputError(f"{file}: expected keys and values, got a {type(data).__name__}")
+        raise InputError(f"{file}: expected a mapping of keys to values, got a {type(data).__name__}")
     return data
 
 
 def validate(kind: type[C], data: dict[str, Any], where: str) -> C:
-    """Turn plain data into a config model.
+    """Validate plain data as a config model.
 
     Raises:
-        InputError: One line that names the first wrong key, what is wrong and, for a misspelt key, the nearest.
+        InputError: If a key or value is wrong; one line names the first problem and, for an unknown key, the closest
+            match.
     """
     try:
         return kind.model_validate(data)
@@ -320,32 +327,32 @@ def validate(kind: type[C], data: dict[str, Any], where: str) -> C:
 
 def _first_problem(kind: type[Config], error: ValidationError) -> str:
     problem = error.errors()[0]
-    # pydantic adds the names of union members to the path; they mean nothing to a user
+    # pydantic adds the names of union members to the path, which mean nothing to users
     path = [str(part) for part in problem["loc"] if not str(part).startswith(("literal[", "tuple[", "constrained-"))]
-    key = shortened(".".join(path), LONGEST_QUOTE)
+    key = shortened(".".join(path), MAX_QUOTE)
     if problem["type"] == "extra_forbidden":
         within, known = _place(kind, path)
-        near = difflib.get_close_matches(shortened(within, LONGEST_QUOTE), known, n=1)
+        near = difflib.get_close_matches(shortened(within, MAX_QUOTE), known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
         return f"unknown key '{key}'; {hint}"
     if problem["type"] == "missing":
         return f"'{key}' is missing"
     message = problem["msg"].removeprefix("Value error, ")
     where = f"{key}: " if key else ""
-    # a validator of a whole mapping says itself what is wrong in it
+    # validators of whole mappings name the wrong value themselves
     got = "" if problem["type"] == "value_error" else f", got {quoted(problem['input'])}"
     return f"{where}{message[0].lower()}{message[1:]}{got}"
 
 
 def _place(kind: type[Config], path: list[str]) -> tuple[str, list[str]]:
-    """Where a key is looked for, and what is known there: in an item of a list its own keys, else all."""
+    """Return a key relative to its item if it is in a list, and the keys that are known there."""
     if len(path) > 2 and path[1].isdigit():
         return ".".join(path[2:]), all_keys(get_args(kind.model_fields[path[0]].annotation)[0])
     return ".".join(path), all_keys(kind)
 
 
 def all_keys(kind: type[Config], prefix: str = "") -> list[str]:
-    """Every dotted key that a config model knows."""
+    """Return all dotted keys of a config model."""
     keys: list[str] = []
     for name, field in kind.model_fields.items():
         inner = field.annotation
@@ -376,7 +383,7 @@ def _read_value(setting: str, value: str) -> Any:
 
 
 def _long_form(data: dict[str, Any]) -> dict[str, Any]:
-    """Write ``task: sst2`` as ``task: {name: sst2}``, so that both forms merge."""
+    """Expand ``task: sst2`` to ``task: {name: sst2}``, so that both forms can be merged."""
     return data | {"task": {"name": data["task"]}} if isinstance(data.get("task"), str) else data
 
 

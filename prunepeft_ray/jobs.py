@@ -1,7 +1,7 @@
-"""The unit of work and the contract between methods, which decide, and executors, which run.
+"""Training jobs, and the contract between methods, which decide, and executors, which run jobs.
 
-Everything that trains is a :class:`TrainJob`: warm-up turns, pruning rounds, candidates of a rival and the final
-retraining alike. A method hands out jobs and is told their results; it knows nothing of Ray, files or torch.
+All training is done in :class:`TrainJob` units: warm-up turns, pruning rounds, candidates of baselines and the final
+retraining. A method hands out jobs and receives their results; it knows nothing of Ray, files or torch.
 """
 
 from __future__ import annotations
@@ -17,32 +17,34 @@ from prunepeft_ray.architecture import Architecture
 from prunepeft_ray.config import ModulesConfig, TrainingConfig
 
 LATER_KINDS = frozenset({"FT", "PF", "PT"})
-"""Slot kinds that there were not from the beginning."""
+"""Slot kinds that were added in later versions."""
 
 WorkKind = Literal["warmup", "round", "candidate", "final"]
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """An architecture to train from scratch on a frozen backbone: all that influences the result, and nothing else.
+    """A training job, which trains an architecture from scratch on a frozen backbone.
+
+    It contains everything that influences the result, and nothing else.
 
     Args:
-        model: The backbone as the user named it; where to load it from.
+        model: The backbone to load, as the user named it.
         model_fingerprint: Digest of the backbone's weights.
-        task: Name of the task, for people; the data is what the fingerprint says.
+        task: Display name of the task; the fingerprint identifies the data.
         task_fingerprint: Digest of the task's texts, labels and splits.
-        metric: The metric that decides which epoch is best.
+        metric: The metric by which the best epoch is chosen.
         architecture: Which slots are filled, and with what.
-        modules: How modules start and scale.
-        training: The recipe; its ``epochs`` is this job's.
-        seed: Seeds initialisation, data order and dropout.
-        train_size: Train on a stratified subset of that many examples; None for the whole training split.
-        holdout: Share of that subset that is not trained on; used when ``evaluate`` is ``"holdout"``.
-        evaluate: What the metrics of every epoch are measured on.
-        test: Measure the test split once, with the best epoch's weights.
-        collect: Criteria whose Theta is collected while training.
+        modules: How modules are initialised and scaled.
+        training: The recipe; its ``epochs`` is that of this job.
+        seed: Seed of initialisation, data order and dropout.
+        train_size: Size of the stratified training subset; None for the whole training split.
+        holdout: Fraction of the subset that is held out from training; used if ``evaluate`` is ``"holdout"``.
+        evaluate: What to evaluate on after every epoch.
+        test: Whether to evaluate on the test split at the end, with the best epoch's weights.
+        collect: Criteria whose Theta is collected during training.
         threshold: Fixed t of the ``threshold`` criterion; None for a quantile.
-        threshold_quantile: The quantile of absolute weights over all slots of a kind that gives t.
+        threshold_quantile: The quantile, of the absolute weights of all slots of the same kind, to use as t.
     """
 
     model: str
@@ -66,8 +68,9 @@ class TrainJob:
     def id(self) -> str:
         """A digest of the job's content, 16 hexadecimal digits.
 
-        Names of model and task are left out: the fingerprints stand for what they name, wherever it lies. So are the
-        settings of :data:`LATER_KINDS` where there are no such slots, and jobs from before there were keep their ids.
+        It excludes the names of model and task, which the fingerprints identify wherever they are stored. It also
+        excludes settings of :data:`LATER_KINDS` if there are no such slots, so that jobs of earlier versions keep their
+        ids.
         """
         content = {key: value for key, value in self.to_dict().items() if key not in ("model", "task")}
         kinds = {slot.kind for slot in self.architecture.slots}
@@ -90,13 +93,13 @@ class TrainJob:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch of a job.
+    """An epoch of a job.
 
     Args:
-        epoch: 1-based.
+        epoch: 1-based number of the epoch.
         train_loss: Mean loss over the examples trained on.
-        metrics: What was measured after it; ``loss`` among them; empty if nothing was.
-        seconds: Wall-clock time, evaluation included.
+        metrics: Metrics after the epoch, including ``loss``; empty if none were computed.
+        seconds: Wall-clock time, including evaluation.
     """
 
     epoch: int
@@ -107,18 +110,18 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a job cost, measured where it ran.
+    """The cost of a job, measured where it ran.
 
     Args:
-        train_examples: Examples seen in training, each as often as it was seen.
+        train_examples: Examples trained on, counted every time.
         eval_examples: Examples evaluated.
-        steps: Optimiser steps.
-        flops: Floating-point operations of training; counted by torch on the first step and scaled by tokens.
-        device_seconds: Wall-clock seconds times the number of devices (CPU workers or GPUs) that took part.
+        steps: Number of optimiser steps.
+        flops: Floating-point operations in training; counted by torch on the first step and scaled by tokens.
+        device_seconds: Wall-clock seconds times the number of devices (CPU workers or GPUs).
         wall_seconds: Wall-clock seconds.
-        peak_memory_bytes: Most device memory on a GPU, most resident memory of the process on a CPU.
-        redone_examples: Examples trained on beyond ``train_examples``, in attempts that were lost; no part of the
-            job's price.
+        peak_memory_bytes: Peak device memory on a GPU, or peak resident memory of the process on a CPU.
+        redone_examples: Examples trained on in addition to ``train_examples``, in attempts that were lost; not charged
+            to the job.
     """
 
     train_examples: int = 0
@@ -133,22 +136,22 @@ class Cost:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What came of a job.
+    """The result of a job.
 
     Args:
-        parameters: PEFT parameters, as torch counts them.
-        head_parameters: Parameters of the task head, which the budget does not count.
+        parameters: Number of PEFT parameters, as counted by torch.
+        head_parameters: Number of parameters of the task head, which the budget excludes.
         epochs: The epochs, first to last.
-        best_epoch: 1-based epoch with the best metric; the last one if nothing was measured.
-        metrics: The best epoch's metrics.
-        test: Metrics on the test split; empty unless the job asked for them.
+        best_epoch: 1-based epoch with the best metric; the last one if there was no evaluation.
+        metrics: Metrics of the best epoch.
+        test: Metrics on the test split; empty unless the job requested them.
         scores: Theta by criterion and slot (:class:`Slot` as text).
-        halves: The same from two halves of what it was measured on; without slots for which it cannot be told.
-        cost: What it cost.
-        micro_batches: Parts that every batch was split into.
-        restarts: How often the job was taken up again from a checkpoint.
+        halves: Theta from two halves of the measurements; slots for which it is undefined are left out.
+        cost: The cost of the job.
+        micro_batches: Number of parts that every batch was split into.
+        restarts: How often the job was resumed from a checkpoint.
         status: ``"done"``, or ``"failed"`` with a reason.
-        reason: Why it failed.
+        reason: Why the job failed.
     """
 
     parameters: int
@@ -168,12 +171,12 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class Work:
-    """A job with what people want to know about it, which does not influence its result.
+    """A work item: a job with information for users that does not influence its result.
 
     Args:
         job: The job.
-        kind: Its part in the method.
-        label: A few words for progress displays, such as ``"round 2/3"``.
+        kind: The job's role in the method.
+        label: Short description for progress displays, such as ``"round 2/3"``.
     """
 
     job: TrainJob
@@ -183,7 +186,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a method thought of one slot at one moment.
+    """A method's decision on a slot in a warm-up turn or pruning round.
 
     Args:
         step: ``"warmup"`` or ``"round"``.
@@ -191,9 +194,9 @@ class Decision:
         slot: The slot, as text.
         partition: Its partition, as text.
         criteria: The criteria that judged it.
-        probability: Probability of being pruned, p(m); for a warm-up turn the criterion's score.
-        removed: Whether it was removed.
-        job_id: The job whose scores this rests on.
+        probability: Probability of being pruned, p(m); in a warm-up turn, the criterion's score.
+        removed: Whether the slot was removed.
+        job_id: The job whose scores the decision is based on.
     """
 
     step: str
@@ -207,9 +210,10 @@ class Decision:
 
 
 class Method(Protocol):
-    """A search method: decides what to train, from nothing but its settings, its seed and what it is told.
+    """A search method, which decides what to train based only on its settings, its seed and the results it receives.
 
-    Telling a fresh method the same results in any order restores it exactly; that is how a search resumes.
+    Reporting the same results to a new instance, in any order, restores its state exactly; this is how a search is
+    resumed.
     """
 
     name: str
@@ -223,10 +227,10 @@ class Method(Protocol):
         """Whether the search has ended and :meth:`best` is final."""
 
     def ask(self) -> tuple[Work, ...]:
-        """Hand out the work that may run now, in parallel; each piece once. Empty: wait for results, or done."""
+        """Return the work that may run now, in parallel; each item once. Empty while waiting for results, or done."""
 
     def tell(self, job: TrainJob, result: TrainResult) -> None:
-        """Feed back the result of a job that was handed out."""
+        """Report the result of a job that was handed out."""
 
     def best(self) -> Architecture:
-        """The best architecture by what the method has been told so far."""
+        """Return the best architecture according to the results so far."""

@@ -1,7 +1,7 @@
-"""Search methods by name, and what they are given: the contract that PrunePEFT and every rival fulfils.
+"""The registry of search methods and their inputs: the contract that PrunePEFT and all baselines implement.
 
-A method is a :class:`~prunepeft_ray.jobs.Method` built from a :class:`Problem`. It is registered by an entry point of
-the group ``prunepeft_ray.methods``, or by ``METHODS.register`` in a plugin.
+A method is a :class:`~prunepeft_ray.jobs.Method` that is built from a :class:`Problem`. It is registered by an entry
+point in the group ``prunepeft_ray.methods``, or with ``METHODS.register`` in a plugin.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ ENTRY_POINTS = "prunepeft_ray.methods"
 
 @dataclass(frozen=True)
 class Problem:
-    """Model, task, space and budget that a method works on, on the terms that all methods share.
+    """The problem that a method solves: model, task, space and budget, on terms that all methods share.
 
     Args:
-        spec: The settings, with this model, task and seed.
+        spec: The settings of the search, including model, task and seed.
         space: The slots to choose from, and their modules.
-        budget: Most PEFT parameters of the final architecture.
-        template: Model, task, metric, modules and recipe that every job shares.
+        budget: Maximum number of PEFT parameters of the final architecture.
+        template: Model, task, metric, modules and recipe that all jobs share.
         hidden: The backbone's hidden size.
-        cost: What a module type costs in a slot, whether or not the space has it.
-        candidate: How a candidate is evaluated.
-        evaluations: How many candidates a method may evaluate.
+        cost: Returns the cost of a module type in a slot, whether or not the space contains it.
+        candidate: How candidates are evaluated.
+        evaluations: Maximum number of candidates that a method may evaluate.
     """
 
     spec: SearchSpec
@@ -60,26 +60,26 @@ class Problem:
         return self.space.layers
 
     def with_spec(self, **changes: Any) -> Problem:
-        """Return the same problem under other settings, such as ``pruning``, given as whole config models."""
+        """Return the same problem with other settings, such as ``pruning``, given as complete config models."""
         return replace(self, spec=self.spec.model_copy(update=changes))
 
     def parameters(self, architecture: Architecture) -> int:
-        """Exact number of PEFT parameters of any architecture on this backbone; equals what torch counts."""
+        """Return the exact number of PEFT parameters of any architecture on this backbone, equal to torch's count."""
         return sum(self.cost(slot, module.type).parameters(module.size) for slot, module in architecture)
 
     def check(self, architecture: Architecture) -> None:
-        """Make sure that an architecture can be put into this backbone, whether or not the space has its slots.
+        """Check that an architecture fits this backbone, whether or not the space contains its slots.
 
         Raises:
             InputError: If a slot does not exist, or cannot hold its module.
         """
-        # it needs torch, which lists of methods do without
+        # imported here because it needs torch, which listing methods should not load
         from prunepeft_ray.modules import check_fits
 
         check_fits(architecture, self.layers)
 
     def fits(self, architecture: Architecture) -> bool:
-        """Whether an architecture is within the budget."""
+        """Whether an architecture fits the budget."""
         return self.parameters(architecture) <= self.budget
 
     def candidate_work(
@@ -90,16 +90,16 @@ class Problem:
         epochs: int | None = None,
         train_size: int | None = None,
     ) -> Work:
-        """Ask for an architecture to be trained and measured on dev, as the study evaluates candidates.
+        """Return the work of training an architecture as a candidate and evaluating it on dev.
 
-        All candidates of a search share one seed, so they differ in nothing but the architecture, and an equal one is
-        not trained twice.
+        All candidates of a search share one seed, so they differ only in the architecture, and no architecture is
+        trained twice.
 
         Args:
-            architecture: What to train; not checked against the budget.
-            label: A few words for progress displays.
-            epochs: Another fidelity than the study's.
-            train_size: Another fidelity than the study's; more than there is counts as all.
+            architecture: The architecture to train; not checked against the budget.
+            label: Short description for progress displays.
+            epochs: Number of epochs; default: that of the study.
+            train_size: Size of the training subset, capped at the size of the split; default: that of the study.
         """
         size = self.candidate.train_size if train_size is None else train_size
         job = make_job(
@@ -112,31 +112,31 @@ class Problem:
         return Work(job, "candidate", label)
 
     def final_job(self, architecture: Architecture, seed: int) -> TrainJob:
-        """Return the final retraining of an architecture under a seed: the full recipe, measured on dev and test."""
+        """Return the final retraining of an architecture: the full recipe, evaluated on dev and test."""
         return make_job(self.template, architecture, seed=derive_seed(seed, "final"), test=True)
 
     def value(self, result: TrainResult) -> float:
-        """The deciding metric of a result on dev, larger is better; minus infinity if the job failed."""
+        """Return the primary metric of a result on dev, larger is better; minus infinity if the job failed."""
         if result.status == "failed":
             return -math.inf
         return result.metrics.get(self.template.metric, -math.inf)
 
 
 class NoOptions(Config):
-    """A method without settings of its own."""
+    """The options of a method that has none."""
 
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """A search method that a study can name.
+    """A search method that can be used in a study.
 
     Args:
-        description: One line for people.
+        description: One-line description.
         build: Builds the method from the problem and its options.
-        options: Its own settings.
-        argument: The option that may follow the name after a colon: ``single:weight``.
-        arguments: What that option may be; for lists. Empty: see ``options``.
-        reference: Whether it may end above the budget: a row to compare with, not a rival.
+        options: The method's own settings.
+        argument: The option that may follow the name after a colon, as in ``single:weight``.
+        arguments: Allowed values of that option, for listings. Empty: see ``options``.
+        reference: Whether the method may exceed the budget, as a reference for comparison.
     """
 
     description: str
@@ -148,7 +148,7 @@ class MethodInfo:
 
 
 class MethodRegistry(Registry[MethodInfo]):
-    """Methods by name; those of installed packages are found when first looked for."""
+    """Methods by name; those of installed packages are discovered on first use."""
 
     def __init__(self) -> None:
         super().__init__("method")
@@ -157,18 +157,18 @@ class MethodRegistry(Registry[MethodInfo]):
         """Add a method and return it.
 
         Raises:
-            ValueError: If the name is taken, be it by an installed package.
+            ValueError: If the name is taken, possibly by an installed package.
         """
         if name in self._installed:
             raise ValueError(f"{self.noun} '{name}' is already registered")
         return super().register(name, item)
 
     def __getitem__(self, name: str) -> MethodInfo:
-        """Return the method of that name; what follows a colon is not looked at.
+        """Return the method of that name; an argument after a colon is ignored.
 
         Raises:
-            InputError: If there is none, and the message names the nearest and all known names; or if the package
-                that offers it cannot be loaded.
+            InputError: If there is no such method (the message names the closest match and all known names), or it
+                cannot be loaded from its package.
         """
         base = self._base(name)
         if base not in self._items and base in self._installed:
@@ -187,7 +187,7 @@ class MethodRegistry(Registry[MethodInfo]):
         return len({*self._items, *self._installed})
 
     def _base(self, name: str) -> str:
-        """A name without its argument; a method may have a colon in its name."""
+        """Return a name without its argument; registered names may themselves contain a colon."""
         return name if name in self._items else name.partition(":")[0]
 
     @cached_property
@@ -200,16 +200,16 @@ class MethodRegistry(Registry[MethodInfo]):
 
         Args:
             name: The method, with or without an argument after a colon.
-            given: Its settings as plain data.
+            given: The settings, as plain data.
 
         Raises:
-            InputError: If the method is unknown, or a setting is.
+            InputError: If the method or a setting is unknown.
         """
         info = self[name]
         _, colon, argument = name.partition(":")
         if colon and name not in self._items:
             if info.argument is None:
-                raise InputError(f"method '{name}': '{name.partition(':')[0]}' takes nothing after a colon")
+                raise InputError(f"method '{name}': '{name.partition(':')[0]}' takes no argument after a colon")
             if given.get(info.argument, argument) != argument:
                 raise InputError(
                     f"method '{name}': the {info.argument} is given twice: after the colon and under options"
@@ -222,8 +222,8 @@ class MethodRegistry(Registry[MethodInfo]):
 
         Args:
             name: The method, with or without an argument after a colon.
-            problem: What it works on.
-            given: Its own settings as plain data.
+            problem: The problem to solve.
+            given: The method's own settings, as plain data.
 
         Raises:
             InputError: If the name or a setting is unknown, or the method does not fit the problem.

@@ -1,4 +1,4 @@
-"""Trading a value, which is maximised, against a cost, which is minimised: Pareto front and hypervolume."""
+"""Pareto front and hypervolume for a value that is maximised and a cost that is minimised."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ K = TypeVar("K")
 
 
 def pareto_front(values: Mapping[K, float], cost: Callable[[K], float]) -> list[K]:
-    """Return what nothing else beats in value and cost alike, by rising cost; of equals the first.
+    """Return the candidates that no other dominates, by increasing cost; of equal ones, only the first.
 
     Args:
-        values: The value by candidate; what is not finite never counts.
-        cost: The cost of a candidate.
+        values: The value of each candidate; candidates with non-finite values are ignored.
+        cost: Returns the cost of a candidate.
     """
     succeeded = [key for key, value in values.items() if math.isfinite(value)]
     front: list[K] = []
@@ -25,16 +25,16 @@ def pareto_front(values: Mapping[K, float], cost: Callable[[K], float]) -> list[
 
 
 def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, float]) -> float:
-    """Return the area that points dominate, up to a reference point: 0 if none is better than it in both.
+    """Return the area dominated by points, up to a reference point; 0 if none is better than it in both objectives.
 
     Args:
-        points: Value and cost of each; what is not finite never counts.
+        points: Value and cost of each point; points with non-finite values are ignored.
         reference: Value and cost of the reference point.
     """
     floor, limit = reference
     values = {place: value for place, (value, _) in enumerate(points)}
     front = [points[place] for place in pareto_front(values, lambda place: points[place][1])]
-    # between a point of the front and the next one it is the best
+    # each point of the front is the best up to the cost of the next one
     ends = [point[1] for point in [*front, (floor, limit)]][1:]
     return sum(
         max(value - floor, 0.0) * max(min(end, limit) - cost, 0.0)

@@ -1,4 +1,4 @@
-"""YAML and JSON of unknown origin, read within bounds: no file of some bytes takes minutes and gigabytes."""
+"""Bounded parsing of untrusted YAML and JSON, so that small files cannot take minutes or gigabytes."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ import yaml
 from prunepeft_ray.storage.paths import is_local, key_of, reaching, read_bytes, store_of
 from prunepeft_ray.text import one_line
 
-LARGEST = 4 * 2**20
-"""Most bytes of a file of settings or notes."""
-DEEPEST = 64
-"""Most levels of values within each other."""
-MOST_VALUES = 100_000
-"""Most values of a file; what a YAML alias repeats is counted as if it were written out."""
-LONGEST_NUMBER = 64
-"""Most characters of what YAML takes for a number or a date."""
+MAX_BYTES = 4 * 2**20
+"""Maximum size of a file of settings or records."""
+MAX_DEPTH = 64
+"""Maximum nesting depth of values."""
+MAX_VALUES = 100_000
+"""Maximum number of values in a file; YAML aliases count as if they were written out."""
+MAX_NUMBER = 64
+"""Maximum number of characters in a YAML number or date."""
 
-# safe_load lets errors of its constructors through: of !!bool x, of the date 2024-13-45, of the number 1:2:....3
+# safe_load passes on errors of its constructors, such as for !!bool x, the date 2024-13-45 or the number 1:2:....3
 _YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError, OverflowError)
 
 
-def read_small(file: Path, most: int = LARGEST) -> bytes:
-    """Read a file that must not be large.
+def read_small(file: Path, limit: int = MAX_BYTES) -> bytes:
+    """Read a file of limited size.
 
     Args:
         file: The file.
-        most: Most bytes that it may have.
+        limit: Maximum size in bytes.
 
     Raises:
-        ValueError: If it has more.
-        OSError: If it is not there, or a local one cannot be read.
+        ValueError: If the file is larger.
+        OSError: If the file does not exist, or a local one cannot be read.
         RunError: If the bucket cannot be reached.
     """
     if is_local(file):
         with file.open("rb") as stream:
-            data = stream.read(most + 1)
+            data = stream.read(limit + 1)
     else:
         with reaching(file):
             size = store_of(file).size(key_of(file))
-        _check_size(size, most)
+        _check_size(size, limit)
         data = read_bytes(file)
-    _check_size(len(data), most)
+    _check_size(len(data), limit)
     return data
 
 
 def parse_yaml(text: str) -> Any:
-    """Read YAML with the safe loader.
+    """Parse YAML with the safe loader.
 
     Raises:
-        ValueError: One line, if it is no YAML or exceeds a bound.
+        ValueError: If the text is not valid YAML or exceeds a bound; the message is one line.
     """
     loader = None
     try:
@@ -66,12 +66,12 @@ def parse_yaml(text: str) -> Any:
 
 
 def parse_json(data: str | bytes) -> Any:
-    """Read JSON; bytes are taken for UTF-8.
+    """Parse JSON; bytes are decoded as UTF-8.
 
     Raises:
-        ValueError: One line, if it is no JSON or exceeds a bound.
+        ValueError: If the data is not valid JSON or exceeds a bound; the message is one line.
     """
-    _check_size(len(data), LARGEST)
+    _check_size(len(data), MAX_BYTES)
     try:
         value = json.loads(data.decode() if isinstance(data, bytes) else data)
     except RecursionError as error:
@@ -81,7 +81,7 @@ def parse_json(data: str | bytes) -> Any:
 
 
 class _BoundedLoader(yaml.SafeLoader):
-    """The safe loader, which gives up at a bound before anything is built."""
+    """The safe loader, with bounds that are checked before anything is constructed."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -92,15 +92,15 @@ class _BoundedLoader(yaml.SafeLoader):
         event = self.peek_event()  # type: ignore[no-untyped-call]
         before = self._values
         self._depth += 1
-        if self._depth > DEEPEST:
+        if self._depth > MAX_DEPTH:
             raise yaml.YAMLError(_too_deep())
         if isinstance(event, yaml.AliasEvent):
             if event.anchor in self.anchors and event.anchor not in self._sizes:
-                raise yaml.YAMLError(f"the alias *{event.anchor} stands within what it names")
+                raise yaml.YAMLError(f"the alias *{event.anchor} refers to a value that contains it")
             self._values += self._sizes.get(str(event.anchor), 0)
         else:
             self._values += 1
-        if self._values > MOST_VALUES:
+        if self._values > MAX_VALUES:
             raise yaml.YAMLError(_too_many())
         node = super().compose_node(parent, index)
         if event.anchor is not None:
@@ -110,24 +110,24 @@ class _BoundedLoader(yaml.SafeLoader):
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         value = super().construct_scalar(node)
-        if node.tag in _NUMBERS and len(value) > LONGEST_NUMBER:
-            raise yaml.YAMLError(f"a number of {len(value):,} characters; expected at most {LONGEST_NUMBER}")
+        if node.tag in _NUMBERS and len(value) > MAX_NUMBER:
+            raise yaml.YAMLError(f"a number of {len(value):,} characters; expected at most {MAX_NUMBER}")
         return value
 
 
 _NUMBERS = tuple(f"tag:yaml.org,2002:{name}" for name in ("int", "float", "timestamp"))
 
 
-def _check_size(size: int, most: int) -> None:
-    if size > most:
-        raise ValueError(f"larger than {most / 2**20:.0f} MiB")
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise ValueError(f"larger than {limit / 2**20:.0f} MiB")
 
 
 def _check_bounds(value: Any) -> None:
     level, values = [value], 0
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         values += len(level)
-        if values > MOST_VALUES:
+        if values > MAX_VALUES:
             raise ValueError(_too_many())
         inside = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
         level = [item for items in inside for item in items]
@@ -137,8 +137,8 @@ def _check_bounds(value: Any) -> None:
 
 
 def _too_deep() -> str:
-    return f"nested deeper than {DEEPEST} levels"
+    return f"nested deeper than {MAX_DEPTH} levels"
 
 
 def _too_many() -> str:
-    return f"more than {MOST_VALUES:,} values, counted with what aliases repeat"
+    return f"more than {MAX_VALUES:,} values, including those repeated by aliases"

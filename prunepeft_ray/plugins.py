@@ -1,8 +1,7 @@
-"""Code of the user's own: files and modules that register criteria, tasks or methods.
+"""User plugins: files and modules that register criteria, tasks or methods.
 
-Whoever names a plugin in a spec that they start trusts it. The spec in a run's folder may come from anybody, so its
-plugins are imported only if they have been used before on this machine, by this user and with the same content, or if
-the user says so.
+Users trust the plugins in a spec that they start. The spec in a run's folder may come from anyone, so its plugins are
+imported only if this user has already used them on this machine with the same content, or explicitly trusts them.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from prunepeft_ray.errors import InputError
 from prunepeft_ray.storage.paths import user_state
 from prunepeft_ray.text import one_line
 
-MOST_NAMED = 5
+MAX_NAMED = 5
 
 
 def load_plugins(plugins: Iterable[str]) -> None:
     """Import plugins that this process has not imported yet.
 
     Args:
-        plugins: Paths of Python files or package folders, relative ones from the working folder; or names of modules.
+        plugins: Paths of Python files or package folders, relative to the working folder; or names of modules.
 
     Raises:
-        InputError: If one is missing, or an error occurs in it.
+        InputError: If a plugin is missing, or raises an error.
     """
     for plugin in plugins:
         try:
@@ -46,22 +45,22 @@ def load_plugins(plugins: Iterable[str]) -> None:
 
 
 def load_named_plugins(plugins: Iterable[str]) -> None:
-    """Import plugins of a spec that the user has named, and remember that they are trusted.
+    """Import plugins that the user has named, and remember them as trusted.
 
     Args:
         plugins: As in :func:`load_plugins`.
 
     Raises:
-        InputError: If one is missing, or an error occurs in it.
+        InputError: If a plugin is missing, or raises an error.
     """
     plugins = tuple(plugins)
     load_plugins(plugins)
     for plugin in plugins:
-        # without a state folder that can be written, a resume asks
+        # without a writable state folder, a resume has to ask
         with suppress(OSError):
-            note = _note(plugin)
-            note.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            note.write_text(_content(plugin), encoding="ascii")
+            record = _trust_record(plugin)
+            record.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            record.write_text(_content(plugin), encoding="ascii")
 
 
 def load_run_plugins(plugins: Iterable[str], folder: Path, trust: bool) -> None:
@@ -69,39 +68,39 @@ def load_run_plugins(plugins: Iterable[str], folder: Path, trust: bool) -> None:
 
     Args:
         plugins: As in :func:`load_plugins`.
-        folder: The run's folder, for the message.
-        trust: Whether the user trusts them whatever they are.
+        folder: The run's folder, for error messages.
+        trust: Whether the user explicitly trusts all of them.
 
     Raises:
-        InputError: If they are not trusted; none is imported then.
+        InputError: If a plugin is not trusted; none is imported in this case.
     """
     plugins = tuple(plugins)
     unknown = () if trust else tuple(plugin for plugin in plugins if not _is_known(plugin))
     if unknown:
-        named = ", ".join([*unknown[:MOST_NAMED], *["..."] * (len(unknown) > MOST_NAMED)])
+        named = ", ".join([*unknown[:MAX_NAMED], *["..."] * (len(unknown) > MAX_NAMED)])
         raise InputError(
             f"{folder} names plugins that have not been used on this machine, or have changed since: "
-            f"{named}; they run as your own code: look at them, then add --trust-plugins "
-            "(in Python trust_plugins=True)"
+            f"{named}; they run with your permissions: review them, then add --trust-plugins "
+            "(in Python: trust_plugins=True)"
         )
     load_plugins(plugins)
 
 
-def _note(plugin: str) -> Path:
-    """The file that remembers a plugin's content."""
+def _trust_record(plugin: str) -> Path:
+    """Return the file that records the digest of a trusted plugin's code."""
     name = str(Path(plugin).resolve()) if is_path(plugin) else plugin
     return user_state() / "plugins" / hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _is_known(plugin: str) -> bool:
     try:
-        return _note(plugin).read_text(encoding="ascii") == _content(plugin)
+        return _trust_record(plugin).read_text(encoding="ascii") == _content(plugin)
     except (OSError, ValueError):
         return False
 
 
 def _content(plugin: str) -> str:
-    """A digest of a plugin's code; an installed module is known by its name alone."""
+    """Return a digest of a plugin's code; installed modules are identified by name only."""
     if not is_path(plugin):
         return "installed"
     path, digest = Path(plugin), hashlib.sha256()
@@ -114,12 +113,12 @@ def _content(plugin: str) -> str:
 
 
 def is_path(plugin: str) -> bool:
-    """Whether a plugin is a file or folder rather than the name of a module."""
+    """Whether a plugin is given as a path rather than as the name of a module."""
     return plugin.endswith(".py") or "/" in plugin
 
 
 def _origin(name: str) -> str | None:
-    """Where a module of that name is, imported or not; None if there is none."""
+    """Return the location of a module, imported or not; None if there is no such module."""
     if name in sys.modules:
         return getattr(sys.modules[name], "__file__", None) or "built-in"
     found = importlib.util.find_spec(name)
@@ -129,15 +128,15 @@ def _origin(name: str) -> str | None:
 def _load_path(path: Path) -> None:
     file = path / "__init__.py" if path.is_dir() else path
     if not file.is_file():
-        raise InputError(f"plugins: there is no Python file or package {path} on this machine")
+        raise InputError(f"plugins: {path} is not a Python file or package on this machine")
     name = path.stem
     if _origin(name) not in (None, str(file)):
-        raise InputError(f"plugins: {path} cannot be loaded: a module named '{name}' is there already; rename it")
+        raise InputError(f"plugins: {path} cannot be loaded: a module named '{name}' already exists; rename the plugin")
     if name in sys.modules:
         return
     found = importlib.util.spec_from_file_location(name, file)
     if found is None or found.loader is None:
-        raise InputError(f"plugins: {path} is no Python file")
+        raise InputError(f"plugins: {path} is not a Python file")
     module = importlib.util.module_from_spec(found)
     sys.modules[name] = module
     try:

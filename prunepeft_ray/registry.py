@@ -1,4 +1,4 @@
-"""A named collection of interchangeable things: criteria, module kinds, backbone families, tasks, methods."""
+"""Registries of interchangeable items: criteria, module types, backbone families, tasks, methods."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Registry(Generic[T]):
     """Items by name, in the order of registration.
 
     Args:
-        noun: What one item is called in error messages, such as ``"criterion"``.
+        noun: Name of the kind of item in error messages, such as ``"criterion"``.
     """
 
     def __init__(self, noun: str) -> None:
@@ -36,7 +36,7 @@ class Registry(Generic[T]):
         """Return the item of that name.
 
         Raises:
-            InputError: If there is none; the message names the nearest and all known names.
+            InputError: If there is no such item; the message names the closest match and all known names.
         """
         if name not in self._items:
             raise unknown(self.noun, name, self._items)

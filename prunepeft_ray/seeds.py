@@ -1,4 +1,4 @@
-"""Seeds derived from seeds, so that everything random has its own stream."""
+"""Derivation of seeds, so that everything random has its own stream."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import hashlib
 
 
 def derive_seed(seed: int, *parts: object) -> int:
-    """Derive a seed below 2**31 from another and the names of what it is for.
+    """Derive a seed below 2**31 from another seed and the names of its purpose.
 
-    Two streams never share a seed because of the order in which they are asked for.
+    Derived seeds do not depend on the order in which they are requested.
 
     Args:
-        seed: The seed to start from.
-        parts: Anything with a stable string form, such as ``"round", 2``.
+        seed: The original seed.
+        parts: Objects with a stable string form, such as ``"round", 2``.
     """
     text = "/".join([str(seed), *(str(part) for part in parts)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1

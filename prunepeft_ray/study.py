@@ -1,4 +1,4 @@
-"""The settings of a comparison (``study.yaml``): methods, tasks, models and seeds on the same terms."""
+"""The settings of a study (``study.yaml``): methods, tasks, models and seeds to compare on equal terms."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from prunepeft_ray.text import one_line
 T = TypeVar("T")
 
 AXES = ("methods", "tasks", "models", "seeds")
-"""What a finished study can be given more of."""
+"""Keys by which a study can be extended later."""
 FREE = ("execution", "plugins")
-"""What may be otherwise every time; everything else are the terms that all rows of a study share."""
+"""Keys that may change between runs; all others are the terms that all results of a study share."""
 JSON_SUFFIX = ".json"
-"""An option of a method with this ending names a file."""
+"""A method's option whose value has this suffix names a file."""
 
 
 class JsonFile(Config):
-    """A JSON file that an option of a method names, with what it held when the study was read.
+    """A JSON file that is named by a method's option, with its content at the time the study was read.
 
-    The content becomes part of the study, so that a resume finds it again whatever has become of the file.
+    The content becomes part of the study, so that a resume does not depend on the file.
     """
 
-    file: str = Field(description="the file, as it was named")
-    content: Any = Field(description="what it held")
+    file: str = Field(description="the file, as named in the study")
+    content: Any = Field(description="the content of the file")
 
     @model_validator(mode="before")
     @classmethod
@@ -56,13 +56,13 @@ class JsonFile(Config):
         return data
 
     def parse(self, read: Callable[[Any], T]) -> T:
-        """Make something of the content.
+        """Parse the content.
 
         Args:
-            read: Makes it.
+            read: Parses the content.
 
         Raises:
-            InputError: What ``read`` raises, with the file's name.
+            InputError: If ``read`` raises one; the name of the file is added.
         """
         try:
             return read(self.content)
@@ -71,13 +71,17 @@ class JsonFile(Config):
 
 
 class MethodConfig(Config):
-    """One method of a study."""
+    """A method of a study."""
 
-    name: str = Field(description="a method, such as prunepeft or single:weight; see 'prunepeft methods'")
-    label: str = Field("", description="what it is called in the results; default: its name")
-    evaluations: PositiveInt | None = Field(None, description="most candidates; default: limits.evaluations")
-    concurrency: PositiveInt | None = Field(None, description="most of its jobs that run at once; default: no limit")
-    options: dict[str, Any] = Field(default_factory=dict, description="settings of its own")
+    name: str = Field(description="name of the method, such as prunepeft or single:weight; see 'prunepeft methods'")
+    label: str = Field("", description="display name in the results; default: the name")
+    evaluations: PositiveInt | None = Field(
+        None, description="maximum number of candidates; default: limits.evaluations"
+    )
+    concurrency: PositiveInt | None = Field(
+        None, description="maximum number of the method's jobs that run at once; default: no limit"
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="settings specific to the method")
 
     @model_validator(mode="before")
     @classmethod
@@ -90,32 +94,34 @@ class MethodConfig(Config):
 
 
 class LimitsConfig(Config):
-    """Where a search ends at the latest; the final retraining is not counted."""
+    """Limits on the cost of a search; the final retraining does not count."""
 
-    evaluations: PositiveInt = Field(20, description="candidates that a method may evaluate")
-    epochs: float | None = Field(None, gt=0, description="passes over the training split that a search may spend")
-    seconds: float | None = Field(None, gt=0, description="device-seconds that a search may spend")
+    evaluations: PositiveInt = Field(20, description="maximum number of candidates that a method may evaluate")
+    epochs: float | None = Field(None, gt=0, description="maximum number of passes over the training split per search")
+    seconds: float | None = Field(None, gt=0, description="maximum number of device-seconds per search")
 
 
 class StudyExecutionConfig(ExecutionConfig):
-    """What a job runs on, and how a study survives; none of it changes what is found."""
+    """Resources of a job, and fault tolerance; none of it changes the outcome of a study."""
 
-    cpus: float = Field(1.0, gt=0, description="CPUs that Ray sets aside for each worker of a job")
-    gpus: float | None = Field(None, ge=0, description="GPUs of each worker, may be a fraction; default: 1, if any")
-    workers: PositiveInt = Field(1, description="workers that train a job together, data-parallel")
+    cpus: float = Field(1.0, gt=0, description="number of CPUs that Ray reserves for each worker of a job")
+    gpus: float | None = Field(
+        None, ge=0, description="number of GPUs per worker, possibly fractional; default: 1 if there are any"
+    )
+    workers: PositiveInt = Field(1, description="number of data-parallel workers per job")
 
 
 class _Axes(Config):
-    """What is compared; a base of its own so that these keys come first."""
+    """What to compare; a separate base class, so that these keys come first."""
 
     methods: tuple[MethodConfig, ...] = Field(min_length=1, description="the methods to compare")
     tasks: tuple[TaskConfig, ...] = Field(min_length=1, description="the tasks")
     models: tuple[str, ...] = Field(min_length=1, description="the backbones")
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="seeds of searches and of retrainings alike")
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="seeds of both searches and retrainings")
 
 
 class StudySpec(RecipeConfig, _Axes):
-    """Everything that says what a study is."""
+    """The complete settings of a study."""
 
     limits: LimitsConfig = LimitsConfig()
     candidate: CandidateConfig = CandidateConfig()
@@ -141,17 +147,17 @@ class StudySpec(RecipeConfig, _Axes):
         for key, names in named.items():
             if twice := [name for name, count in Counter(names).items() if count > 1]:
                 hint = "; give one of them a label" if key == "methods" else ""
-                raise ValueError(f"{key}: {quoted(twice[0])} is there twice{hint}")
+                raise ValueError(f"{key}: {quoted(twice[0])} occurs twice{hint}")
         return self
 
     @property
     def id(self) -> str:
-        """A digest of the terms, 12 hexadecimal digits: the same for a study that has been given more of an axis."""
+        """A digest of the terms, 12 hexadecimal digits; extending an axis does not change it."""
         terms = self.model_dump(mode="json", exclude={*AXES, *FREE})
         return hashlib.sha256(json.dumps(terms, sort_keys=True).encode()).hexdigest()[:12]
 
     def cells(self) -> Iterator[Cell]:
-        """The searches of the study, in the order in which they are begun."""
+        """Yield the searches of the study, in the order in which they are started."""
         for seed in self.seeds:
             for model in self.models:
                 for task in self.tasks:
@@ -159,31 +165,31 @@ class StudySpec(RecipeConfig, _Axes):
                         yield Cell(method, task, model, seed)
 
     def search_spec(self, cell: Cell) -> SearchSpec:
-        """The settings of one search, as ``prunepeft search`` would have them."""
+        """Return the settings of a search, as used by ``prunepeft search``."""
         shared = {name: getattr(self, name) for name in RecipeConfig.model_fields}
         return SearchSpec(model=cell.model, task=cell.task, seed=cell.seed, execution=self.execution, **shared)
 
     def check_extends(self, before: StudySpec, where: str) -> None:
-        """Make sure that this is an earlier study or one with more methods, tasks, models or seeds.
+        """Check that this is an earlier study, possibly with additional methods, tasks, models or seeds.
 
         Args:
             before: The earlier study.
-            where: Its folder, for the error.
+            where: Its folder, for error messages.
 
         Raises:
-            InputError: If the terms differ, or something of the earlier study is missing or has changed.
+            InputError: If the terms differ, or part of the earlier study is missing or has changed.
         """
         ours, theirs = self._shared(), before._shared()
         for axis in AXES:
             if gone := [name for name in theirs[axis] if name not in ours[axis]]:
-                raise _another(where, f"{axis}: {quoted(gone[0])} is missing here")
-            # what is new is welcome
+                raise _different(where, f"{axis}: {quoted(gone[0])} is missing here")
+            # additions are allowed
             ours[axis] = {name: ours[axis][name] for name in theirs[axis]}
         if difference := _first_difference("", theirs, ours):
-            raise _another(where, difference)
+            raise _different(where, difference)
 
     def _shared(self) -> dict[str, Any]:
-        """All that earlier rows of the study depend on, the items of the axes by name."""
+        """All settings that existing results of the study depend on, with the items of the axes by name."""
         plain = self.model_dump(mode="json", exclude={*FREE})
         return plain | {
             "methods": {method.pop("label"): _without(method, "concurrency") for method in plain["methods"]},
@@ -210,12 +216,12 @@ class Cell:
 
     @property
     def title(self) -> str:
-        """What the search is called where people read it."""
+        """Display name of the search."""
         return f"{self.method.label}, {self.task.name}, seed {self.seed}"
 
 
 def load_study(file: Path) -> StudySpec:
-    """Read a study from a YAML file; plugins and JSON files of methods are looked for beside it.
+    """Read a study from a YAML file; paths of plugins and of methods' JSON files are relative to it.
 
     Raises:
         InputError: If a file cannot be read, or a key or value is wrong.
@@ -224,11 +230,11 @@ def load_study(file: Path) -> StudySpec:
 
 
 def read_files(spec: StudySpec, file: Path) -> StudySpec:
-    """Look for the files that a study names, and put the content of JSON files in the place of their names.
+    """Resolve the files that a study names, and include the content of JSON files in it.
 
     Args:
         spec: The study.
-        file: What relative paths are relative to: the file that names them.
+        file: The file that names them, which paths are relative to.
 
     Raises:
         InputError: If a JSON file cannot be read.
@@ -253,12 +259,12 @@ def _read_json(name: str, file: Path, where: str) -> Any:
     except OSError as error:
         raise InputError(f"{where}: {path} cannot be read: {one_line(error)}") from error
     except ValueError as error:
-        raise InputError(f"{where}: {path} is no JSON: {one_line(error)}") from error
+        raise InputError(f"{where}: {path} is not valid JSON: {one_line(error)}") from error
 
 
-def _another(where: str, difference: str) -> InputError:
+def _different(where: str, difference: str) -> InputError:
     return InputError(
-        f"{where} holds another study ({difference}): choose another folder with --output, or only add methods, "
+        f"{where} contains a different study ({difference}): choose another folder with --output, or only add methods, "
         "tasks, models or seeds"
     )
 
@@ -268,7 +274,7 @@ def _without(data: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _first_difference(key: str, before: Any, now: Any) -> str | None:
-    """Say where two values differ first, by the names of the keys that lead there."""
+    """Describe the first difference between two values, by the path of its key."""
     if before == now:
         return None
     if isinstance(before, dict) and isinstance(now, dict):
@@ -278,5 +284,5 @@ def _first_difference(key: str, before: Any, now: Any) -> str | None:
 
 
 def _short(value: Any) -> str:
-    """Write a value, which may be as long as a file, in a few words."""
+    """Format a value, which may be as long as a file, in a few words."""
     return shortened(quoted(value), 60)

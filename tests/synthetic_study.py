@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from prunepeft_ray.results import KEYED_BY_JOB, RunFolder, search_key
-from prunepeft_ray.results.compaction import MOST, MergedPart, put_merged
+from prunepeft_ray.results.compaction import MAX_FILES, CompactedFile, write_compacted
 from prunepeft_ray.results.parquet_file import encode
 from prunepeft_ray.results.schema import arrow_schema
 from prunepeft_ray.storage.paths import stamps
@@ -277,8 +277,8 @@ def _write(results: Path, table: str, frame: pd.DataFrame, files: np.ndarray, si
     for name, start, count in zip(names[merged:], starts[merged:], counts[merged:], strict=True):
         (folder / name).write_bytes(encode(rows.slice(start, count)))
     found = stamps(folder)
-    for begin in range(0, merged, MOST):
-        some = slice(begin, min(begin + MOST, merged))
+    for begin in range(0, merged, MAX_FILES):
+        some = slice(begin, min(begin + MAX_FILES, merged))
         held = {name: (int(count), found[name]) for name, count in zip(names[some], counts[some], strict=True)}
         part = rows.slice(int(starts[begin]), int(counts[some].sum()))
-        put_merged(results, table, MergedPart(part, held))
+        write_compacted(results, table, CompactedFile(part, held))

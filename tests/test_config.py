@@ -291,7 +291,7 @@ def test_a_message_names_the_file(write):
 @pytest.mark.parametrize("text", ["- a\n- b\n", "5\n", "just words\n", "2024-01-01\n"])
 def test_a_file_that_is_no_mapping_is_refused(write, text):
     file = write(text)
-    assert refusal(file=file).startswith(f"{file}: expected keys and values, got a ")
+    assert refusal(file=file).startswith(f"{file}: expected a mapping of keys to values, got a ")
 
 
 @pytest.mark.parametrize(

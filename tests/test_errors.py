@@ -1,8 +1,8 @@
 import pytest
 
 from prunepeft_ray.errors import (
-    LONGEST_MESSAGE,
-    LONGEST_QUOTE,
+    MAX_MESSAGE,
+    MAX_QUOTE,
     InputError,
     PrunePEFTError,
     RunError,
@@ -38,9 +38,9 @@ def test_an_unknown_name_like_no_other_gets_all_known():
 
 
 def test_a_message_that_names_too_much_loses_its_middle():
-    assert str(InputError("x" * LONGEST_MESSAGE)) == "x" * LONGEST_MESSAGE
+    assert str(InputError("x" * MAX_MESSAGE)) == "x" * MAX_MESSAGE
     message = str(RunError("begin " + "x" * 10**6 + " end"))
-    assert len(message) < LONGEST_MESSAGE + 1
+    assert len(message) < MAX_MESSAGE + 1
     assert (message[:6], message[-4:]) == ("begin ", " end")
 
 
@@ -54,7 +54,7 @@ def test_long_and_deep_values_are_quoted_in_part():
     for _ in range(100_000):
         deep = [deep]
     for value in (deep, "x" * 10**6, list(range(10**6)), dict.fromkeys(range(1000), "x" * 1000), KeyError("x" * 10**6)):
-        assert len(quoted(value)) <= LONGEST_QUOTE
+        assert len(quoted(value)) <= MAX_QUOTE
 
 
 def test_both_ends_of_a_shortened_text_are_kept():
@@ -63,4 +63,4 @@ def test_both_ends_of_a_shortened_text_are_kept():
 
 
 def test_a_name_of_any_length_is_compared_with_the_known_ones_at_once():
-    assert len(str(unknown("task", "x" * 10**6, ["rte", "cola"]))) < LONGEST_QUOTE + 50
+    assert len(str(unknown("task", "x" * 10**6, ["rte", "cola"]))) < MAX_QUOTE + 50

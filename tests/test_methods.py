@@ -101,7 +101,7 @@ def test_an_architecture_fits_up_to_the_budget_exactly(backbone):
     ("slot", "module", "says"),
     [
         (Slot(4, "SA"), Module("pfeiffer", 1), "slot SA.4 does not exist: the backbone has 4 layers"),
-        (Slot(0, "SA"), Module("lora", 1), "slot SA.0 cannot hold a 'lora', which fills PA slots"),
+        (Slot(0, "SA"), Module("lora", 1), "slot SA.0 cannot hold a 'lora' module, which fills PA slots"),
         (Slot(0, "SA"), Module("pfeifer", 1), "did you mean 'pfeiffer'"),
     ],
 )
@@ -221,7 +221,7 @@ def test_a_name_with_a_colon_of_its_own_is_found(registry):
 
 
 def test_a_method_without_an_argument_takes_nothing_after_a_colon(registry):
-    assert refusal(registry.build, "plain:x", None) == "method 'plain:x': 'plain' takes nothing after a colon"
+    assert refusal(registry.build, "plain:x", None) == "method 'plain:x': 'plain' takes no argument after a colon"
 
 
 def test_options_are_checked_with_the_method_named(registry):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from prunepeft_ray.cluster.local.state import LocalCluster
 from prunepeft_ray.config import load_spec
-from prunepeft_ray.errors import LONGEST_MESSAGE, InputError
-from prunepeft_ray.parsing import DEEPEST, LARGEST, MOST_VALUES, parse_json, parse_yaml, read_small
+from prunepeft_ray.errors import MAX_MESSAGE, InputError
+from prunepeft_ray.parsing import MAX_BYTES, MAX_DEPTH, MAX_VALUES, parse_json, parse_yaml, read_small
 from prunepeft_ray.results import RunFolder
 from prunepeft_ray.results.writer_lease import Record
 from prunepeft_ray.service.run_owner import RunOwner
@@ -32,21 +32,21 @@ DEEP = "[" * 100_000 + "]" * 100_000
 def test_what_is_within_bounds_is_read():
     assert parse_yaml("a: &x [1, 2.5]\nb: *x\n<<: {c: yes}\n") == {"a": [1, 2.5], "b": [1, 2.5], "c": True}
     assert parse_json(b'{"a": [1, null]}') == {"a": [1, None]}
-    deepest = "[" * DEEPEST + "]" * DEEPEST
+    deepest = "[" * MAX_DEPTH + "]" * MAX_DEPTH
     assert parse_yaml(deepest) == parse_json(deepest)
-    many = json.dumps([0] * (MOST_VALUES - 1))
+    many = json.dumps([0] * (MAX_VALUES - 1))
     assert parse_yaml(many) == parse_json(many)
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (BOMB, "more than 100,000 values, counted with what aliases repeat"),
-        ("a: &a [*a]", "the alias *a stands within what it names"),
-        ("a: &a {b: *a}", "the alias *a stands within what it names"),
-        ("[" * (DEEPEST + 1) + "]" * (DEEPEST + 1), "nested deeper than 64 levels"),
+        (BOMB, "more than 100,000 values, including those repeated by aliases"),
+        ("a: &a [*a]", "the alias *a refers to a value that contains it"),
+        ("a: &a {b: *a}", "the alias *a refers to a value that contains it"),
+        ("[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1), "nested deeper than 64 levels"),
         (DEEP, "nested deeper than 64 levels"),
-        ("[" + "0," * MOST_VALUES + "]", "more than 100,000 values"),
+        ("[" + "0," * MAX_VALUES + "]", "more than 100,000 values"),
         ("1" + ":59" * 100_000, "a number of 300,001 characters"),
         ("1" + ":59" * 100_000 + ".5", "a number of 300,003 characters"),
         ("0x" + "f" * 9000, "a number of 9,002 characters"),
@@ -65,9 +65,9 @@ def test_yaml_beyond_a_bound_is_refused_at_once(text, reason):
     ("text", "reason"),
     [
         (DEEP, "nested deeper than 64 levels"),
-        ("[" * (DEEPEST + 1) + "]" * (DEEPEST + 1), "nested deeper than 64 levels"),
-        (json.dumps([0] * MOST_VALUES), "more than 100,000 values"),
-        ('"' + "x" * LARGEST + '"', "larger than 4 MiB"),
+        ("[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1), "nested deeper than 64 levels"),
+        (json.dumps([0] * MAX_VALUES), "more than 100,000 values"),
+        ('"' + "x" * MAX_BYTES + '"', "larger than 4 MiB"),
         ("1" * 5000, "digits"),
     ],
     ids=["deep", "just too deep", "wide", "large", "number"],
@@ -88,9 +88,9 @@ def test_yaml_of_any_kind_is_read_or_refused_in_one_line(text):
 @pytest.mark.parametrize("place", ["disk", "bucket"])
 def test_only_small_files_are_read(tmp_path, bucket, place):
     folder = tmp_path if place == "disk" else open_path(bucket)
-    (folder / "small").write_bytes(b"x" * LARGEST)
-    (folder / "large").write_bytes(b"x" * (LARGEST + 1))
-    assert len(read_small(folder / "small")) == LARGEST
+    (folder / "small").write_bytes(b"x" * MAX_BYTES)
+    (folder / "large").write_bytes(b"x" * (MAX_BYTES + 1))
+    assert len(read_small(folder / "small")) == MAX_BYTES
     with pytest.raises(ValueError, match="larger than 4 MiB"):
         read_small(folder / "large")
 
@@ -130,7 +130,7 @@ def test_whatever_reads_settings_or_notes_refuses_too_much_in_one_line(tmp_path)
         with pytest.raises(InputError) as caught:
             read()
         assert "\n" not in str(caught.value), name
-        assert len(str(caught.value)) <= LONGEST_MESSAGE, name
+        assert len(str(caught.value)) <= MAX_MESSAGE, name
 
 
 def test_what_a_cluster_says_of_jobs_is_read_within_bounds():

@@ -127,14 +127,14 @@ def test_a_plugin_may_say_itself_what_is_wrong(tmp_path):
 
 def test_what_is_not_there_is_named(tmp_path):
     assert refusal(tmp_path / "nope.py") == (
-        f"plugins: there is no Python file or package {tmp_path / 'nope.py'} on this machine"
+        f"plugins: {tmp_path / 'nope.py'} is not a Python file or package on this machine"
     )
     (tmp_path / "empty").mkdir()
     assert "empty" in refusal(tmp_path / "empty")
     message = refusal("no_such_module_anywhere")
     assert "'no_such_module_anywhere' cannot be loaded: ModuleNotFoundError" in message
     (tmp_path / "data.csv").write_text("a,b\n")
-    assert refusal(tmp_path / "data.csv") == f"plugins: {tmp_path / 'data.csv'} is no Python file"
+    assert refusal(tmp_path / "data.csv") == f"plugins: {tmp_path / 'data.csv'} is not a Python file"
 
 
 def test_two_plugins_of_one_name_are_told_apart(tmp_path):
@@ -143,16 +143,16 @@ def test_two_plugins_of_one_name_are_told_apart(tmp_path):
         file.parent.mkdir()
         file.write_text("")
     load_plugins([str(files[0])])
-    assert refusal(files[1]).endswith("a module named 'same_name' is there already; rename it")
+    assert refusal(files[1]).endswith("a module named 'same_name' already exists; rename the plugin")
 
 
 def test_a_plugin_cannot_take_the_place_of_a_module(tmp_path):
     (tmp_path / "json.py").write_text("")
-    assert "a module named 'json' is there already; rename it" in refusal(tmp_path / "json.py")
+    assert "a module named 'json' already exists; rename the plugin" in refusal(tmp_path / "json.py")
     # not even of one that nobody has imported yet
     (tmp_path / "colorsys.py").write_text("")
     sys.modules.pop("colorsys", None)
-    assert "a module named 'colorsys' is there already; rename it" in refusal(tmp_path / "colorsys.py")
+    assert "a module named 'colorsys' already exists; rename the plugin" in refusal(tmp_path / "colorsys.py")
 
 
 def test_the_example_works_by_name_in_a_study(tiny_bert, tmp_path):

@@ -160,7 +160,7 @@ def test_a_file_with_another_content_makes_another_study(write, start):
     with pytest.raises(InputError) as caught:
         load_study(write(naming("found/start.json"))).check_extends(before, "runs/x")
     says = "(methods.mine.options.start.content.slots: [1, 2.5e-07] there, [0, 1, 2, "
-    assert str(caught.value).startswith(f"runs/x holds another study {says}")
+    assert str(caught.value).startswith(f"runs/x contains a different study {says}")
     assert len(str(caught.value)) < 300
 
 
@@ -168,8 +168,8 @@ def test_a_file_with_another_content_makes_another_study(write, start):
     ("content", "says"),
     [
         (None, "cannot be read: No such file"),
-        ("{", "is no JSON: "),
-        (b"\xff\x00", "is no JSON: "),
+        ("{", "is not valid JSON: "),
+        (b"\xff\x00", "is not valid JSON: "),
         ("[" * 10**5, "is no"),
     ],
     ids=["missing", "half", "binary", "deep"],
@@ -206,11 +206,11 @@ def test_an_empty_list_is_refused(refusal, key):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"methods": ["prunepeft", "prunepeft"]}, "methods: 'prunepeft' is there twice; give one of them a label"),
-        ({"methods": ["a", {"name": "b", "label": "a"}]}, "methods: 'a' is there twice; give one of them a label"),
-        ({"tasks": ["sst2", {"name": "sst2", "train_size": 10}]}, "tasks: 'sst2' is there twice"),
-        ({"models": ["m", "n", "m"]}, "models: 'm' is there twice"),
-        ({"seeds": [1, 2, 1]}, "seeds: 1 is there twice"),
+        ({"methods": ["prunepeft", "prunepeft"]}, "methods: 'prunepeft' occurs twice; give one of them a label"),
+        ({"methods": ["a", {"name": "b", "label": "a"}]}, "methods: 'a' occurs twice; give one of them a label"),
+        ({"tasks": ["sst2", {"name": "sst2", "train_size": 10}]}, "tasks: 'sst2' occurs twice"),
+        ({"models": ["m", "n", "m"]}, "models: 'm' occurs twice"),
+        ({"seeds": [1, 2, 1]}, "seeds: 1 occurs twice"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -258,7 +258,7 @@ def test_a_file_that_is_no_study_is_refused(write, refusal, tmp_path):
     with pytest.raises(InputError, match=r"nope.yaml: cannot be read"):
         load_study(tmp_path / "nope.yaml")
     assert "not valid YAML" in refusal("methods: [")
-    assert "expected keys and values" in refusal("- methods")
+    assert "expected a mapping of keys to values" in refusal("- methods")
     # a search's settings
     assert refusal({"model": "m", "task": "t", "budget": "1"}).startswith("study.yaml: 'methods' is missing")
 
@@ -358,7 +358,7 @@ def test_a_study_on_other_terms_is_another_study(key):
     with pytest.raises(InputError) as caught:
         now.check_extends(before, "runs/x")
     message = str(caught.value)
-    assert message.startswith(f"runs/x holds another study ({key}: ")
+    assert message.startswith(f"runs/x contains a different study ({key}: ")
     assert " there, " in message
     assert "--output" in message
 
@@ -443,7 +443,7 @@ def test_other_concurrency_changes_nothing_that_is_found():
 def test_what_is_missing_or_changed_is_named(changes, says):
     with pytest.raises(InputError) as caught:
         study(**changes).check_extends(study(), "runs/x")
-    assert str(caught.value).startswith(f"runs/x holds another study ({says})")
+    assert str(caught.value).startswith(f"runs/x contains a different study ({says})")
     assert "\n" not in str(caught.value)
 
 

@@ -1,1 +1,1 @@
-"""The rivals of PrunePEFT, written against the public API of ``prunepeft_ray`` alone, as anybody's method would be."""
+"""Baselines for PrunePEFT, which use only the public API of ``prunepeft_ray``, as any third-party method would."""

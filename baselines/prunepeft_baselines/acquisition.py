@@ -1,4 +1,4 @@
-"""Noisy expected hypervolume improvement where one of the two objectives is known exactly; in logarithms."""
+"""Logarithmic noisy expected hypervolume improvement for two objectives, one of which is known exactly."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ TEMPERATURE = 1e-6
 TAIL_SHARE = 0.1
 CHUNK = 256
 UNBOUNDED = -1e9
-"""A reference value that is below everything."""
+"""A reference value below any other value."""
 
 
 class NoisyImprovement:
     """The logarithm of the expected gain in dominated area from evaluating one more point.
 
-    Noisy expected hypervolume improvement (Daulton et al. 2021) with a fat tail instead of zero where no sample
-    improves (Ament et al. 2023), so that a local search sees where to go: BoTorch's
-    ``qLogNoisyExpectedHypervolumeImprovement`` with the baseline pruned and earlier points of the batch pending, to
-    0.2 % of its value. As the cost is known, the fronts of all samples have their steps at the same costs. The area
-    gained is then a difference of two integrals of the front, which are tabulated, rather than a sum over boxes: its
-    time does not grow with the front. BoTorch's class takes minutes for a point of SAAS, and compiles C++ when it is
-    first made, with no public setting against that.
+    This is the noisy expected hypervolume improvement (Daulton et al. 2021), with a fat tail instead of zero where no
+    sample improves (Ament et al. 2023), which gives a local search a direction. It agrees to 0.2 % with BoTorch's
+    ``qLogNoisyExpectedHypervolumeImprovement`` with a pruned baseline and earlier points of the batch pending. As the
+    cost is known, the fronts of all samples have their steps at the same costs. The gained area is then a difference of
+    two tabulated integrals of the front rather than a sum over boxes, so its computing time does not grow with the
+    front. BoTorch's class takes minutes for a point of SAAS and compiles C++ at first use, with no public setting
+    against that.
 
-    With all costs zero and an unbounded reference value it is the (log) noisy expected improvement.
+    With zero costs and an unbounded reference value, this is the (log) noisy expected improvement.
 
     Args:
         process: The posterior of the uncertain objective, which is maximised.
         points: Evaluated and pending points, n x d.
         costs: The known objective at these points, which is minimised, n.
-        reference: Least value and highest cost that count.
-        seed: Seeds the normal samples.
-        pruned: Whether points that hardly can be on the front were left out already.
+        reference: Minimum value and maximum cost that count.
+        seed: Seed of the normal samples.
+        pruned: Whether points that are unlikely to be on the front have already been removed.
     """
 
     def __init__(
@@ -64,26 +64,26 @@ class NoisyImprovement:
         self._front = Front(mean + torch.einsum("hij,sj->shi", self._root, self._normal), costs, reference)
 
     def with_pending(self, point: Tensor, cost: float) -> NoisyImprovement:
-        """Return the gain on top of a point, of dimension d, that is being evaluated at a cost."""
+        """Return the acquisition function given another pending point, of shape d, and its cost."""
         points = torch.cat([self.points, point.unsqueeze(0)])
         costs = torch.cat([self.costs, self.costs.new_tensor([cost])])
         return NoisyImprovement(self._process, points, costs, self._reference, self._seed, pruned=True)
 
     def __call__(self, points: Tensor, costs: Tensor) -> Tensor:
-        """Evaluate candidates, each by itself.
+        """Evaluate candidates individually.
 
         Args:
-            points: m x d.
-            costs: m.
+            points: Points, m x d.
+            costs: Their costs, m.
 
         Returns:
-            The logarithms, m; minus infinity where the cost is not below the reference.
+            The logarithms of the gains, m; minus infinity where the cost is not below the reference.
         """
         parts = zip(torch.split(points, CHUNK), torch.split(costs, CHUNK), strict=True)
         return torch.cat([self._front.log_gain(self._sample(part), cost) for part, cost in parts])
 
     def _sample(self, points: Tensor) -> Tensor:
-        """Samples of the candidates, each jointly with the samples of the front."""
+        """Draw samples of the candidates, each jointly with the samples of the front."""
         mean, white = self._process.project(points)
         shared = self._process.covariance(self.points, self._white, points, white)
         shared = torch.linalg.solve_triangular(self._root, shared, upper=False)
@@ -95,12 +95,12 @@ class NoisyImprovement:
 
 
 class Front:
-    """The best value by cost of every sample: steps at the costs of the baseline.
+    """The best value as a function of cost for every sample: a step function with steps at the baseline's costs.
 
     Args:
         samples: Values at the baseline, s x h x b.
-        costs: Their costs, b.
-        reference: Least value and highest cost that count.
+        costs: Costs of the baseline, b.
+        reference: Minimum value and maximum cost that count.
     """
 
     def __init__(self, samples: Tensor, costs: Tensor, reference: tuple[float, float]) -> None:
@@ -108,25 +108,25 @@ class Front:
         samples, costs = _by_cost(samples, costs)
         edges = torch.cat([costs, costs.new_tensor([self._highest])]).clamp_max(self._highest)
         lowest = samples.new_full((*samples.shape[:-1], 1), value)
-        # heights[j] holds between edges j - 1 and j; below the first edge there is only the reference
+        # heights[j] applies between edges j - 1 and j; below the first edge, only the reference applies
         self._heights = torch.cat([lowest, samples], -1).cummax(-1).values.contiguous()
         self._edges = edges
         areas = self._heights[..., 1:] * edges.diff()
-        # area below the steps from the first edge to every edge
+        # area under the steps from the first edge up to each edge
         self._areas = torch.cat([torch.zeros_like(lowest), areas.cumsum(-1)], -1)
 
     def log_gain(self, values: Tensor, costs: Tensor) -> Tensor:
-        """Log of the mean area that candidates add.
+        """Return the logarithm of the mean area that each candidate adds.
 
         Args:
-            values: s x h x m.
-            costs: m.
+            values: Samples of the candidates' values, s x h x m.
+            costs: Their costs, m.
         """
         step = torch.searchsorted(self._edges[:-1], costs, right=True)
         start = self._edges[(step - 1).clamp_min(0)]
         height = self._heights[..., step]
         before = self._areas[..., (step - 1).clamp_min(0)] + height * (costs - start)
-        # the candidate's value exceeds the front from its cost up to the first step that is as high
+        # the candidate's value exceeds the front from its cost up to the first step that is at least as high
         passed = torch.searchsorted(self._heights, values.contiguous()) - 1
         end = passed.clamp_min(0)
         width = (self._edges[end] - costs).clamp_min(0)
@@ -145,13 +145,13 @@ def on_front(
 
     Args:
         process: The posterior of the objective that is maximised.
-        points: n x d.
-        costs: n.
-        reference: Least value and highest cost that count.
-        seed: Seeds the samples.
+        points: Points, n x d.
+        costs: Their costs, n.
+        reference: Minimum value and maximum cost that count.
+        seed: Seed of the samples.
 
     Returns:
-        A mask, n; if none is on the front, that with the best mean is kept.
+        A mask, n; if no point is on the front, the one with the best mean is kept.
     """
     mean, covariance = process.posterior(points)
     normal = _normal(len(points), PRUNING_SAMPLES, seed)
@@ -172,6 +172,6 @@ def _by_cost(samples: Tensor, costs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _normal(dimensions: int, count: int, seed: int) -> Tensor:
-    """Quasi-random standard normal samples, count x dimensions."""
+    """Draw quasi-random standard normal samples, count x dimensions."""
     samples: Tensor = draw_sobol_normal_samples(dimensions, count, dtype=torch.float64, seed=seed)
     return samples

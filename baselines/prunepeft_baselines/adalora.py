@@ -1,4 +1,4 @@
-"""AdaLoRA at the budget (Zhang et al. 2023): where the ranks go is found out in the training itself."""
+"""AdaLoRA at the budget (Zhang et al. 2023), which allocates ranks during training."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from prunepeft_ray import Architecture, MethodInfo, Module, NoOptions, Problem
 
 
 def adalora_architecture(problem: Problem) -> Architecture:
-    """Fill all layers with AdaLoRA, whose ranks together take as much of the budget as there is.
+    """Fill all layers with AdaLoRA, with as many ranks in total as the budget allows.
 
-    The sizes say how many ranks there are to share out, not which layer ends up with them. One rank in every layer is
-    several percent of a small budget, so what is left of it beside a uniform rank goes into single ranks of the last
-    layers.
+    The sizes determine the total number of ranks, not which layers end up with them. Since one rank in every layer is
+    several percent of a small budget, the remainder after a uniform rank is used for single ranks in the last layers.
 
     Args:
-        problem: The layers, the costs and the budget; its space need not have PA slots.
+        problem: The layers, the costs and the budget; its space need not contain PA slots.
 
     Raises:
         InputError: If not even size 1 in every layer fits.
@@ -32,4 +31,4 @@ def _build(problem: Problem, _options: NoOptions) -> Settled:
     return Settled("adalora", adalora_architecture(problem))
 
 
-ADALORA = MethodInfo("AdaLoRA in all layers, which shares its ranks out while it trains: no search", _build)
+ADALORA = MethodInfo("AdaLoRA in all layers, which allocates ranks during training: no search", _build)

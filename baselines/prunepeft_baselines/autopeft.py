@@ -21,31 +21,27 @@ class AutoPEFTOptions(Config):
 
     space: Literal["aligned", "autopeft"] = Field(
         "aligned",
-        description="aligned: the slots that all methods share; autopeft: its own sizes and switches of whole layers",
+        description="aligned: the slots that all methods share; autopeft: its own sizes and switches for whole layers",
     )
-    surrogate: Literal["saas", "gp"] = Field("saas", description="fully Bayesian SAAS GP, or plain Matern-5/2 GP")
+    surrogate: Literal["saas", "gp"] = Field("saas", description="fully Bayesian SAAS GP or plain Matern-5/2 GP")
     arithmetic: Literal["botorch", "closed-form"] = Field(
         "botorch", description="what fits the surrogate: BoTorch, or the same model with gradients in closed form"
     )
     objectives: Literal["pareto", "single"] = Field(
-        "pareto", description="pareto: the metric and few parameters; single: the metric alone"
+        "pareto", description="pareto: the metric and the number of parameters; single: the metric only"
     )
     batch: int = Field(4, ge=1, description="candidates proposed together, q")
-    initial: int | None = Field(None, ge=1, description="random candidates to begin with; default: half of all")
+    initial: int | None = Field(None, ge=1, description="number of initial random candidates; default: half of all")
 
     def design(self, evaluations: int) -> int:
-        """Return the size of the initial design.
-
-        Args:
-            evaluations: How many candidates are evaluated in all.
-        """
+        """Return the size of the initial design for a total number of evaluations."""
         return min(evaluations, self.initial or max(2, evaluations // 2))
 
     def coding(self, problem: Problem) -> Coding:
-        """Return the space as vectors.
+        """Return the encoding of the space.
 
         Raises:
-            InputError: If nothing in it fits the budget.
+            InputError: If no architecture in it fits the budget.
         """
         if self.space == "aligned":
             return AlignedCoding(problem)
@@ -65,37 +61,39 @@ class AutoPEFT(CandidateSearch):
         super().__init__("autopeft", problem, _search(problem, options, proposer), problem.evaluations)
 
     def pareto(self) -> list[Architecture]:
-        """The architectures within budget that none told is better than in metric and parameters, smallest first.
+        """Return the Pareto front of metric and parameters within the budget, smallest first.
 
-        AutoPEFT retrains all of them; the comparison takes :meth:`best`.
+        AutoPEFT retrains all of these; a study only retrains :meth:`best`.
         """
-        within = sorted((t for t in self.told if self._problem.fits(t.architecture)), key=lambda t: t.architecture.id)
+        within = sorted(
+            (t for t in self.observations if self._problem.fits(t.architecture)), key=lambda t: t.architecture.id
+        )
         return pareto_front({t.architecture: t.value for t in within}, self._problem.parameters)
 
 
 def autopeft(problem: Problem, options: AutoPEFTOptions) -> AutoPEFT:
-    """Evaluate random architectures, then batches that a surrogate of what was evaluated expects to gain most.
+    """Evaluate random architectures, then batches with the largest gain expected by a surrogate model.
 
     Args:
         problem: The space, the budget and the number of evaluations.
         options: Space, surrogate and sizes.
 
     Raises:
-        InputError: If an optional package is missing or nothing in the space fits the budget.
+        InputError: If an optional package is missing or no architecture in the space fits the budget.
     """
     return AutoPEFT(problem, options, make_proposer("autopeft", problem, options))
 
 
 def make_proposer(method: str, problem: Problem, options: AutoPEFTOptions) -> Proposer:
-    """Return what proposes batches.
+    """Build the proposer of batches.
 
     Args:
-        method: Whose options these are; for the error.
+        method: The method's name, for error messages.
         problem: Space, budget and seed.
         options: Space, surrogate and objectives.
 
     Raises:
-        InputError: If an optional package is missing or nothing in the space fits the budget.
+        InputError: If an optional package is missing or no architecture in the space fits the budget.
     """
     needed = {"botorch": "BoTorch"} | ({"numpyro": "NumPyro", "jax": "JAX"} if options.surrogate == "saas" else {})
     for package, title in needed.items():
@@ -108,12 +106,12 @@ def make_proposer(method: str, problem: Problem, options: AutoPEFTOptions) -> Pr
 
 
 def initial_design(problem: Problem, coding: Coding, n: int) -> list[Code]:
-    """Draw the candidates to begin with; in the shared space those that other searches begin with too.
+    """Draw the initial candidates; in the shared space, these are the same as in other searches.
 
     Args:
         problem: The space, the budget and the seed.
-        coding: The space as vectors.
-        n: How many; fewer are returned if there are fewer.
+        coding: The encoding of the space.
+        n: Number of candidates; fewer are returned if there are not enough.
     """
     if isinstance(coding, AlignedCoding):
         return [coding.code(architecture) for architecture in first_candidates(problem, n)]
@@ -123,16 +121,16 @@ def initial_design(problem: Problem, coding: Coding, n: int) -> list[Code]:
 def evaluate_proposals(
     problem: Problem, options: AutoPEFTOptions, proposer: Proposer, epochs: int | None = None
 ) -> Steps[list[Architecture]]:
-    """Evaluate the initial design, then batch after batch of proposals.
+    """Evaluate the initial design, then one batch of proposals after another.
 
     Args:
-        problem: Makes the work and says how many candidates are evaluated.
+        problem: Creates the work, and sets the number of evaluations.
         options: Sizes of the initial design and of a batch.
         proposer: Proposes batches.
-        epochs: Another fidelity than the study's.
+        epochs: Number of epochs; default: that of the study.
 
     Returns:
-        All candidates, in the order in which they were asked for.
+        All candidates, in the order in which they were requested.
     """
     values: dict[Code, float] = {}
     total, coding = problem.evaluations, proposer.coding

@@ -1,4 +1,4 @@
-"""AutoPEFT's proposals under successive halving: many trained shortly, the better ones longer."""
+"""AutoPEFT's proposals with successive halving: many are trained briefly, the better ones longer."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class AutoPEFTAshaOptions(AutoPEFTOptions, HalvingOptions):
-    """Settings of AutoPEFT under successive halving: those of both."""
+    """Settings of AutoPEFT with successive halving: those of both."""
 
 
 def autopeft_asha(problem: Problem, options: AutoPEFTAshaOptions) -> CandidateSearch:
-    """Propose as many candidates as there are evaluations, and halve those within budget over epochs.
+    """Propose as many candidates as there are evaluations, and apply successive halving to those within budget.
 
-    The surrogate learns from the first rung, which all candidates train for, so what it is told is comparable. The
-    rungs after it are those of ``asha``.
+    The surrogate learns from the first rung, in which all candidates are trained, so its observations are comparable.
+    The later rungs are those of ``asha``.
 
     Args:
         problem: The space, the budget and the number of evaluations.
@@ -38,8 +38,10 @@ def autopeft_asha(problem: Problem, options: AutoPEFTAshaOptions) -> CandidateSe
 
 def _search(problem: Problem, options: AutoPEFTAshaOptions, proposer: Proposer, epochs: list[int]) -> Steps[None]:
     candidates = yield from evaluate_proposals(problem, options, proposer, epochs[0])
-    # the first rung asks for the same jobs again, and is given the results it was told
+    # the first rung requests the same jobs again, and gets their existing results
     yield from halve(problem, [a for a in candidates if problem.fits(a)], epochs, options.eta, "halving")
 
 
-AUTOPEFT_ASHA = MethodInfo("AutoPEFT's proposals, successive halving over epochs", autopeft_asha, AutoPEFTAshaOptions)
+AUTOPEFT_ASHA = MethodInfo(
+    "AutoPEFT's proposals with successive halving over epochs", autopeft_asha, AutoPEFTAshaOptions
+)

@@ -1,4 +1,4 @@
-"""How AutoPEFT comes from what was evaluated to the next batch of candidates."""
+"""AutoPEFT's proposals: the next batch of candidates from those evaluated so far."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Proposer:
         coding: The space.
         fit: Fits the surrogate.
         objectives: ``"pareto"``: the metric and the number of parameters; ``"single"``: the metric alone.
-        seed: What all randomness is derived from.
+        seed: Seed from which all randomness is derived.
     """
 
     coding: Coding
@@ -47,12 +47,12 @@ class Proposer:
     seed: int
 
     def propose(self, values: Mapping[Code, float], initial: int, count: int) -> list[Code]:
-        """Propose candidates that were not evaluated, each knowing of those before it.
+        """Propose candidates that have not been evaluated, each taking the previous ones into account.
 
         Args:
-            values: What was evaluated, in order, with the metric; minus infinity for what failed.
-            initial: How many of the first successes set the reference point.
-            count: How many to propose; fewer are returned if the space seems to have no more.
+            values: The metric of each evaluated candidate, in order; minus infinity for failed ones.
+            initial: Size of the initial design, which determines the reference point.
+            count: Number of proposals; fewer are returned if the space seems to be exhausted.
         """
         rng = random.Random(derive_seed(self.seed, "proposals", len(values)))
         succeeded = [value for value in values.values() if math.isfinite(value)]
@@ -97,10 +97,10 @@ def choose_fit(options: AutoPEFTOptions) -> Fit:
 
 @dataclass(frozen=True)
 class _View:
-    """The objectives as surrogate and acquisition see them, both through the copula.
+    """The objectives as seen by surrogate and acquisition function, both transformed by copulas.
 
-    The cost is the copula of the negative number of parameters, negated: what is maximised is always the metric and
-    the negative number of parameters, also where the reference point is mapped.
+    The cost is the negated copula of the negative number of parameters: the maximised objectives are always the metric
+    and the negative number of parameters, including in the transformation of the reference point.
     """
 
     coding: Coding
@@ -134,16 +134,16 @@ class _View:
 
 
 def reference_point(values: Sequence[float], savings: Floats, initial: int) -> tuple[float, float]:
-    """Infer the point that candidates must dominate to count.
+    """Infer the reference point, which candidates must dominate to count.
 
-    AutoPEFT sets a metric of 0.7 and 26 % of the parameters by hand. Here it is, in both objectives, a tenth of the
-    range below the worst of the initial design (Ishibuchi et al. 2011), so it stays where it is. Both objectives are
+    AutoPEFT sets it by hand to a metric of 0.7 and 26 % of the parameters. Here, in both objectives, it lies a tenth of
+    the range below the worst of the initial design (Ishibuchi et al. 2011), and so remains fixed. Both objectives are
     maximised.
 
     Args:
-        values: The metric of what was evaluated, in order; minus infinity for what failed.
+        values: The metric of each evaluated candidate, in order; minus infinity for failed ones.
         savings: The negative numbers of parameters.
-        initial: How many of the first belong to the initial design; if all of them failed, all that succeeded count.
+        initial: Size of the initial design; if all of it failed, all successful candidates are used.
     """
     design = [v for v in values[:initial] if math.isfinite(v)] or [v for v in values if math.isfinite(v)]
     return _below(np.array(design)), _below(savings[:initial])
@@ -165,21 +165,21 @@ def local_search(
     seen: Collection[Code],
     rng: random.Random,
 ) -> Code | None:
-    """Find the code with the largest gain by climbing from code to neighbour, from ten starts side by side.
+    """Find the code with the largest gain by hill climbing from ten starting points in parallel.
 
-    The starts are of the front, filled up with random codes; they have been evaluated, and a climb leaves them for
-    their best neighbour in any case. All neighbours of a step are evaluated together, no code twice, and at most 2,000
-    in total.
+    The starting points come from the front, supplemented by random codes. The front has already been evaluated, so a
+    climb always moves on to the best neighbour. All neighbours of a step are evaluated together, no code twice, and at
+    most 2,000 in total.
 
     Args:
         coding: The space.
-        gains: Evaluates codes.
+        gains: Computes the gains of codes.
         front: Codes to start from.
-        seen: Valid codes that are not to be proposed.
-        rng: Chooses among the starts and the neighbours.
+        seen: Valid codes that must not be proposed.
+        rng: The source of randomness for starting points and neighbours.
 
     Returns:
-        The best code that was looked at; None if none was, or none has any gain.
+        The best code found; None if there is none with any gain.
     """
     starts = list(front) if len(front) <= STARTS else rng.sample(list(front), STARTS)
     starts += coding.unseen(STARTS - len(starts), rng, seen)

@@ -1,4 +1,4 @@
-"""The two spaces that AutoPEFT can search, each coded as a vector of whole numbers."""
+"""The two spaces that AutoPEFT can search, each encoded as vectors of integers."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Code = tuple[int, ...]
 KINDS = {"SA": "pfeiffer", "PF": "parallel", "PT": "prefix"}
 """The modules of AutoPEFT's own space."""
 ABSENT = 10
-MOST_TRIES = 2000
+MAX_TRIES = 2000
 
 
 class Coding(ABC):
-    """A space whose architectures are vectors of choices, one code for each architecture.
+    """A space whose architectures are encoded as vectors of choices, with one code per architecture.
 
     Args:
         problem: Backbone and budget.
     """
 
     choices: tuple[int, ...]
-    """How many values each place of a code has."""
+    """Number of values at each position of a code."""
     size: int
-    """How many codes are valid, at most."""
+    """Upper bound on the number of valid codes."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -41,7 +41,7 @@ class Coding(ABC):
 
     @abstractmethod
     def parameters(self, code: Code) -> int:
-        """Exact number of parameters of a valid code."""
+        """Return the exact number of parameters of a valid code."""
 
     @abstractmethod
     def valid(self, code: Code) -> bool:
@@ -53,37 +53,37 @@ class Coding(ABC):
 
     @abstractmethod
     def unit(self, code: Code) -> tuple[float, ...]:
-        """Return the point of the unit cube that surrogates see."""
+        """Return the point of the unit cube that represents a code for surrogates."""
 
     @abstractmethod
     def neighbours(self, code: Code, rng: random.Random) -> list[Code]:
-        """Return the valid codes that differ from a code by one exchange.
+        """Return the valid codes that are one change away from a valid code.
 
         Args:
             code: A valid code.
-            rng: Chooses where there is a choice.
+            rng: The source of randomness for arbitrary choices.
         """
 
     def initial(self, n: int, rng: random.Random) -> list[Code]:
-        """Draw different codes to begin with.
+        """Draw distinct codes for the initial design.
 
         Args:
-            n: How many; fewer are returned if there are fewer.
+            n: Number of codes; fewer are returned if there are not enough.
             rng: The source of randomness.
         """
         return self.unseen(n, rng, ())
 
     def unseen(self, n: int, rng: random.Random, seen: Collection[Code]) -> list[Code]:
-        """Draw different valid codes within budget that are not among those seen.
+        """Draw distinct valid codes within budget that have not been seen.
 
         Args:
-            n: How many; fewer are returned if the space seems to have no more.
+            n: Number of codes; fewer are returned if the space seems to be exhausted.
             rng: The source of randomness.
-            seen: Valid codes.
+            seen: Valid codes to exclude.
         """
         drawn: dict[Code, None] = {}
         for _ in range(min(n, self.size - len(seen))):
-            tries = (self.draw(rng) for _ in range(MOST_TRIES))
+            tries = (self.draw(rng) for _ in range(MAX_TRIES))
             found = next((code for code in tries if code not in drawn and code not in seen), None)
             if found is None:
                 break
@@ -92,11 +92,10 @@ class Coding(ABC):
 
 
 class AlignedCoding(Coding):
-    """The space that all methods share: one switch per slot of the supernet, nothing over budget.
+    """The space that all methods share: one switch per slot of the supernet, limited by the budget.
 
-    A neighbour fills or empties one slot; where that would exceed the budget, a slot that makes room is emptied
-    in exchange. Without exchanges a search could not move along the edge of the budget, where most good
-    architectures are.
+    A neighbour fills or empties one slot; if this would exceed the budget, another slot is emptied to make room.
+    Without such exchanges, a search could not move along the boundary of the budget, where most good architectures are.
 
     Args:
         problem: The space and the budget.
@@ -125,11 +124,11 @@ class AlignedCoding(Coding):
         return tuple(int(slot in architecture) for slot in self._slots)
 
     def parameters(self, code: Code) -> int:
-        """Exact number of parameters of a code."""
+        """Return the exact number of parameters of a code."""
         return sum(cost for cost, filled in zip(self._costs, code, strict=True) if filled)
 
     def valid(self, code: Code) -> bool:
-        """Whether a code fills some slot and is within budget."""
+        """Whether a code fills at least one slot and is within budget."""
         return any(code) and self.parameters(code) <= self.problem.budget
 
     def draw(self, rng: random.Random) -> Code:
@@ -141,7 +140,7 @@ class AlignedCoding(Coding):
         return tuple(map(float, code))
 
     def neighbours(self, code: Code, rng: random.Random) -> list[Code]:
-        """Return the valid codes with one slot filled, emptied or exchanged."""
+        """Return the valid codes with one slot filled, emptied or swapped."""
         used = self.parameters(code)
         found = []
         for place in range(len(code)):
@@ -160,13 +159,13 @@ class AlignedCoding(Coding):
 class OwnCoding(Coding):
     """AutoPEFT's own space (Zhou et al. 2024, Section 3): three module sizes shared by all layers that are on.
 
-    The sizes of serial adapter, parallel adapter and prefix are d / 2^k for k from 0 to 8 with d the hidden size, 1
-    for k = 9 and absent for k = 10; of equal sizes only the first is kept. Codes without a layer or without a module
-    are no architectures.
+    The sizes of serial adapter, parallel adapter and prefix are d / 2^k for k from 0 to 8, with d the hidden size, 1
+    for k = 9, and absent for k = 10; only the first of equal sizes is kept. Codes without a layer or without a module
+    are not architectures.
 
     Args:
         problem: Backbone and budget.
-        bounded: Whether codes over budget are invalid, rather than points of the Pareto front.
+        bounded: Whether codes over budget are invalid, rather than candidates for the Pareto front.
 
     Raises:
         InputError: If no architecture of this space fits the budget.
@@ -185,12 +184,12 @@ class OwnCoding(Coding):
         if not self._ways:
             smallest = min(min(self._layer_costs(sizes)) for sizes in self._size_codes)
             raise InputError(
-                f"method 'autopeft': a budget of {problem.budget:,} parameters holds no architecture of its own "
-                f"space: the smallest has {smallest:,}"
+                f"method 'autopeft': a budget of {problem.budget:,} parameters is too small for its own space: "
+                f"the smallest architecture has {smallest:,}"
             )
 
     def _column(self, kind: str, size: int) -> list[int]:
-        """What a module of that size costs in every layer."""
+        """Return the cost of a module of that size in every layer."""
         cost, layers = self.problem.cost, range(self.problem.layers)
         return [cost(Slot(layer, kind), KINDS[kind]).parameters(size) if size else 0 for layer in layers]
 
@@ -213,7 +212,7 @@ class OwnCoding(Coding):
         )
 
     def parameters(self, code: Code) -> int:
-        """Exact number of parameters of a code."""
+        """Return the exact number of parameters of a code."""
         costs = self._layer_costs(code[: len(KINDS)])
         return sum(cost for cost, on in zip(costs, code[len(KINDS) :], strict=True) if on)
 
@@ -223,13 +222,13 @@ class OwnCoding(Coding):
         return some and not (self._bounded and self.parameters(code) > self.problem.budget)
 
     def initial(self, n: int, rng: random.Random) -> list[Code]:
-        """Draw different codes to begin with.
+        """Draw distinct codes for the initial design.
 
-        In an unbounded space every second one is drawn from the whole space, as AutoPEFT draws all of them: of those
-        hardly one would be within a small budget.
+        In an unbounded space, every second code is drawn from the whole space. AutoPEFT draws all of them this way, but
+        then hardly any would be within a small budget.
 
         Args:
-            n: How many; fewer are returned if there are fewer.
+            n: Number of codes; fewer are returned if there are not enough.
             rng: The source of randomness.
         """
         if self._bounded:
@@ -257,7 +256,7 @@ class OwnCoding(Coding):
 
     @cached_property
     def _ways(self) -> dict[tuple[Code, int], int]:
-        """For sizes and a number of layers that can be within budget: in how many ways the layers can be chosen."""
+        """Number of choices of layers, for all sizes and numbers of layers that can be within budget."""
         ways = {}
         for sizes in self._size_codes:
             for count, cost in enumerate(accumulate(sorted(self._layer_costs(sizes))), 1):
@@ -275,7 +274,7 @@ class OwnCoding(Coding):
         return sizes + tuple(map(float, code[len(KINDS) :]))
 
     def neighbours(self, code: Code, rng: random.Random) -> list[Code]:  # noqa: ARG002
-        """Return the valid codes with one other size, or one layer switched."""
+        """Return the valid codes with one size changed, or one layer switched."""
         others = [_set(code, i, v) for i, count in enumerate(self.choices) for v in range(count) if v != code[i]]
         return [other for other in others if self.valid(other)]
 

@@ -1,4 +1,4 @@
-"""What methods share that train candidate architectures and keep the best."""
+"""Shared parts of methods that train candidate architectures and keep the best."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from prunepeft_ray import (
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a search was told about a candidate.
+class Observation:
+    """The reported result of a candidate.
 
     Args:
         architecture: The candidate.
-        fidelity: Training examples (infinite: all of the split) and epochs; larger is closer to the final retraining.
-        value: The deciding metric on dev, larger is better; minus infinity if the job failed.
-        reason: Why it failed.
+        fidelity: Training examples (infinite: the whole split) and epochs; larger is closer to the final retraining.
+        value: The primary metric on dev, larger is better; minus infinity if the job failed.
+        reason: Why the job failed.
     """
 
     architecture: Architecture
@@ -37,49 +37,49 @@ class Told:
 
 
 class CandidateSearch(GeneratorMethod):
-    """A search that evaluates candidates and answers with the best of them; one that fails is one less.
+    """A search that evaluates candidates and returns the best of them; failed candidates are ignored.
 
     Args:
         name: The method's name.
-        problem: What it works on.
+        problem: The problem to solve.
         steps: The search as a generator of work.
-        planned: How many jobs it expects to ask for.
+        planned: Number of jobs that it expects to request.
 
     Attributes:
-        told: What has been told so far, in order.
+        observations: The reported results so far, in order.
     """
 
     def __init__(self, name: str, problem: Problem, steps: Steps[None], planned: int) -> None:
         self.name = name
         self.planned = planned
-        self.told: list[Told] = []
+        self.observations: list[Observation] = []
         self._problem = problem
         super().__init__(steps, problem.space.supernet, keep_failures=True)
 
     def tell(self, job: TrainJob, result: TrainResult) -> None:
-        """Feed back the result of a job that was handed out; the jobs of a batch in any order.
+        """Report the result of a job that was handed out; the jobs of a batch may be reported in any order.
 
         Raises:
-            ValueError: If the job was not handed out, or its result was told before.
+            ValueError: If the job was not handed out, or its result has already been reported.
         """
         super().tell(job, result)
         fidelity = (job.train_size or math.inf, job.training.epochs)
-        self.told.append(Told(job.architecture, fidelity, self._problem.value(result), result.reason))
+        self.observations.append(Observation(job.architecture, fidelity, self._problem.value(result), result.reason))
 
     def best(self) -> Architecture:
-        """The candidate within budget with the best metric on dev, of those told at the highest fidelity.
+        """Return the candidate within budget with the best metric on dev at the highest fidelity.
 
-        Of equals the one with fewer parameters, then the lower id.
+        Ties are broken by fewer parameters, then by the lower id.
 
         Raises:
             RunError: If no candidate within the budget has succeeded yet.
         """
-        good = [t for t in self.told if math.isfinite(t.value) and self._problem.fits(t.architecture)]
+        good = [t for t in self.observations if math.isfinite(t.value) and self._problem.fits(t.architecture)]
         if not good:
-            failed = next((f"; one failed: {t.reason}" for t in self.told if t.reason), "")
+            failed = next((f"; one failed: {t.reason}" for t in self.observations if t.reason), "")
             raise RunError(
-                f"{self.name}: none of {len(self.told)} candidates evaluated so far has succeeded within the "
-                f"budget of {self._problem.budget:,} parameters{failed}"
+                f"{self.name}: none of the {len(self.observations)} candidates so far has succeeded within the budget "
+                f"of {self._problem.budget:,} parameters{failed}"
             )
         highest = max(t.fidelity for t in good)
         values = {t.architecture: t.value for t in good if t.fidelity == highest}
@@ -87,23 +87,18 @@ class CandidateSearch(GeneratorMethod):
 
 
 def best_first(problem: Problem, values: dict[Architecture, float]) -> list[Architecture]:
-    """Sort candidates by their metric, larger first; equals by fewer parameters, then by id.
-
-    Args:
-        problem: Knows their parameters.
-        values: The metric of each.
-    """
+    """Sort candidates by their metric, larger first; ties by fewer parameters, then by id."""
     return sorted(values, key=lambda a: (-values[a], problem.parameters(a), a.id))
 
 
 def first_candidates(problem: Problem, n: int) -> list[Architecture]:
-    """Draw the different uniform architectures within budget that searches of the same problem start from.
+    """Draw the distinct, uniformly random architectures within budget that all searches of a problem start from.
 
-    Fewer are the beginning of more, so methods differ in what they make of the same start, and share its jobs.
+    A smaller number yields a prefix of a larger one, so that methods share these jobs, and differ only in what follows.
 
     Args:
         problem: The space, the budget and the seed.
-        n: How many; fewer are returned if there are fewer.
+        n: Number of architectures; fewer are returned if there are not enough.
 
     Raises:
         InputError: If no slot fits the budget.

@@ -1,4 +1,4 @@
-"""Gaussian copula: makes an objective of any scale and shape look normal, as AutoPEFT's surrogates expect."""
+"""Gaussian copula: transforms an objective of any scale and shape to a normal one, as AutoPEFT's surrogates expect."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
 TAIL = 1e-4
-"""Cumulative probabilities are kept between this and one minus this, so that no value becomes infinite."""
+"""Cumulative probabilities are clamped to between this and one minus this, so that no value becomes infinite."""
 
 
 class GaussianCopula:
-    """The map from an objective's values to standard normal quantiles that its observed values define.
+    """The map from an objective's values to standard normal quantiles, as defined by its observed values.
 
-    Empirical CDF, clamped to [1e-4, 1 - 1e-4], then the inverse of the normal CDF (Zhou et al. 2024, AutoPEFT,
-    Section 4; Salinas et al. 2020). Between observed values the CDF is interpolated; below the smallest it is zero.
-    Never falls as its argument rises: what is maximised before is maximised after.
+    The empirical CDF, clamped to [1e-4, 1 - 1e-4], is followed by the inverse normal CDF (Zhou et al. 2024, AutoPEFT,
+    Section 4; Salinas et al. 2020). Between observed values, the CDF is interpolated; below the smallest, it is zero.
+    The map is non-decreasing, so it preserves maxima.
 
     Args:
-        observed: The observed values, any number of any order, at least one.
+        observed: The observed values, at least one, in any order.
     """
 
     def __init__(self, observed: ArrayLike) -> None:

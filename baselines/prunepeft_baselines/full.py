@@ -1,4 +1,4 @@
-"""Full fine-tuning: the whole backbone trains. A row to compare with; it is always above the budget."""
+"""Full fine-tuning of the whole backbone: a reference that always exceeds the budget."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ def _build(problem: Problem, _options: NoOptions) -> Settled:
     return Settled("full", Architecture.of(layers))
 
 
-FULL = MethodInfo("full fine-tuning of the backbone: no search, above the budget", _build, reference=True)
+FULL = MethodInfo("full fine-tuning of the backbone: no search, exceeds the budget", _build, reference=True)

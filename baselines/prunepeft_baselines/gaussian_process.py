@@ -1,8 +1,8 @@
-"""Gaussian processes with a Matern-5/2 kernel and a length scale per dimension: AutoPEFT's surrogates.
+"""Gaussian processes with a Matern-5/2 kernel and one length scale per dimension: AutoPEFT's surrogates.
 
-A fit returns hyperparameters alone: one set for the plain GP, a sample of them for the fully Bayesian SAAS GP. BoTorch
+A fit only returns hyperparameters: one set for the plain GP, several samples for the fully Bayesian SAAS GP. BoTorch
 fits both by default (``botorch_surrogate``); ``fit_map`` and ``saas`` fit the same models with likelihoods in closed
-form. All of it in double precision, and nothing reads or moves a global random state.
+form. Everything is in double precision, and nothing uses or changes global random states.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from torch import Tensor
 
 Floats = NDArray[np.float64]
 
-LEAST_NOISE = 1e-4
-LEAST_LENGTH = 0.025
-MOST_LENGTH = 1e6
+MIN_NOISE = 1e-4
+MIN_LENGTH = 0.025
+MAX_LENGTH = 1e6
 LENGTH_PRIOR_SPREAD = math.sqrt(3)
 NOISE_PRIOR_CENTRE, NOISE_PRIOR_SPREAD = -4.0, 1.0
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Settings of h Gaussian processes over the same d-dimensional points.
+    """Hyperparameters of h Gaussian processes over the same d-dimensional points.
 
     Args:
         lengths: Length scales, h x d.
@@ -44,7 +44,7 @@ class Hyperparameters:
 
 
 def matern(a: Tensor, b: Tensor, lengths: Tensor) -> Tensor:
-    """Matern-5/2 correlation.
+    """Compute the Matern-5/2 correlation.
 
     Args:
         a: Points, n x d.
@@ -55,7 +55,7 @@ def matern(a: Tensor, b: Tensor, lengths: Tensor) -> Tensor:
         Correlations, h x n x m.
     """
     inverse = lengths.reciprocal().unsqueeze(-2)
-    # one way for all sizes: the default mode would round small batches differently from large ones
+    # a fixed mode, since the default would round small batches differently from large ones
     r = math.sqrt(5) * torch.cdist(a * inverse, b * inverse, compute_mode="use_mm_for_euclid_dist")
     correlations: Tensor = (1 + r + r.square() / 3) * torch.exp(-r)
     return correlations
@@ -67,7 +67,7 @@ class GaussianProcess:
     Args:
         x: Observed points, n x d.
         y: Observed values, n.
-        hyperparameters: Those of h processes.
+        hyperparameters: Hyperparameters of h processes.
     """
 
     def __init__(self, x: Tensor, y: Tensor, hyperparameters: Hyperparameters) -> None:
@@ -83,11 +83,11 @@ class GaussianProcess:
         return covariance
 
     def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what a posterior needs of m points.
+        """Compute the quantities of m points that determine their posterior.
 
         Returns:
-            Posterior means, h x m, and whitened covariances with the observations, h x n x m: the posterior
-            covariance of two sets of points is their prior covariance less the product of these.
+            Posterior means, h x m, and whitened covariances with the observations, h x n x m: the posterior covariance
+            of two sets of points is their prior covariance minus the product of these.
         """
         prior = self._prior(self.x, points)
         mean = self.hyperparameters.mean.unsqueeze(-1) + (prior.transpose(-2, -1) @ self._weights).squeeze(-1)
@@ -95,7 +95,7 @@ class GaussianProcess:
         return mean, white
 
     def covariance(self, a: Tensor, a_white: Tensor, b: Tensor, b_white: Tensor) -> Tensor:
-        """Posterior covariance between two sets of points, given what :meth:`project` returned of them; h x a x b."""
+        """Return the posterior covariance, h x a x b, of two sets of points with covariances from :meth:`project`."""
         covariance: Tensor = self._prior(a, b) - a_white.transpose(-2, -1) @ b_white
         return covariance
 
@@ -111,7 +111,7 @@ class GaussianProcess:
 
 
 def root(covariance: Tensor) -> Tensor:
-    """Cholesky root of covariances that rounding may have made indefinite, with as little added as it takes."""
+    """Return the Cholesky factor of covariances, with minimal jitter where rounding has made them indefinite."""
     eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype)
     factor: Tensor
     for exponent in range(-9, 1):
@@ -122,11 +122,11 @@ def root(covariance: Tensor) -> Tensor:
 
 
 def fit_map(x: Floats, y: Floats) -> Hyperparameters:
-    """Fit a plain GP: the hyperparameters with the largest likelihood times prior.
+    """Fit a plain GP by maximum a posteriori estimation.
 
     The priors are BoTorch's (Hvarfner et al. 2024): log-normal length scales that grow with the square root of the
-    dimension, log-normal noise, unit prior variance; the mean is free. Optimised over logarithms with exact
-    gradients, which takes a tenth of the steps that BoTorch's own fit takes over the plain values.
+    dimension, log-normal noise, unit prior variance; the mean is free. Optimising logarithms with exact gradients takes
+    a tenth of the steps that BoTorch's own fit of the plain values takes.
 
     Args:
         x: Points in the unit cube, n x d.
@@ -134,8 +134,8 @@ def fit_map(x: Floats, y: Floats) -> Hyperparameters:
     """
     dimensions = x.shape[1]
     objective = _Evidence(x, y)
-    bounds = [(math.log(LEAST_LENGTH), math.log(MOST_LENGTH))] * dimensions + [(math.log(LEAST_NOISE), None)]
-    # the mode of the priors, where BoTorch starts, and their medians: each may lead to a poor local optimum
+    bounds = [(math.log(MIN_LENGTH), math.log(MAX_LENGTH))] * dimensions + [(math.log(MIN_NOISE), None)]
+    # from the mode of the priors, where BoTorch starts, and from their medians: either may lead to a poor local optimum
     starts = ((LENGTH_PRIOR_SPREAD**2, NOISE_PRIOR_SPREAD**2), (0.0, 0.0))
     fits = [
         minimize(
@@ -176,7 +176,7 @@ class _Evidence:
         alpha = cho_solve(factor, self._y) - mean * ones
         inverse = _inverse(factor)
         value = 0.5 * (self._y - mean) @ alpha + np.log(np.diag(factor[0])).sum()
-        # derivative of the likelihood by each covariance, pairs counted once, and of the covariance by the length
+        # derivatives of the likelihood by each covariance (pairs counted once), and of the covariance by the length
         pull = alpha[self._pairs[0]] * alpha[self._pairs[1]] - inverse[self._pairs]
         by_length = -(5 / 3) * weights * ((pull * (1 + r) * decay) @ self._squares)
         by_noise = -0.5 * noise * (alpha @ alpha - np.trace(inverse))
@@ -187,7 +187,7 @@ class _Evidence:
         return float(value + prior), gradient
 
     def mean(self, logs: Floats) -> float:
-        """The mean with the largest likelihood under these logarithms."""
+        """Return the maximum-likelihood mean for these logarithms."""
         r = np.sqrt(5 * (self._squares @ np.exp(-2 * logs[:-1])))
         return self._solve((1 + r + r**2 / 3) * np.exp(-r), math.exp(logs[-1]))[2]
 

@@ -1,4 +1,4 @@
-"""Settings of the searches with Optuna's samplers."""
+"""Options of the searches with Optuna's samplers."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from prunepeft_ray import Config
 
 
 class OptunaOptions(Config):
-    """Settings of a search by an Optuna sampler."""
+    """Settings of a search with an Optuna sampler."""
 
-    batch: int = Field(4, ge=1, description="candidates proposed together, before the results of any is known")
+    batch: int = Field(4, ge=1, description="candidates proposed together, before any of their results is known")
     startup: int | None = Field(
         None,
         ge=2,
-        description="uniform architectures to start with; default: a third of the evaluations, at most Optuna's 10; "
-        "NSGA-II, whose first generation they are: a quarter, at most Optuna's 50",
+        description="initial uniformly random architectures; default: a third of the evaluations, up to Optuna's 10; "
+        "for NSGA-II, whose first generation they form, a quarter, up to Optuna's 50",
     )
     tries: int = Field(
-        10, ge=1, description="proposals over budget or seen before that are refused before a uniform one is taken"
+        10, ge=1, description="proposals that may be rejected as over budget or repeated before a random one is used"
     )

@@ -1,4 +1,4 @@
-"""Optuna's samplers (Akiba et al. 2019) as search methods, over one on/off switch per slot."""
+"""Optuna's samplers (Akiba et al. 2019) as search methods, with one on/off switch per slot."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prunepeft_ray import MethodInfo, Problem
 
 def _builder(name: str) -> Callable[[Problem, OptunaOptions], CandidateSearch]:
     def build(problem: Problem, options: OptunaOptions) -> CandidateSearch:
-        # Optuna is slow to import, and listing methods must not wait for it
+        # Optuna is slow to import, and listing methods should not have to wait for it
         from prunepeft_baselines.optuna_study import optuna_search
 
         return optuna_search(name, problem, options)
@@ -20,9 +20,9 @@ def _builder(name: str) -> Callable[[Problem, OptunaOptions], CandidateSearch]:
 
 
 OPTUNA_TPE = MethodInfo(
-    "Optuna's tree-structured Parzen estimator: metric and parameters", _builder("optuna-tpe"), OptunaOptions
+    "Optuna's tree-structured Parzen estimator, for metric and parameters", _builder("optuna-tpe"), OptunaOptions
 )
 OPTUNA_NSGA2 = MethodInfo(
-    "Optuna's NSGA-II, a genetic algorithm: metric and parameters", _builder("optuna-nsga2"), OptunaOptions
+    "Optuna's NSGA-II, a genetic algorithm, for metric and parameters", _builder("optuna-nsga2"), OptunaOptions
 )
-OPTUNA_GP = MethodInfo("Optuna's Gaussian process: metric and parameters", _builder("optuna-gp"), OptunaOptions)
+OPTUNA_GP = MethodInfo("Optuna's Gaussian process, for metric and parameters", _builder("optuna-gp"), OptunaOptions)

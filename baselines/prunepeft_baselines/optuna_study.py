@@ -1,4 +1,4 @@
-"""An Optuna study asked and told in memory."""
+"""Search with an in-memory Optuna study."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def optuna_search(name: str, problem: Problem, options: OptunaOptions) -> Candid
 
     All three samplers maximise the metric and minimise the parameters, with the budget as a constraint: TPE (Bergstra
     et al. 2011; multi-objective: Ozaki et al. 2022), NSGA-II (Deb et al. 2002) and a Gaussian process with expected
-    hypervolume improvement. Optuna's state is a function of the seed and the order in which it is told, and a batch is
-    told in the order in which it was proposed.
+    hypervolume improvement. Optuna's state depends only on the seed and the order of reported results, and results of a
+    batch are reported in the order in which its candidates were proposed.
 
     Args:
         name: ``"optuna-tpe"``, ``"optuna-nsga2"`` or ``"optuna-gp"``.
@@ -37,9 +37,9 @@ def optuna_search(name: str, problem: Problem, options: OptunaOptions) -> Candid
 
 
 def _sampler(name: str, seed: int, evaluations: int, startup: int | None) -> tuple[BaseSampler, int]:
-    """Return the sampler and how many random candidates it starts from.
+    """Return the sampler and the number of random candidates that it starts from.
 
-    Optuna's defaults would make a search of few evaluations a random one.
+    With Optuna's defaults, a search with few evaluations would be purely random.
     """
     if name == "optuna-nsga2":
         startup = startup or min(50, max(2, evaluations // 4))
@@ -47,7 +47,7 @@ def _sampler(name: str, seed: int, evaluations: int, startup: int | None) -> tup
     startup = startup or min(10, max(2, evaluations // 3))
     if name == "optuna-gp":
         return GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False), startup
-    # one sample of all switches together takes a tenth of the time of one after another, and was found as good
+    # sampling all switches jointly takes a tenth of the time of sampling them one by one, and proved as good
     return TPESampler(seed=seed, n_startup_trials=startup, multivariate=True), startup
 
 
@@ -96,24 +96,24 @@ class _Study:
                 self._study.tell(trial, state=TrialState.FAIL)
 
     def _propose(self) -> Trial:
-        """Ask until there is a new architecture within the budget; training none of the others."""
+        """Ask Optuna until it proposes a new architecture within the budget; no other one is trained."""
         for _ in range(self._options.tries):
             trial = self._study.ask(self._switches)
             architecture = self._architecture(trial)
             if architecture in self._seen:
-                # told twice, a candidate would count double, and its like be proposed the more
+                # reported twice, a candidate would count double, and similar ones be proposed more often
                 self._study.tell(trial, state=TrialState.FAIL)
                 continue
             self._seen.add(architecture)
             if self._problem.fits(architecture):
                 return trial
-            # Optuna wants a metric here too: the mean is what its Gaussian process takes for knowing nothing, and
-            # the other samplers do not look at it
+            # Optuna needs a metric here too: to its Gaussian process the mean is uninformative, and the other samplers
+            # ignore it
             self._tell(trial, math.fsum(self._metrics) / max(1, len(self._metrics)))
         return self._place(self._unseen())
 
     def _place(self, architecture: Architecture) -> Trial:
-        """Let Optuna propose this architecture."""
+        """Make Optuna propose this architecture."""
         self._seen.add(architecture)
         self._study.enqueue_trial({name: Slot.parse(name) in architecture for name in self._switches})
         return self._study.ask(self._switches)

@@ -1,4 +1,4 @@
-"""PrunePEFT's variants, and its loop with parts taken out: the ablations (paper, Tables 4 and 5)."""
+"""Variants and ablations of PrunePEFT (paper, Tables 4 and 5)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Variant = Literal["default", "low-fidelity", "dynamic", "effectiveness"]
 
 
 class PrunePEFTOptions(Config):
-    """Settings of PrunePEFT as a method of a study; all others are those of the study's search settings."""
+    """Settings of PrunePEFT as a method of a study; all others come from the study's search settings."""
 
     variant: Variant = Field(
         "default",
-        description="low-fidelity: rounds train on few examples; dynamic: the strategy is learnt anew before every "
-        "round; effectiveness: learnt from held-out losses",
+        description="low-fidelity: rounds train on few examples; dynamic: the strategy is relearned before every "
+        "round; effectiveness: the strategy is learned from held-out losses",
     )
     train_size: int | None = Field(
-        None, ge=1, description="examples of a low-fidelity round; default: as many as the warm-up's subset d"
+        None, ge=1, description="examples in a low-fidelity round; default: the size of the warm-up's subset d"
     )
 
 
@@ -32,18 +32,14 @@ class SingleOptions(Config):
 
 
 def prunepeft(problem: Problem, options: PrunePEFTOptions) -> PrunePEFT:
-    """PrunePEFT itself (paper, Algorithm 1), or a variant.
+    """Build PrunePEFT itself (paper, Algorithm 1), or a variant.
 
-    In the ``low-fidelity`` variant the rounds, too, train on a subset d of the data instead of D (paper, Table 4). It
-    has the size of the warm-up's d, 100 examples unless set, as in the released code; the paper has 1 % of GLUE's
-    tasks, which would be too few of a small one.
-
-    Args:
-        problem: What it works on.
-        options: The variant.
+    In the ``low-fidelity`` variant, the rounds also train on a subset d of the data instead of D (paper, Table 4). It
+    has the size of the warm-up's d, by default 100 examples as in the released code; the paper uses 1 % of GLUE's
+    tasks, which would be too little for a small task.
 
     Raises:
-        InputError: As :class:`PrunePEFT`.
+        InputError: See :class:`PrunePEFT`.
     """
     spec = problem.spec
     changes: dict[str, Config] = {}
@@ -58,39 +54,27 @@ def prunepeft(problem: Problem, options: PrunePEFTOptions) -> PrunePEFT:
 
 
 def single(problem: Problem, options: SingleOptions) -> PrunePEFT:
-    """The loop with one criterion over the whole model: no warm-up and no blocks (paper, Table 5).
+    """Build PrunePEFT with a single criterion for the whole model, without warm-up and blocks (paper, Table 5).
 
-    Choosing the best of them by its test result, as the paper does, makes it an oracle.
-
-    Args:
-        problem: What it works on.
-        options: The criterion.
+    Choosing the best criterion by its test result, as the paper does, makes this an oracle.
 
     Raises:
-        InputError: If the criterion is unknown, or as :class:`PrunePEFT`.
+        InputError: If the criterion is unknown; also see :class:`PrunePEFT`.
     """
     return pruning("single", with_pruning(problem, criteria=(options.criterion,), blocks="none"))
 
 
 def no_partition(problem: Problem, _options: NoOptions) -> PrunePEFT:
-    """The hybrid of all criteria without blocks of layers; slot kinds still get their own (paper, Table 5).
-
-    Args:
-        problem: What it works on.
+    """Build PrunePEFT without blocks of layers; slot kinds still get their own criteria (paper, Table 5).
 
     Raises:
-        InputError: As :class:`PrunePEFT`.
+        InputError: See :class:`PrunePEFT`.
     """
     return pruning("no-partition", with_pruning(problem, blocks="none"))
 
 
 def with_pruning(problem: Problem, **changes: Any) -> Problem:
-    """Return a problem under other settings of the rounds.
-
-    Args:
-        problem: The problem.
-        changes: Keys of ``pruning`` and their values.
-    """
+    """Return a problem with changed settings of ``pruning``."""
     return problem.with_spec(pruning=problem.spec.pruning.model_copy(update=changes))
 
 
@@ -98,12 +82,12 @@ def pruning(name: str, problem: Problem, strategy: Strategy | None = None) -> Pr
     """Build PrunePEFT for a problem.
 
     Args:
-        name: What it is called.
-        problem: What it works on.
-        strategy: A hybrid strategy learned before.
+        name: The method's name.
+        problem: The problem to solve.
+        strategy: A hybrid strategy learned earlier.
 
     Raises:
-        InputError: As :class:`PrunePEFT`.
+        InputError: See :class:`PrunePEFT`.
     """
     method = PrunePEFT(problem.spec, problem.space, problem.budget, problem.template, strategy)
     method.name = name
@@ -111,7 +95,9 @@ def pruning(name: str, problem: Problem, strategy: Strategy | None = None) -> Pr
 
 
 PRUNEPEFT = MethodInfo(
-    "hybrid pruning of a supernet: warm-up, rounds", prunepeft, PrunePEFTOptions, "variant", get_args(Variant)
+    "hybrid pruning of a supernet: warm-up and rounds", prunepeft, PrunePEFTOptions, "variant", get_args(Variant)
 )
-SINGLE = MethodInfo("pruning by one criterion over the whole model", single, SingleOptions, "criterion", PAPER_CRITERIA)
+SINGLE = MethodInfo(
+    "pruning by a single criterion for the whole model", single, SingleOptions, "criterion", PAPER_CRITERIA
+)
 NO_PARTITION = MethodInfo("hybrid pruning without blocks of layers", no_partition)

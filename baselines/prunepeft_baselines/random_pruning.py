@@ -1,4 +1,4 @@
-"""Pruning that looks at nothing, and no pruning at all: what a search must beat (paper, Table 5)."""
+"""Random pruning and no pruning at all: baselines that a search must beat (paper, Table 5)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,10 @@ from prunepeft_ray import (
 
 
 def random_pruning(problem: Problem, _options: NoOptions) -> Settled:
-    """PrunePEFT's rounds with slots removed uniformly at random.
+    """Apply PrunePEFT's rounds with slots removed uniformly at random.
 
-    Nothing is scored, so no round trains and the search costs nothing: to train them all the same would only make a
-    rival look dearer than it is.
-
-    Args:
-        problem: What it works on.
+    Nothing is scored, so no round is trained and the search is free; training the rounds would only make the baseline
+    look more expensive than it is.
 
     Raises:
         InputError: If no slot fits the budget.
@@ -38,12 +35,9 @@ def random_pruning(problem: Problem, _options: NoOptions) -> Settled:
 
 
 def random_pruning_balanced(problem: Problem, _options: NoOptions) -> Settled:
-    """PrunePEFT's rounds with slots removed uniformly within each partition, of each the same share if possible.
+    """Apply PrunePEFT's rounds with slots removed uniformly within partitions, and equally from each if possible.
 
-    It trains nothing, as :func:`random_pruning`.
-
-    Args:
-        problem: What it works on.
+    Like :func:`random_pruning`, it trains nothing.
 
     Raises:
         InputError: If no slot fits the budget, or the backbone is too shallow for the blocks.
@@ -53,10 +47,9 @@ def random_pruning_balanced(problem: Problem, _options: NoOptions) -> Settled:
 
 
 def balanced_order(problem: Problem, rng: random.Random) -> list[Slot]:
-    """Shuffle all slots such that every beginning has nearly the same share of every partition.
+    """Shuffle all slots such that every prefix contains nearly the same fraction of every partition.
 
-    The n-th of a partition's m slots comes where a share of (n - 1/2) / m of all slots has gone; equals in random
-    order.
+    The n-th of a partition's m slots is placed at the fraction (n - 1/2) / m of the order; ties are in random order.
 
     Args:
         problem: The slots and the blocks.
@@ -72,7 +65,7 @@ def balanced_order(problem: Problem, rng: random.Random) -> list[Slot]:
 
 
 def _prune(problem: Problem, order: Iterable[Slot]) -> Architecture:
-    """Remove slots in order, by the rules of PrunePEFT's rounds."""
+    """Remove slots in order, following the rules of PrunePEFT's rounds."""
     space, budget, settings = problem.space, problem.budget, problem.spec.pruning
     check_holds_slot(space, budget)
     per_round = settings.remove or slots_per_round(space, budget, settings.rounds)
@@ -85,16 +78,12 @@ def _prune(problem: Problem, order: Iterable[Slot]) -> Architecture:
 
 
 def no_pruning(problem: Problem, _options: NoOptions) -> Settled:
-    """The whole supernet, which is above the budget: a row to compare with.
-
-    Args:
-        problem: What it works on.
-    """
+    """Return the whole supernet, which exceeds the budget, as a reference."""
     return Settled("no-pruning", problem.space.supernet)
 
 
-RANDOM_PRUNING = MethodInfo("PrunePEFT's rounds with uniform removal; trains nothing", random_pruning)
+RANDOM_PRUNING = MethodInfo("PrunePEFT's rounds with uniformly random removal; trains nothing", random_pruning)
 RANDOM_PRUNING_BALANCED = MethodInfo(
-    "PrunePEFT's rounds with uniform removal, the same share of each partition", random_pruning_balanced
+    "PrunePEFT's rounds with random removal, equally from each partition", random_pruning_balanced
 )
-NO_PRUNING = MethodInfo("the supernet, above the budget", no_pruning, reference=True)
+NO_PRUNING = MethodInfo("the supernet, which exceeds the budget", no_pruning, reference=True)

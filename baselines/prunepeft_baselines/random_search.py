@@ -7,7 +7,7 @@ from prunepeft_ray import Architecture, MethodInfo, NoOptions, Problem, Steps
 
 
 def random_search(problem: Problem, _options: NoOptions) -> CandidateSearch:
-    """Evaluate different architectures, uniform among those within the budget, and keep the best.
+    """Evaluate distinct architectures, drawn uniformly among those within the budget, and keep the best.
 
     Args:
         problem: The space, the budget and the number of evaluations.
@@ -24,4 +24,4 @@ def _evaluate(problem: Problem, candidates: list[Architecture]) -> Steps[None]:
     yield tuple(problem.candidate_work(a, f"candidate {i}/{total}") for i, a in enumerate(candidates, 1))
 
 
-RANDOM_SEARCH = MethodInfo("uniform architectures within the budget, the best on dev", random_search)
+RANDOM_SEARCH = MethodInfo("random search: the best on dev of uniformly drawn architectures", random_search)

@@ -15,31 +15,31 @@ import torch
 from numpyro.infer import MCMC, NUTS
 
 from prunepeft_baselines.botorch_surrogate import SAMPLES, THINNING, WARMUP
-from prunepeft_baselines.gaussian_process import LEAST_NOISE, Floats, Hyperparameters
+from prunepeft_baselines.gaussian_process import MIN_NOISE, Floats, Hyperparameters
 
 DEPTH = 6
 SHRINKAGE = 0.1
 PADDING = 32
-"""Observations are padded to a multiple of this, so that eight batches of four share one compilation."""
+"""Observations are padded to a multiple of this number, so that eight batches of four share one compilation."""
 
 
 def fit_saas(
     x: Floats, y: Floats, seed: int, warmup: int = WARMUP, samples: int = SAMPLES, thinning: int = THINNING
 ) -> Hyperparameters:
-    """Sample hyperparameters by the No-U-Turn sampler.
+    """Sample hyperparameters with the No-U-Turn sampler.
 
     Model, priors and sampler are those of BoTorch's ``SaasFullyBayesianSingleTaskGP`` and
-    ``fit_fully_bayesian_model_nuts``, and draw the same samples from the same seed until rounding tells them apart.
-    It is faster by computing distances as a matrix product and the likelihood's gradient in closed form, and by
-    compiling once for observations of nearly the same number.
+    ``fit_fully_bayesian_model_nuts``, and produce the same samples for the same seed until rounding errors accumulate.
+    This is faster because it computes distances as a matrix product and the likelihood's gradient in closed form, and
+    compiles only once for similar numbers of observations.
 
     Args:
         x: Points in the unit cube, n x d.
         y: Values of about unit variance, n.
-        seed: Seeds the sampler.
-        warmup: Steps that adapt the sampler.
-        samples: Steps after that.
-        thinning: Every which of these is kept.
+        seed: Seed of the sampler.
+        warmup: Number of steps that adapt the sampler.
+        samples: Number of steps after the warm-up.
+        thinning: Interval at which samples are kept.
     """
     length = -(-len(x) // PADDING) * PADDING
     rows = np.arange(length) < len(x)
@@ -53,42 +53,42 @@ def fit_saas(
         torch.tensor(1 / np.sqrt(inverse_squares)),
         torch.tensor(kept["outputscale"]),
         torch.tensor(kept["mean"]),
-        torch.tensor(LEAST_NOISE + kept["noise"]),
+        torch.tensor(MIN_NOISE + kept["noise"]),
     )
 
 
 @lru_cache(maxsize=4)
 def _sampler(warmup: int, samples: int, _length: int, _dimensions: int) -> MCMC:
-    """A sampler that stays compiled for data of one shape."""
+    """Return a sampler, which remains compiled for data of one shape."""
     kernel = NUTS(saas_model, dense_mass=True, max_tree_depth=DEPTH)
     return MCMC(kernel, num_warmup=warmup, num_samples=samples, progress_bar=False, jit_model_args=True)
 
 
 def saas_model(x: Any, y: Any, rows: Any) -> None:
-    """The model as NumPyro takes it.
+    """Define the model for NumPyro.
 
     Args:
         x: Points, n x d.
         y: Values, n.
-        rows: Which of the n are observations; the others only fill up.
+        rows: Mask of the rows that are observations; the others are padding.
     """
     scale = numpyro.sample("outputscale", dist.Gamma(jnp.array(2.0), jnp.array(0.15)))
     mean = numpyro.sample("mean", dist.Normal(jnp.array(0.0), jnp.array(1.0)))
-    noise = LEAST_NOISE + numpyro.sample("noise", dist.Gamma(jnp.array(0.9), jnp.array(10.0)))
+    noise = MIN_NOISE + numpyro.sample("noise", dist.Gamma(jnp.array(0.9), jnp.array(10.0)))
     shrinkage = numpyro.sample("kernel_tausq", dist.HalfCauchy(jnp.array(SHRINKAGE)))
     inverse_squares = numpyro.sample("_kernel_inv_length_sq", dist.HalfCauchy(jnp.ones(x.shape[1])))
     numpyro.factor("Y", _log_likelihood(scale, mean, noise, shrinkage * inverse_squares, x, y, rows))
 
 
 def _plain_log_likelihood(*arguments: Any) -> Any:
-    """Log density of the observations, given scale, mean, noise, inverse squared lengths, points, values and rows."""
+    """Log density of the observations for scale, mean, noise, inverse squared lengths, points, values and rows."""
     return _log_likelihood_forward(*arguments)[0]
 
 
 def _log_likelihood_forward(scale: Any, mean: Any, noise: Any, weights: Any, x: Any, y: Any, rows: Any) -> Any:
     weighted = x * weights
     norms = (weighted * x).sum(-1)
-    # distances as a matrix product; what only fills up is far from everything, and of variance 1
+    # distances as a matrix product; padding is far from everything, and has variance 1
     squares = jnp.maximum(norms[:, None] + norms[None, :] - 2 * weighted @ x.T, 0)
     r = jnp.sqrt(5 * squares)
     decay = jnp.where(rows[:, None] & rows[None, :], jnp.exp(-r), 0.0)
@@ -114,6 +114,6 @@ def _log_likelihood_backward(saved: Any, slope: Any) -> Any:
     return *(slope * part for part in (by_scale, alpha.sum(), by_noise, by_weight)), None, None, None
 
 
-# in closed form: going back through the factorisation would take twice as long
+# in closed form, since differentiating through the factorisation would take twice as long
 _log_likelihood: Any = jax.custom_vjp(_plain_log_likelihood)
 _log_likelihood.defvjp(_log_likelihood_forward, _log_likelihood_backward)

@@ -1,4 +1,4 @@
-"""Exactly uniform random architectures within a budget."""
+"""Exactly uniform sampling of architectures within a budget."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from functools import cached_property
 
 from prunepeft_ray import Architecture, Space, check_holds_slot
 
-MOST_UNITS = 8192
-"""Finest grid that costs are counted on when sampling; keeps the tables small however odd the costs are."""
+MAX_UNITS = 8192
+"""Maximum number of units in which the budget is counted when sampling, to keep the tables small for any costs."""
 
 
 class FeasibleSampler:
-    """Draws uniformly among all architectures of a space that fill some slots of its supernet and fit a budget.
+    """Draws uniformly among all architectures that fill a subset of a supernet's slots and fit a budget.
 
-    Exact: a table says, for every remaining slot and budget, how many ways there are to go on, and a random index
-    among all ways is turned into the subset at that index. Costs are counted in their greatest common divisor; should
-    that make the table too large, on a coarser grid, rounded down so that no architecture is lost, and the few that
-    do not fit after all are drawn again (Dyer 2003, "Approximate counting by dynamic programming").
+    Sampling is exact: a table holds the number of possible completions for every slot and remaining budget, and a
+    random index is converted to the subset at that index. Costs are counted in units of their greatest common divisor.
+    If this makes the table too large, a coarser grid is used; costs are rounded down so that no architecture is lost,
+    and the few that do not fit after all are redrawn (Dyer 2003, "Approximate counting by dynamic programming").
 
     Args:
-        space: The slots, their modules and what they cost.
-        budget: Most parameters of an architecture.
+        space: The slots, their modules and their costs.
+        budget: Maximum number of parameters of an architecture.
 
     Raises:
         InputError: If no slot fits the budget.
@@ -39,33 +39,29 @@ class FeasibleSampler:
 
     @cached_property
     def count(self) -> int:
-        """Exact number of architectures within the budget; the empty one is none."""
+        """Exact number of architectures within the budget, not counting the empty one."""
         # a polynomial whose coefficient at x^c counts the subsets of cost c, packed into one integer
         width = len(self._costs) + 1
         mask = (1 << width * (self._budget // self._divisor + 1)) - 1
         packed = 1
         for cost in self._costs:
             packed = (packed + (packed << width * (cost // self._divisor))) & mask
-        # as casting out nines adds up decimal digits, this adds up the coefficients
+        # like casting out nines, which sums decimal digits, this sums the coefficients
         return packed % ((1 << width) - 1) - 1
 
     def sample(self, rng: random.Random) -> Architecture:
-        """Draw one architecture; all are equally likely.
-
-        Args:
-            rng: The source of randomness.
-        """
+        """Draw one architecture; all are equally likely."""
         while True:
             architecture = self._at(rng.randrange(self._ways[0][-1]))
             if len(architecture) and self._space.parameters(architecture) <= self._budget:
                 return architecture
 
     def distinct(self, rng: random.Random, n: int) -> list[Architecture]:
-        """Draw different architectures, in random order; all sets of them are equally likely.
+        """Draw distinct architectures, in random order; all sets of them are equally likely.
 
         Args:
             rng: The source of randomness.
-            n: How many; fewer are returned if there are fewer.
+            n: Number of architectures; fewer are returned if there are not enough.
         """
         drawn: dict[Architecture, None] = {}
         while len(drawn) < min(n, self.count):
@@ -74,11 +70,11 @@ class FeasibleSampler:
 
     @cached_property
     def _grid(self) -> int:
-        return self._divisor * max(1, -(-self._budget // (self._divisor * MOST_UNITS)))
+        return self._divisor * max(1, -(-self._budget // (self._divisor * MAX_UNITS)))
 
     @cached_property
     def _ways(self) -> list[list[int]]:
-        """For every slot and every number of grid units left, how many subsets of it and those after it fit."""
+        """For every slot and number of remaining grid units, how many subsets of this and all later slots fit."""
         ways = [[1] * (self._budget // self._grid + 1)]
         for cost in reversed(self._costs):
             rest, units = ways[-1], cost // self._grid

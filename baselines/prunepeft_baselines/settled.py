@@ -1,4 +1,4 @@
-"""Methods that know their answer without training anything."""
+"""Methods whose answer is fixed without any training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Successive halving: many candidates trained shortly, the better ones longer."""
+"""Successive halving: many candidates are trained briefly, the better ones longer."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from prunepeft_ray import Architecture, Config, InputError, MethodInfo, Problem,
 class HalvingOptions(Config):
     """Settings of successive halving."""
 
-    eta: int = Field(3, ge=2, description="one in eta candidates goes on to the next rung, eta times as long")
+    eta: int = Field(
+        3, ge=2, description="one in eta candidates is promoted to the next rung, which is eta times as long"
+    )
     min_epochs: int | None = Field(
         None, ge=1, description="epochs of the first rung; default: those of a candidate in this study"
     )
     max_epochs: int | None = Field(
-        None, ge=1, description="no rung is longer; default: the epochs of the final retraining"
+        None, ge=1, description="maximum epochs of a rung; default: those of the final retraining"
     )
 
     def rungs(self, problem: Problem, method: str) -> list[int]:
         """Return the epochs of every rung, shortest first.
 
         Args:
-            problem: Where the defaults come from.
-            method: Whose options these are; for the error.
+            problem: Provides the defaults.
+            method: The method's name, for error messages.
 
         Raises:
             InputError: If the first rung would be longer than the longest.
@@ -44,19 +46,19 @@ class HalvingOptions(Config):
 def halve(
     problem: Problem, architectures: list[Architecture], epochs: list[int], eta: int, label: str
 ) -> Steps[list[dict[Architecture, TrainResult]]]:
-    """Train all for the epochs of the first rung, the best of them for those of the next, and so on.
+    """Train all candidates for the epochs of the first rung, the best of them for those of the next, and so on.
 
-    One in ``eta`` goes on, rounded down, but at least one as long as any has succeeded; one that failed never does.
+    One in ``eta`` is promoted, rounded down, but at least one if any has succeeded; failed candidates never are.
 
     Args:
-        problem: Makes the work.
-        architectures: The candidates, all different.
+        problem: Creates the work.
+        architectures: The candidates, all distinct.
         epochs: The epochs of every rung, shortest first.
-        eta: One in how many goes on.
-        label: What the work is part of, for progress displays.
+        eta: Inverse of the fraction that is promoted.
+        label: Prefix of labels for progress displays.
 
     Returns:
-        For every rung that was reached its results by candidate, failures included.
+        The results of every rung that was reached, by candidate, including failures.
     """
     rungs: list[dict[Architecture, TrainResult]] = []
     entrants = architectures
@@ -76,12 +78,12 @@ def halve(
 
 
 def planned_jobs(candidates: int, rungs: int, eta: int) -> int:
-    """Return how many jobs :func:`halve` asks for at most.
+    """Return the maximum number of jobs that :func:`halve` requests.
 
     Args:
-        candidates: How many are started.
+        candidates: Number of candidates in the first rung.
         rungs: Number of rungs.
-        eta: One in how many goes on.
+        eta: Inverse of the fraction that is promoted.
     """
     jobs = 0
     for _ in range(rungs):
@@ -91,13 +93,13 @@ def planned_jobs(candidates: int, rungs: int, eta: int) -> int:
 
 
 def asha(problem: Problem, options: HalvingOptions) -> CandidateSearch:
-    """Start as many random candidates as there are evaluations, and halve them over epochs.
+    """Start as many random candidates as there are evaluations, and apply successive halving over epochs.
 
-    Li et al. 2020 (ASHA) promote a candidate as soon as it is among the best 1/eta of those that have finished its
-    rung so far. What is promoted then depends on which job happens to end first, and a replay of the results could
-    not restore the search. Here a rung is complete before the best of it go on, as in Jamieson and Talwalkar 2016: the
-    promotions are those that the asynchronous rule approximates, and workers idle only at the end of a rung. Every
-    rung trains from scratch, as the learning rate falls over its whole length, and is charged in full.
+    Li et al. 2020 (ASHA) promote a candidate as soon as it is among the best 1/eta of those that have finished its rung
+    so far. Promotions then depend on which job happens to finish first, and replaying the results could not restore the
+    search. Here, a rung is completed before its best candidates are promoted, as in Jamieson and Talwalkar 2016: these
+    are the promotions that the asynchronous rule approximates, and workers idle only at the end of a rung. Every rung
+    trains from scratch, since the learning rate decays over its whole length, and is charged in full.
 
     Args:
         problem: The space, the budget and the number of evaluations.
@@ -116,4 +118,4 @@ def _search(problem: Problem, candidates: list[Architecture], epochs: list[int],
     yield from halve(problem, candidates, epochs, eta, "halving")
 
 
-ASHA = MethodInfo("random candidates, successive halving over epochs", asha, HalvingOptions)
+ASHA = MethodInfo("random candidates with successive halving over epochs", asha, HalvingOptions)

@@ -1,4 +1,4 @@
-"""What another search has found, used again: its strategy without a warm-up, or its architecture (paper, Table 6)."""
+"""Transfer from another search: its strategy, without a warm-up, or its architecture (paper, Table 6)."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from prunepeft_ray import Architecture, Config, InputError, JsonFile, MethodInfo
 class StrategyTransferOptions(Config):
     """Settings of strategy transfer."""
 
-    strategy: JsonFile = Field(description="the strategy.json of another search; relative to the study's file")
+    strategy: JsonFile = Field(description="strategy.json of another search, relative to the study's file")
 
 
 class ArchitectureTransferOptions(Config):
     """Settings of architecture transfer."""
 
-    architecture: JsonFile = Field(description="the architecture.json of another search; relative to the study's file")
+    architecture: JsonFile = Field(description="architecture.json of another search, relative to the study's file")
 
 
 def strategy_transfer(problem: Problem, options: StrategyTransferOptions) -> PrunePEFT:
-    """PrunePEFT's rounds by the hybrid strategy of another search, with no warm-up at all (paper, Table 6).
+    """Build PrunePEFT's rounds with the hybrid strategy of another search, without a warm-up (paper, Table 6).
 
     Args:
-        problem: What it works on; its blocks must be those of the strategy, which must know its slot kinds.
+        problem: The problem; it must have the strategy's blocks, and only slot kinds that the strategy covers.
         options: The strategy.
 
     Raises:
-        InputError: If the file holds no strategy, or one with an unknown criterion or of other partitions; or as
+        InputError: If the file contains no strategy, or one with an unknown criterion or different partitions; also see
             :class:`PrunePEFT`.
     """
     name = "strategy-transfer"
     problem = with_pruning(problem, dynamic=False)
-    # what is wrong without the strategy as well is not to be blamed on its file
+    # errors that occur without the strategy as well must not be attributed to its file
     pruning(name, problem)
     return options.strategy.parse(lambda data: pruning(name, problem, Strategy.from_dict(data)))
 
 
 def architecture_transfer(problem: Problem, options: ArchitectureTransferOptions) -> Settled:
-    """The final architecture of another search, retrained and nothing else (paper, Table 6).
+    """Return the final architecture of another search, which is only retrained (paper, Table 6).
 
     Args:
-        problem: The backbone and the budget; its space need not have the slots.
+        problem: The backbone and the budget; its space need not contain the slots.
         options: The architecture.
 
     Raises:
-        InputError: If the file holds no architecture, or one that the backbone cannot hold or that is above the budget.
+        InputError: If the file contains no architecture, or one that does not fit the backbone or exceeds the budget.
     """
     return Settled("architecture-transfer", options.architecture.parse(lambda data: _checked(problem, data)))
 
@@ -64,8 +64,10 @@ def _checked(problem: Problem, data: object) -> Architecture:
 
 
 STRATEGY_TRANSFER = MethodInfo(
-    "pruning by the strategy of another search, without warm-up", strategy_transfer, StrategyTransferOptions
+    "pruning with the strategy of another search, without a warm-up", strategy_transfer, StrategyTransferOptions
 )
 ARCHITECTURE_TRANSFER = MethodInfo(
-    "the architecture of another search: no search of its own", architecture_transfer, ArchitectureTransferOptions
+    "the architecture of another search, without a search of its own",
+    architecture_transfer,
+    ArchitectureTransferOptions,
 )

@@ -1,4 +1,4 @@
-"""The same module in every layer: what most people do instead of a search."""
+"""The same module in every layer: common practice without a search."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from prunepeft_ray import Architecture, Config, InputError, MethodInfo, Module, 
 
 
 class RankOptions(Config):
-    """Settings of LoRA of one rank."""
+    """Settings of LoRA with a fixed rank."""
 
     rank: int = Field(ge=1, description="the rank in every layer")
 
 
 def uniform_architecture(problem: Problem, kind: str, module_type: str, name: str) -> Architecture:
-    """Fill one slot kind in every layer with modules of one size, the largest with which they fit the budget.
+    """Fill one slot kind in every layer with modules of the same size, the largest that fits the budget.
 
     Args:
-        problem: The layers, the costs and the budget; its space need not have the kind.
+        problem: The layers, the costs and the budget; its space need not contain the kind.
         kind: The slot kind.
-        module_type: What fills it.
-        name: The method's name; for the error.
+        module_type: The type of the modules.
+        name: The method's name, for error messages.
 
     Raises:
         InputError: If not even size 1 fits.
@@ -31,17 +31,17 @@ def uniform_architecture(problem: Problem, kind: str, module_type: str, name: st
     size = (problem.budget - fixed) // per_size
     if size < 1:
         raise InputError(
-            f"method '{name}': a budget of {problem.budget:,} parameters is too small: size 1 in every layer takes "
+            f"method '{name}': a budget of {problem.budget:,} parameters is too small: size 1 in every layer needs "
             f"{per_size + fixed:,}"
         )
     return _filled(problem, kind, Module(module_type, size))
 
 
 def lora_rank(problem: Problem, options: RankOptions) -> Settled:
-    """LoRA of a given rank in every layer, whatever the budget: a point of a sweep over ranks.
+    """Return LoRA of a given rank in every layer, whatever the budget: one point of a sweep over ranks.
 
     Args:
-        problem: The layers; its space need not have PA slots.
+        problem: The layers; its space need not contain PA slots.
         options: The rank.
     """
     return Settled("lora-rank", _filled(problem, "PA", Module("lora", options.rank)))
@@ -62,11 +62,15 @@ def _info(name: str, kind: str, module_type: str, description: str) -> MethodInf
     return MethodInfo(description, build)
 
 
-UNIFORM_LORA = _info("uniform-lora", "PA", "lora", "LoRA of one rank in every layer, as large as the budget allows")
-UNIFORM_DORA = _info("uniform-dora", "PA", "dora", "DoRA of one rank in every layer, as large as the budget allows")
+UNIFORM_LORA = _info(
+    "uniform-lora", "PA", "lora", "LoRA with the same rank in every layer, as large as the budget allows"
+)
+UNIFORM_DORA = _info(
+    "uniform-dora", "PA", "dora", "DoRA with the same rank in every layer, as large as the budget allows"
+)
 UNIFORM_ADAPTER = _info(
-    "uniform-adapter", "SA", "pfeiffer", "an adapter of one size in every layer, as large as the budget allows"
+    "uniform-adapter", "SA", "pfeiffer", "an adapter of the same size in every layer, as large as the budget allows"
 )
 LORA_RANK = MethodInfo(
-    "LoRA of one rank in every layer, whatever the budget", lora_rank, RankOptions, "rank", reference=True
+    "LoRA with a given rank in every layer, whatever the budget", lora_rank, RankOptions, "rank", reference=True
 )

@@ -1,4 +1,4 @@
-"""Which slots are filled, and with what."""
+"""Architectures: which slots are filled, and with what."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Architecture:
 
     @property
     def id(self) -> str:
-        """A stable id of 12 hexadecimal digits: the same for equal architectures, on any machine."""
+        """A stable id of 12 hexadecimal digits; equal architectures have the same id on any machine."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 
     def __iter__(self) -> Iterator[tuple[Slot, Module]]:
@@ -57,7 +57,7 @@ class Architecture:
         """Return this architecture with some slots emptied.
 
         Raises:
-            KeyError: If one of them is not filled.
+            KeyError: If one of the slots is not filled.
         """
         gone = set(removed)
         if missing := gone.difference(self.slots):
@@ -74,19 +74,19 @@ class Architecture:
         }
 
     def to_json(self) -> str:
-        """Return compact JSON, equal for equal architectures."""
+        """Return compact JSON, identical for equal architectures."""
         return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_dict(cls, data: Any) -> Architecture:
-        """Read an architecture back from :meth:`to_dict`; other keys beside ``slots`` are ignored.
+        """Read an architecture back from :meth:`to_dict`; keys other than ``slots`` are ignored.
 
         Raises:
-            InputError: If the data is no architecture, or fills a slot twice.
+            InputError: If the data is not an architecture, or fills a slot twice.
         """
         try:
             pairs = [
-                (Slot(_whole(s["layer"]), str(s["kind"])), Module(str(s["module"]), _whole(s["size"])))
+                (Slot(_integer(s["layer"]), str(s["kind"])), Module(str(s["module"]), _integer(s["size"])))
                 for s in data["slots"]
             ]
         except (KeyError, TypeError, ValueError) as error:
@@ -102,7 +102,7 @@ class Architecture:
         """Read an architecture back from :meth:`to_json`.
 
         Raises:
-            InputError: If the text is no JSON or no architecture.
+            InputError: If the text is not JSON or not an architecture.
         """
         try:
             return cls.from_dict(parse_json(text))
@@ -110,8 +110,8 @@ class Architecture:
             raise InputError(f"not an architecture: {error}") from error
 
 
-def _whole(value: Any) -> int:
-    """Read a layer or a size; 2.5, "2" and true are none."""
+def _integer(value: Any) -> int:
+    """Check that a layer or a size is an integer; 2.5, "2" and true are not."""
     if type(value) is not int:
-        raise TypeError(f"{quoted(value)} is no whole number")
+        raise TypeError(f"{quoted(value)} is not an integer")
     return value

@@ -15,17 +15,17 @@ def parse_budget(text: str, backbone_parameters: int) -> int:
     """Read a budget such as ``"300000"``, ``"300k"``, ``"1.5M"`` or ``"1%"``.
 
     Args:
-        text: The budget; a percentage is of the backbone's parameters, as in the paper.
-        backbone_parameters: Parameters of the backbone without its task head.
+        text: The budget; a percentage refers to the backbone's parameters, as in the paper.
+        backbone_parameters: Number of parameters of the backbone without its task head.
 
     Returns:
-        The most PEFT parameters allowed, rounded down.
+        The maximum number of PEFT parameters, rounded down.
 
     Raises:
-        InputError: If the text is no budget, or the budget is not above zero.
+        InputError: If the text is not a budget, or the budget is not above zero.
     """
     compact = text.strip().lower().replace("_", "")
-    # a comma separates thousands; as a decimal point (1,5M) it would be misread tenfold, so that is refused
+    # a comma separates thousands; as a decimal comma (1,5M) it would be off by a factor of ten, so that is rejected
     if re.match(r"[+-]?\d{1,3}(,\d{3})+(?!\d)", compact):
         compact = compact.replace(",", "")
     match = re.fullmatch(r"([+-]?\d+(?:\.\d*)?(?:e[+-]?\d+)?|[+-]?\.\d+)\s*(%|[kmb]?)", compact)
@@ -35,7 +35,7 @@ def parse_budget(text: str, backbone_parameters: int) -> int:
     exact = number / 100 * backbone_parameters if unit == "%" else number * _UNITS[unit]
     if not math.isfinite(exact):
         raise InputError(f"budget '{text}' is too large")
-    # 0.1% of a round number may come out a hair below it in binary floating point
+    # in binary floating point, 0.1% of a round number may come out slightly too small
     budget = int(exact + 1e-6)
     if budget < 1:
         raise InputError(f"budget '{text}' allows no parameter at all: it must be above 0")
@@ -43,7 +43,7 @@ def parse_budget(text: str, backbone_parameters: int) -> int:
 
 
 def check_budget(text: str, budget: int, space: Space) -> None:
-    """Make sure that a budget leaves something to search for.
+    """Check that a budget leaves something to search for.
 
     Raises:
         InputError: If the budget is not below the supernet, or too small for any slot.
@@ -63,15 +63,15 @@ def check_budget(text: str, budget: int, space: Space) -> None:
 
 
 def check_holds_slot(space: Space, budget: int) -> None:
-    """Make sure that a budget leaves an architecture that is not empty.
+    """Check that at least one slot fits the budget.
 
     Args:
-        space: Knows what slots cost.
-        budget: Most parameters of an architecture.
+        space: The slots and their costs.
+        budget: Maximum number of parameters of an architecture.
 
     Raises:
         InputError: If no slot fits the budget.
     """
     smallest = min(space.slot_parameters(slot) for slot in space.supernet.slots)
     if budget < smallest:
-        raise InputError(f"a budget of {budget:,} parameters holds no slot: the smallest has {smallest:,}")
+        raise InputError(f"a budget of {budget:,} parameters is too small for any slot: the smallest has {smallest:,}")

@@ -10,12 +10,12 @@ from prunepeft_ray.architecture.slots import Slot
 from prunepeft_ray.errors import InputError
 
 REFERENCE_EDGES = (0.2, 0.5, 0.8)
-"""Edges of the released code: layer ``l`` is in the first block whose edge times ``L - 1`` it does not exceed."""
+"""Block edges of the released code: layer ``l`` is in the first block with ``l <= edge * (L - 1)``."""
 
 
 @dataclass(frozen=True, order=True)
 class Partition:
-    """A block of layers together with a slot kind; the unit that gets its own criterion."""
+    """A block of layers and a slot kind: the unit that is assigned its own criterion."""
 
     block: int
     kind: str
@@ -25,20 +25,24 @@ class Partition:
 
 
 def block_sizes(layers: int, blocks: str | tuple[float, ...] = "spindle") -> tuple[int, ...]:
-    """Number of layers in each block.
+    """Return the number of layers in each block.
 
     Args:
-        layers: Number of layers of the backbone, at least 4 for ``"spindle"``.
+        layers: Number of layers of the backbone, at least 4 unless ``blocks`` is ``"none"``.
         blocks: ``"spindle"`` for 1/6, 1/3, 1/3, 1/6 of the depth; ``"reference"`` for the released code's edges;
-            ``"none"`` for one block; or the shares of the depth at which a new block begins, such as (0.25, 0.5, 0.75).
+            ``"none"`` for a single block; or the fractions of the depth at which a new block begins, such as
+            (0.25, 0.5, 0.75).
 
     Raises:
-        InputError: If the backbone is too shallow, the edges do not rise within 0 to 1, or a block would be empty.
+        InputError: If the backbone is too shallow, the edges do not increase between 0 and 1, or a block would be
+            empty.
     """
     if blocks == "none":
         return (layers,)
     if layers < 4:
-        raise InputError(f"a backbone of {layers} layers is too shallow for blocks: at least 4, or pruning.blocks=none")
+        raise InputError(
+            f"a backbone of {layers} layers is too shallow for blocks: at least 4 are needed, or pruning.blocks=none"
+        )
     if blocks == "spindle":
         return _spindle(layers)
     if blocks == "reference":
@@ -47,11 +51,11 @@ def block_sizes(layers: int, blocks: str | tuple[float, ...] = "spindle") -> tup
         raise InputError(f"pruning.blocks: unknown '{blocks}'; known: spindle, reference, none, or a list of edges")
     else:
         if not all(0 < edge < 1 for edge in blocks) or any(a >= b for a, b in pairwise(blocks)):
-            raise InputError(f"pruning.blocks: edges must rise within 0 to 1, got {list(blocks)}")
+            raise InputError(f"pruning.blocks: edges must increase between 0 and 1, got {list(blocks)}")
         starts = [round(edge * layers) for edge in blocks]
     sizes = tuple(b - a for a, b in pairwise([0, *starts, layers]))
     if min(sizes) < 1:
-        raise InputError(f"pruning.blocks: with {layers} layers a block would be empty (sizes {list(sizes)})")
+        raise InputError(f"pruning.blocks: with {layers} layers, a block would be empty (sizes {list(sizes)})")
     return sizes
 
 
@@ -67,7 +71,7 @@ def partition_of(
     """Assign every slot to its partition.
 
     Raises:
-        InputError: As :func:`block_sizes`.
+        InputError: See :func:`block_sizes`.
     """
     block_of_layer = [block for block, size in enumerate(block_sizes(layers, blocks)) for _ in range(size)]
     return {slot: Partition(block_of_layer[slot.layer], slot.kind) for slot in slots}

@@ -1,4 +1,4 @@
-"""Slots, and what can fill them."""
+"""Slots and the modules that fill them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from prunepeft_ray.errors import InputError, quoted
 
 KIND_TITLES = {"FT": "full tuning", "PA": "query, value", "PF": "parallel", "PT": "prefix", "SA": "serial"}
-"""What slot kinds are called beside their letters.
+"""Titles of the slot kinds.
 
-FT: the whole layer; the first layer's holds what lies before the layers too, the last one's what lies after them.
+FT: the whole layer; the first and the last layer also cover what comes before and after the layers.
 PA: parallel, on the query and value projections. PF: an adapter parallel to the FFN. PT: a prefix of the attention's
 keys and values. SA: serial, a bottleneck adapter.
 """
 KINDS = ("PA", "PF", "PT", "SA")
-"""Slot kinds that a space may have: those of PEFT modules. FT is there to compare with."""
+"""Slot kinds that a space may contain: those of PEFT modules. FT is for comparison only."""
 
 
 @dataclass(frozen=True, order=True)
@@ -27,7 +27,7 @@ class Slot:
         kind: A key of :data:`KIND_TITLES`.
 
     Raises:
-        ValueError: If the layer is negative or the kind unknown.
+        ValueError: If the layer is negative or the kind is unknown.
     """
 
     layer: int
@@ -35,7 +35,7 @@ class Slot:
 
     def __post_init__(self) -> None:
         if self.layer < 0 or self.kind not in KIND_TITLES:
-            raise ValueError(f"no slot at layer {self.layer} of kind {quoted(self.kind)}")
+            raise ValueError(f"there is no slot of kind {quoted(self.kind)} at layer {self.layer}")
 
     def __str__(self) -> str:
         return f"{self.kind}.{self.layer}"
@@ -45,24 +45,24 @@ class Slot:
         """Read a slot back from its string form, such as ``"PA.3"``.
 
         Raises:
-            InputError: If the text is no slot.
+            InputError: If the text is not a slot.
         """
         match = re.fullmatch(r"(\w+)\.(\d+)", text)
         if not match or match[1] not in KIND_TITLES:
-            raise InputError(f"{quoted(text)} is no slot: expected a kind and a layer, such as PA.3 or SA.0")
+            raise InputError(f"{quoted(text)} is not a slot: expected a kind and a layer, such as PA.3 or SA.0")
         return cls(int(match[2]), match[1])
 
 
 @dataclass(frozen=True, order=True)
 class Module:
-    """What fills a slot.
+    """The module that fills a slot.
 
     Args:
         type: A registered module type, such as ``"lora"`` or ``"pfeiffer"``.
-        size: LoRA rank, adapter bottleneck or number of prefix vectors; 1 for what has no size.
+        size: LoRA rank, adapter bottleneck or number of prefix vectors; 1 for types without a size.
 
     Raises:
-        ValueError: If the size is not at least 1.
+        ValueError: If the size is below 1.
     """
 
     type: str
@@ -70,4 +70,4 @@ class Module:
 
     def __post_init__(self) -> None:
         if self.size < 1:
-            raise ValueError(f"size of a {self.type} must be at least 1, got {self.size}")
+            raise ValueError(f"the size of a {self.type} module must be at least 1, got {self.size}")

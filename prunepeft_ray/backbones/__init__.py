@@ -1,12 +1,12 @@
-"""Frozen pretrained transformers: load one, and know where its layers, projections and FFN are.
+"""Frozen pretrained transformers: loading them, and locating their layers, projections and FFNs.
 
-A new family is one file with a :class:`Family` and one line here.
+A new family takes one file with a :class:`Family` and one line here.
 """
 
 from prunepeft_ray.backbones import bert, llama, roberta
 from prunepeft_ray.backbones.backbone import SITES, WHOLE, Backbone
 from prunepeft_ray.backbones.family import FAMILIES, Family
-from prunepeft_ray.backbones.load import load_backbone, load_outline, read_backbone
+from prunepeft_ray.backbones.loading import load_backbone, load_outline, read_backbone
 from prunepeft_ray.backbones.source import PACKAGED, ModelSource, find_source
 
 __all__ = [

@@ -16,7 +16,7 @@ from prunepeft_ray.seeds import derive_seed
 SITES = ("query", "value", "attention", "attention_output", "ffn", "ffn_output")
 """Places in a layer where PEFT modules attach."""
 WHOLE = "whole"
-"""A layer as a whole, with what lies before the layers if it is the first, and after them if it is the last."""
+"""The whole layer; the first and the last layer also cover what comes before and after the layers."""
 
 
 @dataclass
@@ -26,8 +26,8 @@ class Backbone:
     Args:
         model: The transformers model; its parameters are frozen here.
         tokenizer: Its tokenizer.
-        family: Where its parts are.
-        fingerprint: Digest of its weights.
+        family: Where the parts of the model are.
+        fingerprint: Digest of the weights.
         new_parameters: Names of parameters that the checkpoint lacked; they count as part of the head.
     """
 
@@ -55,7 +55,7 @@ class Backbone:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            # a tokenizer takes far longer to unpickle than a model in shared memory, and few processes need it
+            # unpickling a tokenizer takes far longer than a model in shared memory, and few processes need it
             if name != "tokenizer" or "_packed_tokenizer" not in self.__dict__:
                 raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
             self.tokenizer = pickle.loads(self.__dict__.pop("_packed_tokenizer"))
@@ -78,19 +78,19 @@ class Backbone:
 
     @property
     def max_length(self) -> int:
-        """Most tokens of an example that model and tokenizer take."""
+        """Maximum number of tokens per example that both model and tokenizer accept."""
         positions = int(self.model.config.max_position_embeddings) - self.family.reserved_positions
         return min(positions, int(self.tokenizer.model_max_length))
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are."""
+        """The device that holds the weights."""
         device: torch.device = self.model.device
         return device
 
     @property
     def head_parameters(self) -> dict[str, nn.Parameter]:
-        """The task head's parameters by name: the head itself, and what the checkpoint lacked."""
+        """The task head's parameters by name, including those that the checkpoint lacked."""
         return {
             name: parameter
             for name, parameter in self.model.named_parameters()
@@ -98,24 +98,24 @@ class Backbone:
         }
 
     def to(self, device: torch.device) -> Backbone:
-        """Move its weights to a device; returns the same backbone."""
+        """Move the weights to a device; returns the same backbone."""
         self.model.to(device)
         return self
 
     def parts(self, layer: int, site: str) -> tuple[str, ...]:
-        """Return the names of the modules that make up a site: itself, or for :data:`WHOLE` paths from the model.
+        """Return the names of the modules that make up a site: its own name, or model paths for :data:`WHOLE`.
 
-        The whole of all layers together is all of the model but the task head.
+        Together, the :data:`WHOLE` sites of all layers cover the model except for the task head.
         """
         if site != WHOLE:
             return (site,)
-        before, after = self._around
+        before, after = self._outside_layers
         own = (f"{self.family.layers}.{layer}",)
         return (before if layer == 0 else ()) + own + (after if layer == self.layers - 1 else ())
 
     @property
-    def _around(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Paths of the largest modules with parameters before the layers, and after them, without the task head."""
+    def _outside_layers(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Paths of the largest parametrised modules before and after the layers, without the task head."""
         layers = self.family.layers.split(".")
         before: dict[str, None] = {}
         after: dict[str, None] = {}
@@ -130,23 +130,23 @@ class Backbone:
         return tuple(before), tuple(after)
 
     def site(self, layer: int, name: str) -> tuple[nn.Module, str]:
-        """Return the module that holds a site and the attribute's name, for reading and replacing it.
+        """Return the module that holds a site and the name of its attribute, for reading and replacing the site.
 
         Args:
-            layer: The layer.
-            name: One of :data:`SITES`, or a path from the model, and then the layer does not matter.
+            layer: 0-based layer; ignored if ``name`` is a model path.
+            name: One of :data:`SITES`, or a dotted path from the model.
         """
         if name not in SITES:
             *above, attribute = name.split(".")
             return reduce(getattr, above, self.model), attribute
         *parents, attribute = getattr(self.family, name).split(".")
-        return reduce(_inner, parents, _behind(self._layers[layer])), attribute
+        return reduce(_unwrapped_attribute, parents, _unwrap(self._layers[layer])), attribute
 
     def width(self, layer: int, name: str) -> tuple[int, int]:
-        """Input and output width of what a PEFT module adds at a site.
+        """Return the input and output width of a PEFT module's update at a site.
 
-        A projection's update maps its input to its output; an attention's has the width of keys and values, and the
-        width of what all heads return; everywhere else hidden state maps to hidden state.
+        A projection's update maps its input to its output. An attention's update maps the width of keys and values to
+        the width of all heads' outputs. Everywhere else, hidden states map to hidden states.
         """
         if name == "attention":
             return self.width(layer, "value")[1], self.width(layer, "query")[1]
@@ -156,11 +156,11 @@ class Backbone:
         return self.hidden_size, self.hidden_size
 
     def reset_head(self, num_outputs: int, seed: int) -> None:
-        """Give the task head that many outputs and fresh weights: normal with the model's own spread, biases zero.
+        """Resize the task head and reinitialise it: normal weights with the model's own deviation, zero biases.
 
         Args:
-            num_outputs: Classes, or 1 for regression.
-            seed: Seeds the weights, alike on every device.
+            num_outputs: Number of classes, or 1 for regression.
+            seed: Seed of the weights, which are the same on every device.
         """
         *parents, attribute = self.family.classifier.split(".")
         parent = reduce(getattr, parents, self.model)
@@ -176,15 +176,15 @@ class Backbone:
                 fresh = torch.randn(parameter.shape, generator=generator) * spread
             else:
                 fresh = torch.full(parameter.shape, 0.0 if name.endswith("bias") else 1.0)
-            # new memory: what it had may be shared by several processes
+            # new memory, since several processes may share the old one
             parameter.data = fresh.to(parameter.device, parameter.dtype)
 
 
-def _inner(parent: nn.Module, attribute: str) -> nn.Module:
-    return _behind(getattr(parent, attribute))
+def _unwrapped_attribute(parent: nn.Module, attribute: str) -> nn.Module:
+    return _unwrap(getattr(parent, attribute))
 
 
-def _behind(found: nn.Module) -> nn.Module:
-    """Look behind a wrapper: one of a whole layer, FFN or attention still has their sites inside."""
+def _unwrap(found: nn.Module) -> nn.Module:
+    """Return the wrapped module: the sites of a wrapped layer, FFN or attention are inside it."""
     inner: nn.Module = getattr(found, "base_layer", found)
     return inner

@@ -1,4 +1,4 @@
-"""BERT, and models with its layout such as MiniLM."""
+"""BERT and models with the same layout, such as MiniLM."""
 
 from prunepeft_ray.backbones.family import FAMILIES, Family
 

@@ -1,4 +1,4 @@
-"""Llama, and models with its layout such as SmolLM2."""
+"""Llama and models with the same layout, such as SmolLM2."""
 
 from prunepeft_ray.backbones.family import FAMILIES, Family
 

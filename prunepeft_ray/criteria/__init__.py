@@ -1,6 +1,6 @@
-"""Pruning criteria: statistics of PEFT modules that say which slot to prune first.
+"""Pruning criteria: statistics of PEFT modules that rank slots for pruning.
 
-A new criterion is one file that registers a :class:`Criterion` and one line here.
+A new criterion takes one file that registers a :class:`Criterion` and one line here.
 """
 
 from prunepeft_ray.criteria import activation, gate, gradient, sensitivity, threshold, weight, zeros

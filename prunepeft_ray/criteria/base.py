@@ -1,4 +1,4 @@
-"""What a criterion is."""
+"""The definition and the registry of pruning criteria."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Criterion:
-    """One pruning criterion (paper, Table 1).
+    """A pruning criterion (paper, Table 1).
 
-    Exactly one of the four functions says what it measures, and when:
+    Exactly one of the four functions is given; it defines what is measured, and when.
 
     Args:
-        name: Its id, such as ``"gradient"``.
-        focus: What it looks at: feature characteristics, forward or backward.
-        formula: Theta in a few symbols, for people.
+        name: The criterion's id, such as ``"gradient"``.
+        focus: What it is based on: feature characteristics, the forward pass or the backward pass.
+        formula: Human-readable formula of Theta.
         prunes: Whether slots with a small or with a large Theta are pruned first.
-        scale_free: Whether Theta of slots of different kinds are on one scale. If not, kinds are never set
-            against each other by the raw value.
-        of_weights: Theta from all weights of a slot as one vector and the threshold t, after the last step.
-        of_step: Per parameter tensor a sum over its elements, from weights and gradients, at every optimiser step;
-            Theta is the mean over the slot's weights, averaged over steps.
-        of_output: Per token a sum over the width of a module's own output (its update), shape (batch, tokens); Theta
-            is the mean over elements at tokens that are not padding.
-        of_output_gradient: Per token a signed sum from the output and the loss's gradient by it, shape
-            (batch, tokens); Theta is the absolute sum over the slot and the batch, averaged over steps.
+        scale_free: Whether Theta is on the same scale for slots of all kinds. If not, raw values of different kinds
+            are only compared when ``pruning.compare`` is ``raw``.
+        of_weights: Computes Theta after the last step, from all weights of a slot as one vector and the threshold t.
+        of_step: At every optimiser step, computes one sum over elements per parameter tensor, from weights and
+            gradients; Theta is the mean over the slot's weights, averaged over steps.
+        of_output: Computes a sum over the width of a module's own output (its update) per token, shape
+            (batch, tokens); Theta is the mean over the elements of all tokens that are not padding.
+        of_output_gradient: Computes a signed sum per token from the output and the loss's gradient with respect to it,
+            shape (batch, tokens); Theta is the absolute sum over the slot and the batch, averaged over steps.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Criterion:
     of_output_gradient: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def prunability(self, theta: float) -> float:
-        """Orient Theta so that larger means pruned sooner."""
+        """Return Theta with the sign chosen so that larger means pruned sooner."""
         return -theta if self.prunes == "small" else theta
 
 
@@ -53,5 +53,5 @@ CRITERIA: Registry[Criterion] = Registry("criterion")
 
 
 def register(criterion: Criterion) -> Criterion:
-    """Make a criterion known by its name."""
+    """Register a criterion under its name."""
     return CRITERIA.register(criterion.name, criterion)

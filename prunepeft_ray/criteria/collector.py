@@ -1,11 +1,11 @@
-"""Collecting the statistics of all criteria in one training pass, on the device.
+"""Collection of the statistics of all criteria in one training pass, on the device.
 
-Nothing is copied to the host before :meth:`Collector.thetas`. What is linear in the examples of a batch comes as one
-vector per micro-batch, so that whoever splits batches or shares them among workers can add the vectors up.
+Nothing is copied to the host before :meth:`Collector.thetas`. Statistics that are linear in the examples of a batch are
+returned as one vector per micro-batch, so that callers who split batches or share them among workers can add them up.
 
-Everything is kept for two halves of the pass, so that the noise in Theta can be told: even and odd optimiser steps,
-which are alike but for the batches they saw. Criteria of the weights see no batches; their noise is that of the
-entries, drawn at random in the beginning, and their halves are every other entry of a module.
+Everything is accumulated separately for two halves of the pass, so that the noise in Theta can be estimated: even and
+odd optimiser steps, which differ only in the batches they saw. Criteria of the weights see no batches; their noise is
+that of the randomly initialised entries, and their halves are every other entry of a module.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from prunepeft_ray.criteria.base import CRITERIA
 
 @dataclass(frozen=True)
 class Update:
-    """Where a slot's own output can be seen.
+    """Where to observe a slot's own output.
 
     Args:
         slot: The slot.
         module: The submodule whose output, times ``scale``, is the slot's update to the hidden state at one site.
-        scale: What to multiply the output by.
+        scale: Factor on the output.
         width: Width of the update.
     """
 
@@ -48,8 +48,8 @@ class Collector:
         parameters: Each slot's parameters.
         updates: Each slot's outputs, one per site.
         device: Where to accumulate.
-        threshold: Fixed t for ``threshold``; None for a quantile per slot kind.
-        threshold_quantile: That quantile.
+        threshold: Fixed t of the ``threshold`` criterion; None for a quantile per slot kind.
+        threshold_quantile: The quantile to use as t.
 
     Raises:
         InputError: If a criterion is unknown.
@@ -88,7 +88,7 @@ class Collector:
         self._mask = torch.empty(0, device=device)
         self._outputs: list[dict[int, Tensor]] = [{} for _ in self._of_output]
         self._output_gradients: list[dict[int, Tensor]] = [{} for _ in self._of_output_gradient]
-        # the first dimension is the half
+        # the first dimension of all sums is the half
         self._step_sums = self._zeros(len(self._of_step), len(self._slots))
         self._output_sums = self._zeros(len(self._of_output), len(self._slots))
         self._gate_sums = self._zeros(len(self._of_output_gradient), len(self._slots))
@@ -110,7 +110,7 @@ class Collector:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Watch the modules' outputs and their gradients inside the context."""
+        """Return a context in which the modules' outputs and their gradients are observed."""
         handles = []
         if self._of_output or self._of_output_gradient:
             handles = [u.module.register_forward_hook(self._hook(i)) for i, u in enumerate(self._updates)]
@@ -139,17 +139,17 @@ class Collector:
         return on_forward
 
     def begin_micro_batch(self, attention_mask: Tensor) -> None:
-        """Say which tokens of the coming forward pass are not padding: shape (batch, tokens), 1 or 0."""
+        """Set which tokens of the next forward pass are not padding: shape (batch, tokens), 1 or 0."""
         self._mask = attention_mask
 
     def micro_batch_vector(self) -> Tensor:
-        """Return what the last forward and backward pass added, and forget it.
+        """Return the contribution of the last forward and backward pass, and reset it.
 
-        Vectors of the micro-batches of one batch may be added up, in any grouping, for :meth:`step`.
+        The vectors of a batch's micro-batches may be summed in any grouping for :meth:`step`.
         """
         mask = self._mask.float()
         parts = [self._sum_tokens(outputs, self._scales, mask) for outputs in self._outputs]
-        # d(loss)/d(update) * update does not depend on the scale between the two
+        # d(loss)/d(update) * update does not depend on how the output is scaled
         ones = torch.ones_like(self._scales)
         parts += [self._sum_tokens(gradients, ones, mask) for gradients in self._output_gradients]
         self._outputs = [{} for _ in self._of_output]
@@ -164,18 +164,18 @@ class Collector:
         )
 
     def _indices(self, seen: tuple[int, ...]) -> Tensor:
-        # hooks run in the order of execution, not of slots; kept, since a tensor from the host would stall a GPU
+        # hooks run in the order of execution, not of slots; cached, since copying from the host would stall a GPU
         if seen not in self._seen:
             self._seen[seen] = torch.tensor(seen, device=self._scales.device)
         return self._seen[seen]
 
     def step(self, gradients: Sequence[Tensor], vector: Tensor, loss_scale: float = 1.0) -> None:
-        """Take in one optimiser step, before the weights change.
+        """Accumulate an optimiser step; call it before the weights change.
 
         Args:
-            gradients: The batch's gradients of the slots' parameters, slot by slot, not scaled and not clipped.
+            gradients: The batch's gradients of the slots' parameters, slot by slot, unscaled and not clipped.
             vector: The sum of the micro-batches' vectors.
-            loss_scale: What the loss was multiplied by in the backward pass.
+            loss_scale: Factor on the loss in the backward pass.
         """
         half = self._steps % 2
         weights = [weight.detach() for weight in self._weights]
@@ -191,26 +191,26 @@ class Collector:
         self._steps += 1
 
     def state(self) -> dict[str, Any]:
-        """Return all that was taken in, as tensors and a number."""
+        """Return everything accumulated so far, as tensors and a number."""
         return {"sums": self._sums(), "steps": self._steps}
 
     def _sums(self) -> dict[str, Tensor]:
         return {"step": self._step_sums, "output": self._output_sums, "gate": self._gate_sums, "tokens": self._tokens}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state` gave."""
+        """Restore what :meth:`state` returned."""
         for name, mine in self._sums().items():
             mine.copy_(state["sums"][name])
         self._steps = state["steps"]
 
     def thetas(self) -> dict[str, dict[Slot, float]]:
-        """Compute Theta of every criterion and slot from all that was taken in and the weights as they are now."""
+        """Compute Theta of every criterion and slot from the accumulated statistics and the current weights."""
         rows = self._pass_thetas(self._steps, *(sums.sum(dim=0) for sums in self._sums().values()))
         rows |= self._weight_thetas(slice(None))
         return {name: dict(zip(self._slots, rows[name].tolist(), strict=True)) for name in self._names}
 
     def halves(self) -> dict[str, dict[Slot, tuple[float, float]]]:
-        """Compute the same of the two halves; without the criteria and slots of which a half is empty."""
+        """Compute Theta of the two halves; criteria and slots for which a half is empty are left out."""
         of_half = []
         for half in (0, 1):
             steps = (self._steps + 1 - half) // 2
@@ -230,7 +230,7 @@ class Collector:
     def _pass_thetas(
         self, steps: int, step_sums: Tensor, output_sums: Tensor, gate_sums: Tensor, tokens: Tensor
     ) -> dict[str, Tensor]:
-        """Theta of what was accumulated in a number of steps."""
+        """Theta of the statistics accumulated over a number of steps."""
         steps = max(1, steps)
         rows: dict[str, Tensor] = {}
         for criterion, sums in zip(self._of_step, step_sums, strict=True):
@@ -243,7 +243,7 @@ class Collector:
 
     @torch.no_grad()
     def _weight_thetas(self, part: slice) -> dict[str, Tensor]:
-        """Theta of a part of every module's entries; the threshold is that of all."""
+        """Theta of a part of every module's entries; the threshold is computed from all entries."""
         if not self._of_weights:
             return {}
         flat = {slot: torch.cat([p.detach().flatten() for p in self._parameters[slot]]) for slot in self._slots}
@@ -269,7 +269,7 @@ class Collector:
         }
 
 
-def _quantile(values: Tensor, share: float) -> Tensor:
-    # torch.quantile refuses more than 16 million elements
-    rank = min(values.numel(), max(1, round(share * values.numel()) + 1))
+def _quantile(values: Tensor, fraction: float) -> Tensor:
+    # torch.quantile is limited to 16 million elements
+    rank = min(values.numel(), max(1, round(fraction * values.numel()) + 1))
     return values.kthvalue(rank).values

@@ -1,7 +1,7 @@
 """First-order change of the loss when the module is removed (Molchanov et al. 2016 and 2019).
 
-As if the module's output were multiplied by a gate g: abs(dL/dg) at g = 1. The loss has one unit everywhere, so slots
-of any kind and depth compare.
+This is abs(dL/dg) at g = 1 for a gate g that multiplies the module's output. Its unit is that of the loss, so slots of
+any kind and depth can be compared.
 """
 
 from __future__ import annotations

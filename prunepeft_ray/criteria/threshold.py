@@ -1,6 +1,6 @@
 """Share of weights below a threshold (paper, Table 1).
 
-The threshold is a quantile of the absolute weights of all slots of the same kind, or fixed: see
+The threshold is a quantile of the absolute weights of all slots of the same kind, or a fixed value: see
 :class:`prunepeft_ray.config.PruningConfig`.
 """
 

@@ -20,7 +20,7 @@ from prunepeft_ray.config import RecipeConfig
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.events import Emit, Event
 from prunepeft_ray.results import Attempt, ResultsStore, RunFolder, attempt
-from prunepeft_ray.results.compaction_thread import merging
+from prunepeft_ray.results.compaction_thread import compacting
 from prunepeft_ray.training import default_micro_batches
 
 R = TypeVar("R", bound=RecipeConfig)
@@ -47,7 +47,7 @@ def attempting(folder: RunFolder, emit: Emit) -> Iterator[Attempt]:
     interrupt = _interrupt if is_main else lambda: None
     with (
         attempt(folder, lambda line: emit(Event("message", line)), interrupt) as ours,
-        merging(ResultsStore(folder.results)),
+        compacting(ResultsStore(folder.results)),
     ):
         yield ours
 

@@ -1,6 +1,6 @@
-"""PEFT modules: LoRA, DoRA, AdaLoRA, adapters, prefixes and the layer itself; insert, remove, save and load.
+"""PEFT modules (LoRA, DoRA, AdaLoRA, adapters, prefixes, whole layers): insertion, removal, saving and loading.
 
-A new module type is one file that registers a :class:`ModuleType` and one line here.
+A new module type takes one file that registers a :class:`ModuleType` and one line here.
 """
 
 from prunepeft_ray.modules import adalora, adapter, full, lora, prefix

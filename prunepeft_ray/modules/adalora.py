@@ -1,9 +1,9 @@
 """AdaLoRA on the query and value projections, with HF PEFT's layers and allocator (Zhang et al. 2023).
 
-A matrix's update is B E A with singular values E on the diagonal. All matrices start at 1.5 times the rank that the
-architecture gives them, and lose, on a cubic schedule and over all matrices together, the singular values that matter
-least: in the end as many are left as the architecture says, but not the same number everywhere. A module type of PA
-slots like LoRA; it keeps its own start whatever ``modules.init`` says.
+A matrix's update is B E A, with the singular values E on a diagonal. All matrices start at 1.5 times the rank that the
+architecture gives them. On a cubic schedule, the least important singular values of all matrices are removed until the
+total number that the architecture specifies is left, unevenly distributed over the matrices. Like LoRA, it is a module
+type of PA slots; it keeps its own initialisation whatever ``modules.init`` says.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from prunepeft_ray.modules.lora import NAME
 from prunepeft_ray.modules.module_type import MODULE_TYPES, ModuleType
 
 START = 1.5
-"""Rank at the start over the rank in the end, on average: as PEFT's defaults, 12 and 8."""
+"""Ratio of the initial rank to the average final rank: that of PEFT's defaults, 12 and 8."""
 ORTHOGONALITY = 0.5
 """Weight of the penalty that keeps A and B orthogonal; PEFT's default."""
 FIRST_SHARE, LAST_SHARE, INTERVAL_SHARE = 0.1, 0.5, 0.002
-"""Shares of all steps: before any rank is lost, after the last one is, and between two allocations.
+"""Fractions of all steps: before the first rank is removed, after the last one, and between two allocations.
 
-About what the paper takes for GLUE.
+These are roughly the paper's values for GLUE.
 """
 
 
 def start_rank(rank: int) -> int:
-    """Rank of a matrix at the start, from its rank in the end; always larger."""
+    """Return the initial rank of a matrix for a final rank; always larger."""
     return math.ceil(START * rank)
 
 
 class _Matrices:
-    """What PEFT's allocator asks of a model: the matrices that it prunes, by name."""
+    """The part of a model's interface that PEFT's allocator uses: the matrices to prune, by name."""
 
     def __init__(self, layers: Mapping[str, SVDLinear]) -> None:
         self._layers = layers
@@ -51,13 +51,13 @@ class _Matrices:
 
 
 class AdaLoraAllocator:
-    """Takes ranks away from AdaLoRA's layers while they train, with PEFT's allocator.
+    """Removes ranks from AdaLoRA's layers while they train, with PEFT's allocator.
 
-    PEFT counts ranks, an architecture parameters. Where matrices differ in width these are not the same, so in the end
-    as many ranks are left as fit into the architecture's parameters.
+    PEFT counts ranks, while an architecture's size is measured in parameters. Where matrices differ in width the two do
+    not coincide, so the final number of ranks is what fits the architecture's number of parameters.
 
     Args:
-        layers: All layers and their ranks in the end, by name.
+        layers: All layers and their final ranks, by name.
     """
 
     def __init__(self, layers: Mapping[str, tuple[nn.Module, int]]) -> None:
@@ -67,8 +67,8 @@ class AdaLoraAllocator:
             f"{name}.lora_E.{NAME}": layer.in_features + layer.out_features + 1 for name, layer in self._layers.items()
         }
         ranks = [rank for _, rank in layers.values()]
-        self._most = sum(rank * width for rank, width in zip(ranks, self._widths.values(), strict=True))
-        # the numbers of steps follow with the first step
+        self._max_parameters = sum(rank * width for rank, width in zip(ranks, self._widths.values(), strict=True))
+        # the step counts are set at the first step
         self._config = AdaLoraConfig(total_step=1)
         self._allocator = RankAllocator(self._matrices, self._config, NAME)
         self._allocator.target_bgt = sum(ranks)
@@ -76,12 +76,12 @@ class AdaLoraAllocator:
 
     @property
     def within_size(self) -> bool:
-        """Whether the last ranks have been taken away."""
+        """Whether the final ranks have been reached."""
         return bool(self._kept)
 
     @property
     def parameters(self) -> int:
-        """Parameters of the singular values that are left, with their vectors."""
+        """Number of parameters of the remaining singular values and their vectors."""
         if self._kept:
             return self._count(self._kept)
         return sum(parameter.numel() for _, parameter in self._matrices.named_parameters())
@@ -90,7 +90,7 @@ class AdaLoraAllocator:
         return sum(sum(kept[name]) * width for name, width in self._widths.items())
 
     def penalty(self) -> Tensor:
-        """Return how far A and B are from orthogonal, on average (paper, Eq. 4, without the squares, as in PEFT)."""
+        """Return how far A and B are from orthogonal on average (paper, Eq. 4; as in PEFT, without the squares)."""
         grams = []
         for layer in self._layers.values():
             right, left = layer.lora_A[NAME], layer.lora_B[NAME]
@@ -99,7 +99,7 @@ class AdaLoraAllocator:
         return ORTHOGONALITY * torch.stack(distances).mean()
 
     def after_step(self, step: int, total_steps: int) -> None:
-        """Follow the matrices' importance and take ranks away; then hold to what was taken away last."""
+        """Update the importance scores and remove ranks; after the last removal, keep the removed ranks masked."""
         config = self._config
         config.total_step = total_steps
         config.tinit, config.tfinal = round(FIRST_SHARE * total_steps), round(LAST_SHARE * total_steps)
@@ -108,34 +108,34 @@ class AdaLoraAllocator:
         if step < last:
             self._allocator.update_and_allocate(self._matrices, step)
         elif step == last:
-            self._settle()
+            self._finalise()
         else:
             self._allocator.mask_using_rank_pattern(self._matrices, self._kept)
 
-    def _settle(self) -> None:
+    def _finalise(self) -> None:
         allocator, narrowest, widest = self._allocator, min(self._widths.values()), max(self._widths.values())
         if not allocator.ipt:
-            # in a training of so few steps this is the first one
+            # in very short trainings this is the first step
             allocator.update_ipt(self._matrices)
-        ranks = min(self._most // narrowest, allocator.init_bgt - 1)
+        ranks = min(self._max_parameters // narrowest, allocator.init_bgt - 1)
         self._kept = allocator.mask_to_budget(self._matrices, ranks)
-        # what is masked stays masked, so the number of ranks has to come from above
-        while (excess := self._count(self._kept) - self._most) > 0 and ranks > 0:
+        # masked ranks stay masked, so approach the final number from above
+        while (excess := self._count(self._kept) - self._max_parameters) > 0 and ranks > 0:
             ranks = max(0, ranks - math.ceil(excess / widest))
             self._kept = allocator.mask_to_budget(self._matrices, ranks)
         allocator.reset_ipt()
 
     def state(self) -> dict[str, Any]:
-        """Return the averages that importance comes from, and what was kept in the end."""
+        """Return the moving averages behind the importance scores, and the final ranks if reached."""
         allocator = self._allocator
         return {"sensitivity": allocator.exp_avg_ipt, "uncertainty": allocator.exp_avg_unc, "kept": self._kept}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state` gave."""
+        """Restore what :meth:`state` returned."""
         allocator, devices = self._allocator, {n: p.device for n, p in self._matrices.named_parameters()}
         allocator.exp_avg_ipt = {name: value.to(devices[name]) for name, value in state["sensitivity"].items()}
         allocator.exp_avg_unc = {name: value.to(devices[name]) for name, value in state["uncertainty"].items()}
-        # the values are made anew in every step; the names say that the averages have begun
+        # the values are recomputed in every step; the presence of the names marks the averages as started
         allocator.ipt = dict(allocator.exp_avg_ipt)
         self._kept = dict(state["kept"])
 
@@ -145,7 +145,7 @@ def _wrap(base: nn.Module, _widths: tuple[int, int], rank: int, settings: Module
     alpha = settings.lora_alpha or start
     config = AdaLoraConfig(lora_dropout=settings.lora_dropout, total_step=1)
     layer = SVDLinear(base, NAME, config=config, r=start, lora_alpha=alpha)
-    # PEFT keeps this constant among the parameters
+    # PEFT registers this constant as a parameter
     del layer.ranknum[NAME]
     layer.ranknum[NAME] = float(start)
     wrapper: nn.Module = layer

@@ -21,17 +21,17 @@ from prunepeft_ray.seeds import derive_seed
 
 @dataclass(frozen=True)
 class InsertedSite:
-    """One wrapper in place.
+    """A wrapper that has been inserted at a site.
 
     Args:
         slot: The slot that it belongs to.
-        name: The site's name.
-        parent: The module that holds it.
-        attribute: The parent's attribute.
-        wrapper: The wrapper; what it wraps is its ``base_layer``.
+        name: Name of the site.
+        parent: The module that holds the wrapper.
+        attribute: The parent's attribute that holds it.
+        wrapper: The wrapper; its ``base_layer`` is the wrapped module.
         update: The submodule whose output is the update; None if there is none.
-        scale: What to multiply that output by.
-        reparametrisation: What trains in place of the wrapper's parameters; None if they train themselves.
+        scale: Factor on that output.
+        reparametrisation: What is trained in place of the wrapper's parameters; None if they are trained directly.
     """
 
     slot: Slot
@@ -50,24 +50,24 @@ class InsertedSite:
                 yield name, parameter
 
     def network_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """The parameters of the network that makes the wrapper's own, if there is one."""
+        """The parameters of the network that generates the wrapper's own, if there is one."""
         if self.reparametrisation:
             for name, parameter in self.reparametrisation.network.named_parameters():
                 yield f"network.{name}", parameter
 
 
 class AdaptedBackbone:
-    """A backbone whose slots are filled and whose head is fresh, until it is closed.
+    """A backbone with filled slots and a newly initialised head, until it is closed.
 
-    Every module is initialised from its own seed: its start depends neither on the other slots nor on their order.
-    Closing puts the backbone's own modules back, so its outputs are exactly what they were.
+    Every module is initialised from its own seed, so its initial weights depend neither on the other slots nor on their
+    order. Closing restores the backbone's own modules, so that its outputs are exactly what they were.
 
     Args:
         backbone: The frozen backbone; it carries one architecture at a time.
         architecture: The slots to fill.
-        settings: How modules start and scale.
-        num_outputs: Classes, or 1 for regression.
-        seed: Seeds modules and head.
+        settings: How modules are initialised and scaled.
+        num_outputs: Number of classes, or 1 for regression.
+        seed: Seed of modules and head.
 
     Raises:
         InputError: If the architecture does not fit the backbone.
@@ -83,7 +83,7 @@ class AdaptedBackbone:
         seed: int,
     ) -> None:
         if backbone.adapted:
-            raise RuntimeError("the backbone already carries an architecture; close that first")
+            raise RuntimeError("the backbone already carries an architecture; close it first")
         check_fits(architecture, backbone.layers)
         self.backbone = backbone
         self.architecture = architecture
@@ -107,7 +107,7 @@ class AdaptedBackbone:
 
     @property
     def trainable(self) -> dict[str, nn.Parameter]:
-        """All that is learnt by name, slots' modules, then the head.
+        """All trained weights by name: the slots' modules, then the head.
 
         Names of PEFT modules do not depend on the backbone's family.
         """
@@ -118,9 +118,9 @@ class AdaptedBackbone:
 
     @property
     def optimised(self) -> dict[str, nn.Parameter]:
-        """What the optimiser changes: :attr:`trainable`, with networks in place of the weights that they make."""
-        made = {id(weight) for found in self._reparametrisations for weight in found.weights}
-        own = {name: parameter for name, parameter in self.trainable.items() if id(parameter) not in made}
+        """The optimiser's parameters: :attr:`trainable`, with networks in place of the weights that they generate."""
+        generated = {id(weight) for found in self._reparametrisations for weight in found.weights}
+        own = {name: parameter for name, parameter in self.trainable.items() if id(parameter) not in generated}
         return own | self._network_parameters
 
     @property
@@ -137,7 +137,7 @@ class AdaptedBackbone:
 
     @property
     def parameters(self) -> int:
-        """Number of PEFT parameters, as torch counts them; where they are shared out, those that are left."""
+        """Number of PEFT parameters, as torch counts them; modules with an allocator count what is not removed."""
         counted = sum(
             parameter.numel()
             for slot, found in self.slot_parameters.items()
@@ -148,7 +148,7 @@ class AdaptedBackbone:
 
     @property
     def within_size(self) -> bool:
-        """Whether no module is larger than the architecture says: as some are while parameters are shared out."""
+        """Whether all modules are down to the architecture's sizes; some start larger and are reduced in training."""
         return all(allocator.within_size for allocator in self.allocators.values())
 
     @property
@@ -157,18 +157,18 @@ class AdaptedBackbone:
         return sum(p.numel() for p in self.backbone.head_parameters.values())
 
     def penalty(self) -> Tensor:
-        """Return what the allocators add to the mean loss of a batch."""
+        """Return the allocators' penalty on the mean loss of a batch."""
         return torch.stack([allocator.penalty() for allocator in self.allocators.values()]).sum()
 
     def before_step(self, loss_scale: float = 1.0) -> None:
-        """Carry gradients on to the networks that make weights, before an optimiser step."""
+        """Propagate gradients to the networks that generate weights; call it before an optimiser step."""
         for found in self._reparametrisations:
-            found.carry_gradients(loss_scale)
+            found.propagate_gradients(loss_scale)
 
     def after_step(self, step: int, total_steps: int) -> None:
-        """Make weights anew, and let the allocators do their work after an optimiser step; see :class:`Allocator`."""
+        """Regenerate weights and run the allocators; call it after an optimiser step. See :class:`Allocator`."""
         for found in self._reparametrisations:
-            found.make()
+            found.regenerate()
         for allocator in self.allocators.values():
             allocator.after_step(step, total_steps)
 
@@ -177,37 +177,37 @@ class AdaptedBackbone:
         return {name: allocator.state() for name, allocator in self.allocators.items()}
 
     def load_allocators(self, state: Mapping[str, Mapping[str, Any]]) -> None:
-        """Go on from what :meth:`allocator_state` gave."""
+        """Restore what :meth:`allocator_state` returned."""
         for name, allocator in self.allocators.items():
             allocator.load(state[name])
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Return a copy, on the CPU, of all that is learnt."""
-        return _copied(self.trainable)
+        """Return a copy of all trained weights on the CPU."""
+        return _cpu_copies(self.trainable)
 
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Put weights from :meth:`state` in place, for good: networks that made weights are dropped.
+        """Load weights from :meth:`state`, and discard the networks that generate weights.
 
         Raises:
-            InputError: If the names or shapes are not this architecture's.
+            InputError: If the names or shapes are not those of this architecture.
         """
-        _put(self.trainable, state)
+        _copy_into(self.trainable, state)
         self.sites = [replace(site, reparametrisation=None) for site in self.sites]
 
     def training_state(self) -> dict[str, torch.Tensor]:
-        """Return a copy, on the CPU, of all that training needs to continue: also of networks that make weights."""
-        return _copied(self.trainable | self._network_parameters)
+        """Return a copy on the CPU of all weights needed to resume training, generating networks included."""
+        return _cpu_copies(self.trainable | self._network_parameters)
 
     def load_training(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Put back what :meth:`training_state` gave.
+        """Restore what :meth:`training_state` returned.
 
         Raises:
-            InputError: If the names or shapes are not this architecture's.
+            InputError: If the names or shapes are not those of this architecture.
         """
-        _put(self.trainable | self._network_parameters, state)
+        _copy_into(self.trainable | self._network_parameters, state)
 
     def close(self) -> None:
-        """Put the backbone's own modules back."""
+        """Restore the backbone's own modules."""
         for parameter in self.trainable.values():
             parameter.requires_grad_(False)
             parameter.grad = None
@@ -225,39 +225,39 @@ class AdaptedBackbone:
         self.close()
 
 
-def _copied(parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
+def _cpu_copies(parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
     return {name: parameter.detach().to("cpu", copy=True) for name, parameter in parameters.items()}
 
 
 @torch.no_grad()
-def _put(parameters: Mapping[str, nn.Parameter], state: Mapping[str, torch.Tensor]) -> None:
+def _copy_into(parameters: Mapping[str, nn.Parameter], state: Mapping[str, torch.Tensor]) -> None:
     if odd := set(parameters).symmetric_difference(state):
-        raise InputError(f"the weights do not belong to this architecture: '{min(odd)}' does not match")
+        raise InputError(f"the weights do not belong to this architecture: '{min(odd)}' is missing or unexpected")
     for name, parameter in parameters.items():
         if parameter.shape != state[name].shape:
-            raise InputError(f"the weights do not belong to this architecture: '{name}' has another shape")
+            raise InputError(f"the weights do not belong to this architecture: '{name}' has a different shape")
         parameter.copy_(state[name])
 
 
 def check_fits(architecture: Architecture, layers: int) -> None:
-    """Make sure that every slot exists in the backbone and every module type fits its slot kind.
+    """Check that every slot exists in the backbone and every module type fits its slot kind.
 
     Args:
-        architecture: What is to be put into a backbone.
-        layers: Layers of the backbone.
+        architecture: The architecture to insert.
+        layers: Number of layers of the backbone.
 
     Raises:
-        InputError: If not; the message names the slot.
+        InputError: If a slot or a module does not fit; the message names the slot.
     """
     for slot, module in architecture:
         if slot.layer >= layers:
             raise InputError(f"slot {slot} does not exist: the backbone has {layers} layers")
         if (kind := MODULE_TYPES[module.type].kind) != slot.kind:
-            raise InputError(f"slot {slot} cannot hold a '{module.type}', which fills {kind} slots")
+            raise InputError(f"slot {slot} cannot hold a '{module.type}' module, which fills {kind} slots")
     whole = {slot.layer for slot in architecture.slots if slot.kind == "FT"}
     for slot in architecture.slots:
         if slot.layer in whole and slot.kind != "FT":
-            raise InputError(f"slot {slot} cannot be filled beside FT.{slot.layer}, which is the whole layer")
+            raise InputError(f"slot {slot} cannot be filled beside FT.{slot.layer}, which covers the whole layer")
 
 
 def _insert(
@@ -282,7 +282,7 @@ def _insert(
 
 
 def _allocators(sites: Sequence[InsertedSite], architecture: Architecture) -> dict[str, Allocator]:
-    """Build the allocators by module type, of the types that have one."""
+    """Build the allocators of all module types that have one, by type."""
     wrappers: dict[str, dict[str, tuple[nn.Module, int]]] = {}
     for site in sites:
         module = architecture[site.slot]

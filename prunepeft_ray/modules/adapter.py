@@ -12,23 +12,23 @@ from torch.nn import functional as F
 
 from prunepeft_ray.architecture import ModuleCost
 from prunepeft_ray.config import ModulesConfig
-from prunepeft_ray.modules.initialise import paper_initialisation
+from prunepeft_ray.modules.initialisation import paper_initialisation
 from prunepeft_ray.modules.module_type import MODULE_TYPES, ModuleType
 
 
 class Bottleneck(nn.Module):
-    """``up(relu(down(h)))``: from width to bottleneck and back.
+    """``up(relu(down(h)))``: a projection from the hidden width to the bottleneck and back.
 
     Args:
         width: Width of the hidden state.
-        size: Bottleneck.
+        size: Width of the bottleneck.
     """
 
     def __init__(self, width: int, size: int) -> None:
         super().__init__()
         self.down = nn.Linear(width, size)
         self.up = nn.Linear(size, width)
-        # near the identity at the start, as in Houlsby et al. 2019, with the up-projection exactly zero as in LoRA
+        # starts as the identity (Houlsby et al. 2019: close to it), with the up-projection exactly zero as in LoRA
         nn.init.zeros_(self.down.bias)
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
@@ -44,7 +44,7 @@ class SerialAdapter(nn.Module):
 
     Args:
         base_layer: The module whose output is adapted.
-        bottleneck: The bottleneck.
+        bottleneck: Computes the update.
     """
 
     def __init__(self, base_layer: nn.Module, bottleneck: Bottleneck) -> None:
@@ -60,14 +60,14 @@ class SerialAdapter(nn.Module):
 
 
 class ParallelAdapter(nn.Module):
-    """A feed-forward network beside a bottleneck of its input, whose update is added to its output.
+    """A feed-forward network with a parallel bottleneck on its input, whose update is added to its output.
 
-    An adapter after the FFN in the same layer reads the FFN's own output, without this update.
+    A serial adapter after the FFN of the same layer sees the FFN's own output, without this update.
 
     Args:
         base_layer: The FFN, or its last part: the one that adds the residual, which is the FFN's input.
-        bottleneck: The bottleneck.
-        scale: What its output is multiplied by.
+        bottleneck: Computes the update.
+        scale: Factor on the update.
     """
 
     def __init__(self, base_layer: nn.Module, bottleneck: Bottleneck, scale: float) -> None:
@@ -77,17 +77,17 @@ class ParallelAdapter(nn.Module):
         self.scale = scale
 
     def forward(self, hidden: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
-        """Return what the FFN returns, with the update added to its output before residual sum and norm.
+        """Return the FFN's output, with the update added before the residual sum and the norm.
 
         Args:
-            hidden: The FFN's input, shape (batch, tokens, width); with a residual, what the last part works on.
-            residual: The FFN's input, where the last part alone is wrapped.
+            hidden: The FFN's input, shape (batch, tokens, width); if ``residual`` is given, the input of its last part.
+            residual: The FFN's input, if only its last part is wrapped.
         """
         output: torch.Tensor
         if residual is None:
             output = self.base_layer(hidden) + self.scale * self.bottleneck(hidden)
         else:
-            # the base sums output and residual: it does not matter which of them the update joins
+            # the base layer sums output and residual, so the update may be added to either
             output = self.base_layer(hidden, residual + self.scale * self.bottleneck(residual))
         return output
 

@@ -1,6 +1,6 @@
-"""Full fine-tuning: a whole layer trains, and with the first and last one what lies before and after them.
+"""Full fine-tuning of whole layers; the first and the last one include what comes before and after the layers.
 
-The backbone's memory may be shared by several processes and is never written to, so what trains is a copy.
+The backbone's memory may be shared by several processes and is never written to, so a copy is trained.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from prunepeft_ray.modules.module_type import MODULE_TYPES, ModuleType
 
 
 class Tuned(nn.Module):
-    """A copy of a module in its place.
+    """A trainable copy that takes a module's place.
 
     Args:
-        base_layer: The module, which stays as it is.
+        base_layer: The original module, which is left unchanged.
     """
 
     def __init__(self, base_layer: nn.Module) -> None:
@@ -29,7 +29,7 @@ class Tuned(nn.Module):
         self.tuned = copy.deepcopy(base_layer)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return what the copy returns."""
+        """Call the copy."""
         return self.tuned(*args, **kwargs)
 
 

@@ -1,6 +1,6 @@
 """LoRA and DoRA on the query and value projections, with HF PEFT's layers.
 
-Sources: Hu et al. 2022 (LoRA); Liu et al. 2024 (DoRA); initialisation of the paper: Eqs. 4-5.
+Sources: Hu et al. 2022 (LoRA); Liu et al. 2024 (DoRA); PrunePEFT paper, Eqs. 4-5 (initialisation).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import nn
 
 from prunepeft_ray.architecture import ModuleCost
 from prunepeft_ray.config import ModulesConfig
-from prunepeft_ray.modules.initialise import paper_initialisation
+from prunepeft_ray.modules.initialisation import paper_initialisation
 from prunepeft_ray.modules.module_type import MODULE_TYPES, ModuleType
 
 NAME = "default"
-"""PEFT's name for the one adapter that a layer carries here."""
+"""PEFT's name for the only adapter that a layer carries here."""
 
 
 def _wrap(
@@ -36,7 +36,7 @@ def _wrap(
 
 
 def _reset_magnitude(layer: LoraLinear) -> None:
-    """DoRA's magnitude starts as the norm of the merged weight, so the direction alone is what is learnt."""
+    """Set DoRA's magnitude to the norm of the merged weight, so that magnitude and direction start out consistent."""
     with torch.no_grad():
         layer.lora_magnitude_vector[NAME].update_layer(
             base_layer=layer.get_base_layer(),

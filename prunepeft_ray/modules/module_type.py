@@ -1,4 +1,4 @@
-"""What a type of PEFT module is."""
+"""The definition and the registry of PEFT module types."""
 
 from __future__ import annotations
 
@@ -15,57 +15,57 @@ from prunepeft_ray.registry import Registry
 
 
 class Allocator(Protocol):
-    """Shares parameters out among all modules of a type while they train, as AdaLoRA does.
+    """Distributes parameters among all modules of a type while they train, as AdaLoRA does.
 
-    What it decides may depend on nothing but the modules' weights and gradients and the step, so every process of a
-    group decides alike.
+    Its decisions may depend only on the modules' weights and gradients and on the step, so that all processes of a
+    group make the same ones.
     """
 
     @property
     def within_size(self) -> bool:
-        """Whether the modules have come down to the sizes that the architecture gives them, all together."""
+        """Whether the modules together are down to the size that the architecture gives them."""
 
     @property
     def parameters(self) -> int:
-        """Number of parameters that the modules have left."""
+        """Number of parameters that the modules still have."""
 
     def penalty(self) -> Tensor:
-        """Return what is added to the mean loss of a batch."""
+        """Return the penalty on the mean loss of a batch."""
 
     def after_step(self, step: int, total_steps: int) -> None:
-        """Do what is to be done after an optimiser step, while its gradients are still there.
+        """Update the allocation after an optimiser step, while its gradients are still available.
 
         Args:
             step: 1-based number of the step.
-            total_steps: Steps that the job may take in all.
+            total_steps: Maximum number of steps of the job.
         """
 
     def state(self) -> dict[str, Any]:
-        """Return all that it has learnt, as tensors and plain data."""
+        """Return the allocator's state, as tensors and plain data."""
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state` gave."""
+        """Restore what :meth:`state` returned."""
 
 
 @dataclass(frozen=True)
 class ModuleType:
-    """One type of PEFT module, such as LoRA.
+    """A type of PEFT module, such as LoRA.
 
-    At each of its sites it replaces a module of the backbone by a wrapper that keeps it as ``base_layer`` and adds an
-    update to its output.
+    At each of its sites, it replaces a module of the backbone with a wrapper that keeps it as ``base_layer`` and adds
+    an update to its output.
 
     Args:
         kind: The slot kind that it fills.
-        label: How people call it, such as ``"LoRA"``.
-        sites: The sites in a layer that one slot's module covers.
-        cost: Parameters at one site, from (base module, input and output width).
+        label: Display name, such as ``"LoRA"``.
+        sites: The sites in a layer that a slot's module covers.
+        cost: Number of parameters at one site, from (base module, input and output width).
         wrap: Builds the wrapper from (base module, input and output width, size, settings).
-        update: Returns, for a wrapper, the submodule whose output is the update, and what to multiply it by. None:
-            there is no such submodule, and criteria cannot be collected.
-        allocator: Builds what shares out parameters among the modules, from all wrappers and their sizes by name.
-            None: every module keeps its size.
-        reparametrise: Returns, for a wrapper, the network that makes its weights while they train. None: they train
-            themselves.
+        update: Returns, for a wrapper, the submodule whose output is the update, and the factor on it. None: there is
+            no such submodule, so criteria cannot be collected.
+        allocator: Builds the allocator that distributes parameters among the modules, from all wrappers and their sizes
+            by name. None: every module keeps its size.
+        reparametrise: Returns, for a wrapper, the network that generates its weights while it trains. None: the weights
+            are trained directly.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""Weights that a small network makes while they train, and that are kept without it."""
+"""Weights that a small network generates during training, and that are kept without it."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from torch import Tensor, nn
 
 
 class Reparametrisation:
-    """Trains a network in place of the weights that it makes.
+    """Trains a network in place of the weights that it generates.
 
-    Forward passes use the weights as they are, so the network runs once per optimiser step, whatever the batch: before
-    it, the weights' gradients are carried on to the network, and after it, the weights are made anew. What is counted,
-    scored and saved are the weights.
+    Forward passes use the weights directly, so the network runs once per optimiser step, whatever the batch: before the
+    step, the weights' gradients are propagated to the network; after it, the weights are regenerated. The weights, not
+    the network, are what is counted, scored and saved.
 
     Args:
-        network: Makes the weights, from nothing, in the order of ``weights``.
-        weights: The module's own weights; set at once.
+        network: Generates the weights, without inputs, in the order of ``weights``.
+        weights: The module's own weights; they are generated immediately.
     """
 
     def __init__(self, network: nn.Module, weights: Sequence[nn.Parameter]) -> None:
         self.network = network
         self.weights = tuple(weights)
-        self.make()
+        self.regenerate()
 
     @torch.no_grad()
-    def make(self) -> None:
-        """Make the weights anew from the network."""
+    def regenerate(self) -> None:
+        """Recompute the weights from the network."""
         for weight, value in zip(self.weights, self.network(), strict=True):
             weight.copy_(value)
 
-    def carry_gradients(self, loss_scale: float = 1.0) -> None:
-        """Set the network's gradients from those of the weights.
+    def propagate_gradients(self, loss_scale: float = 1.0) -> None:
+        """Compute the network's gradients from those of the weights.
 
         Args:
-            loss_scale: What the loss was multiplied by: the network's gradients still are, which the optimiser's scaler
-                sees to, the weights' no longer.
+            loss_scale: Factor on the loss. It is removed from the weights' gradients here; the network's gradients keep
+                it until the optimiser's scaler removes it.
         """
         own = list(self.network.parameters())
         given: list[Tensor | None] = [weight.grad for weight in self.weights]

@@ -1,4 +1,4 @@
-"""Saving an adapted backbone's modules and head, and loading them into a fresh backbone."""
+"""Saving the modules and head of an adapted backbone, and reading them back."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ FORMAT = 1
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 BYTES_PER_PARAMETER, HEAD_BYTES = 16, 2**26
-"""An adapter's weights are never larger than so many bytes per parameter of its backbone, and these for the head."""
+"""Maximum size of an adapter's weights: bytes per parameter of its backbone, plus bytes for the head."""
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """What one needs to know to use saved modules.
+    """The information needed to use saved modules.
 
     Args:
         model: The backbone they belong to, as named by the user.
         model_fingerprint: Digest of that backbone's weights.
         task: The task they were trained on.
         labels: Class names in the order of the logits; empty for regression.
-        metrics: Metrics of the task, the deciding one first.
-        max_length: Most tokens of an example in training.
+        metrics: Metrics of the task, the primary one first.
+        max_length: Maximum number of tokens per example in training.
         architecture: The filled slots.
-        modules: How modules scale.
+        modules: How modules are scaled.
     """
 
     model: str
@@ -58,7 +58,7 @@ class AdapterConfig:
 
     @property
     def num_outputs(self) -> int:
-        """Number of logits: classes, or 1 for regression."""
+        """Number of logits: the number of classes, or 1 for regression."""
         return max(1, len(self.labels))
 
 
@@ -66,9 +66,9 @@ def save_adapter(folder: Path, state: Mapping[str, torch.Tensor], config: Adapte
     """Write weights (safetensors), configuration (JSON) and model card (Markdown) into a folder.
 
     Args:
-        folder: The folder; made if it is not there.
-        state: Weights by name, as :meth:`AdaptedBackbone.state` gives them.
-        config: What they are.
+        folder: The folder; created if necessary.
+        state: Weights by name, as returned by :meth:`AdaptedBackbone.state`.
+        config: Describes the weights.
         card: Text of the model card.
 
     Raises:
@@ -85,7 +85,7 @@ def save_adapter(folder: Path, state: Mapping[str, torch.Tensor], config: Adapte
 
 
 class _SavedConfig(Config):
-    """What stands in ``adapter_config.json``; nothing is taken for what it is not."""
+    """The content of ``adapter_config.json``; values are not coerced to other types."""
 
     model_config = ConfigDict(strict=True)
 
@@ -103,10 +103,10 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
     """Read what :func:`save_adapter` wrote, without the weights.
 
     Raises:
-        InputError: If the folder holds no adapter, or one that this version cannot read.
+        InputError: If the folder contains no adapter, or one that this version cannot read.
     """
     if not (is_file(folder / CONFIG_FILE) and is_file(folder / WEIGHTS_FILE)):
-        raise InputError(f"{folder} holds no adapter: {CONFIG_FILE} and {WEIGHTS_FILE} are expected there")
+        raise InputError(f"{folder} contains no adapter: expected {CONFIG_FILE} and {WEIGHTS_FILE} there")
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         check_within(folder / name, folder)
     with damaged_adapter(folder):
@@ -115,9 +115,9 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
         except ValueError as error:
             raise InputError(f"{CONFIG_FILE}: {one_line(error)}") from error
         if not isinstance(data, dict):
-            raise InputError(f"{CONFIG_FILE} is no mapping")
+            raise InputError(f"{CONFIG_FILE} is not a mapping")
         if (found := data.pop("format", None)) != FORMAT:
-            raise InputError(f"{CONFIG_FILE}: format {quoted(found)} cannot be read; this version reads {FORMAT}")
+            raise InputError(f"{CONFIG_FILE}: format {quoted(found)} is not supported; expected {FORMAT}")
         saved = validate(_SavedConfig, data, CONFIG_FILE)
         return AdapterConfig(
             model=saved.model,
@@ -132,14 +132,14 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
 
 
 def read_adapter_weights(folder: Path, config: AdapterConfig, backbone: Backbone) -> dict[str, torch.Tensor]:
-    """Read the weights of an adapter, and make sure that they can be those of its architecture.
+    """Read the weights of an adapter, and check that they match its architecture in number.
 
-    Nothing is allocated on the word of the configuration alone: the weights must be as many as it says.
+    The configuration alone is not trusted to allocate memory: the file must hold as many weights as it declares.
 
     Args:
         folder: The adapter's folder.
-        config: Its configuration.
-        backbone: The backbone that it is for.
+        config: The adapter's configuration.
+        backbone: The backbone that the adapter is for.
 
     Raises:
         InputError: If the architecture does not fit the backbone, or the weights are damaged, too few or not finite.
@@ -159,7 +159,7 @@ def read_adapter_weights(folder: Path, config: AdapterConfig, backbone: Backbone
             raise InputError(f"its architecture and labels need {needed:,} weights, but {WEIGHTS_FILE} holds {held:,}")
         for name, weights in state.items():
             if weights.dtype not in DTYPES:
-                raise InputError(f"{WEIGHTS_FILE}: {quoted(name)} has numbers of type {weights.dtype}")
+                raise InputError(f"{WEIGHTS_FILE}: {quoted(name)} has the unsupported type {weights.dtype}")
             if not bool(weights.isfinite().all()):
                 raise InputError(f"{WEIGHTS_FILE}: {quoted(name)} has weights that are not finite")
         return state
@@ -167,12 +167,12 @@ def read_adapter_weights(folder: Path, config: AdapterConfig, backbone: Backbone
 
 @contextmanager
 def damaged_adapter(folder: Path) -> Iterator[None]:
-    """Say of wrong input inside that it is an adapter's.
+    """Report input errors raised in the context as those of a damaged adapter.
 
     Raises:
-        InputError: If one is raised inside.
+        InputError: If one is raised in the context.
     """
     try:
         yield
     except InputError as error:
-        raise InputError(f"{folder} holds a damaged adapter: {error}") from error
+        raise InputError(f"{folder} contains a damaged adapter: {error}") from error

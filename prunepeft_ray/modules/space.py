@@ -1,4 +1,4 @@
-"""The supernet's space for a backbone: which slots there are and what they cost."""
+"""The supernet's space for a backbone: its slots and their costs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def build_space(config: SpaceConfig, backbone: Backbone) -> Space:
 
     Args:
         config: Slot kinds, module types and sizes.
-        backbone: The backbone whose widths set the costs.
+        backbone: The backbone, whose widths determine the costs.
 
     Raises:
         InputError: If a module type is unknown or does not fill slots of that kind, or a list of sizes does not have
-            one size per layer.
+            exactly one size per layer.
     """
     modules: dict[Slot, Module] = {}
     costs: dict[Slot, ModuleCost] = {}
@@ -46,7 +46,7 @@ def _fills(module_type: str, kind: str) -> bool:
 
 
 def module_cost(backbone: Backbone, slot: Slot, module_type: str) -> ModuleCost:
-    """Return what a module type costs in a slot, summed over its sites."""
+    """Return the cost of a module type in a slot, summed over its sites."""
     found = MODULE_TYPES[module_type]
     names = [name for site in found.sites for name in backbone.parts(slot.layer, site)]
     sites = [found.cost(getattr(*backbone.site(slot.layer, n)), backbone.width(slot.layer, n)) for n in names]
@@ -57,5 +57,5 @@ def _per_layer(key: str, sizes: int | tuple[int, ...], layers: int) -> tuple[int
     if isinstance(sizes, int):
         return (sizes,) * layers
     if len(sizes) != layers:
-        raise InputError(f"{key}: {len(sizes)} sizes given, but the backbone has {layers} layers")
+        raise InputError(f"{key}: got {len(sizes)} sizes, but the backbone has {layers} layers")
     return sizes

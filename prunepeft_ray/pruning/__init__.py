@@ -1,4 +1,4 @@
-"""The decisions of PrunePEFT: warm-up, hybrid probability, rounds. No torch, no Ray, no files."""
+"""PrunePEFT's decisions: warm-up, hybrid probability and pruning rounds. No torch, no Ray, no files."""
 
 from prunepeft_ray.pruning.effectiveness import effectiveness
 from prunepeft_ray.pruning.frequency import frequency
@@ -8,6 +8,7 @@ from prunepeft_ray.pruning.rounds import slots_per_round, slots_to_remove
 from prunepeft_ray.pruning.scores import (
     Compare,
     Halves,
+    distinguished,
     most_prunable,
     prunability,
     read_halves,
@@ -17,7 +18,6 @@ from prunepeft_ray.pruning.scores import (
     softmax,
     standardise,
     tied_for_last,
-    told_apart,
 )
 from prunepeft_ray.pruning.steps import GeneratorMethod, Steps, make_job
 from prunepeft_ray.pruning.strategy import Strategy
@@ -36,6 +36,7 @@ __all__ = [
     "Steps",
     "Strategy",
     "WarmUp",
+    "distinguished",
     "effectiveness",
     "frequency",
     "make_job",
@@ -50,5 +51,4 @@ __all__ = [
     "softmax",
     "standardise",
     "tied_for_last",
-    "told_apart",
 ]

@@ -1,4 +1,4 @@
-"""Warm-up by effectiveness, ours: whose removals hurt a partition least."""
+"""Warm-up by effectiveness (not in the paper): which criterion's removals hurt a partition least."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from prunepeft_ray.pruning.warmup import SELECTORS, Selector, WarmUp, shared_wor
 
 
 def effectiveness(warmup: WarmUp, start: Architecture) -> Steps[Strategy]:
-    """Remove each criterion's choice in one partition at a time and measure the loss on a held-out part of d.
+    """Remove each criterion's choice in one partition at a time, and measure the loss on a held-out part of d.
 
-    One job scores all slots; then all partitions and criteria are asked for together. At most half of a
-    partition is removed, but at least one slot. Criteria that choose the same slots share a job, and tie. Criteria that
-    abstain in a partition are not tried there, and do not get it unless all abstain.
+    One job scores all slots; the jobs of all partitions and criteria are then requested together. At most half of a
+    partition is removed, but at least one slot. Criteria that choose the same slots share a job and tie. A criterion
+    that abstains in a partition is not tried there, and is not assigned to it unless all criteria abstain.
 
     Args:
         warmup: Template, settings and criteria.
-        start: What is scored and removed from, normally the supernet.
+        start: The architecture that is scored and pruned, normally the supernet.
     """
     scoring = Work(_job(warmup, start, turn=1, collect=warmup.criteria), "warmup", "warm-up: scoring")
     results = yield (scoring,)
@@ -68,7 +68,7 @@ def _trials(
     scoring: Work,
     scores: TrainResult,
 ) -> dict[str, Work]:
-    """One piece of work per criterion that does not abstain: the architecture without its choice in this partition."""
+    """One work item per criterion that does not abstain: the architecture without its choice in this partition."""
     count = min(warmup.config.remove, max(1, len(slots) // 2))
     chosen = {criterion: warmup.choose(criterion, slots, count, 1, scoring, scores) for criterion in warmup.criteria}
     jobs = {criterion: _job(warmup, start.without(removed), turn=2) for criterion, removed in chosen.items() if removed}
@@ -79,7 +79,7 @@ def _loss(piece: Work, results: Mapping[str, TrainResult]) -> float:
     loss = results[piece.job.id].metrics.get("loss", math.nan)
     if not math.isfinite(loss):
         raise RunError(
-            f"{piece.label}: the held-out loss is {loss}: the training diverged; try lower training.learning_rates"
+            f"{piece.label}: the training diverged: the held-out loss is {loss}; try lower training.learning_rates"
         )
     return loss
 

@@ -1,4 +1,4 @@
-"""Warm-up by frequency, as in the paper: what does each criterion remove (Section 3.3)."""
+"""Warm-up by frequency, as in the paper: how often each criterion removes slots of a partition (Section 3.3)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from prunepeft_ray.pruning.warmup import SELECTORS, Selector, WarmUp, shared_wor
 
 
 def frequency(warmup: WarmUp, start: Architecture) -> Steps[Strategy]:
-    """Count, in a chain of turns per criterion, from which partitions it removes slots.
+    """Count from which partitions each criterion removes slots, in a chain of turns per criterion.
 
-    A turn trains what remains on the subset d from scratch and removes the criterion's most prunable slots.
-    The current turns of all chains are asked for together. A chain ends early when it has no more slots
-    than a turn removes, or when its criterion abstains; one that does so in its first turn gets no partition.
+    A turn trains the remaining slots on the subset d from scratch and removes the criterion's most prunable ones.
+    The current turns of all chains are requested together. A chain ends early when a turn would remove all of its
+    slots, or when its criterion abstains; a criterion that abstains in its first turn is not assigned to any partition.
 
     Args:
         warmup: Template, settings and criteria.
-        start: Where every chain starts, normally the supernet.
+        start: The architecture that every chain starts from, normally the supernet.
     """
     config = warmup.config
     counts = {partition: dict.fromkeys(warmup.criteria, 0) for partition in sorted(set(warmup.partitions.values()))}

@@ -1,4 +1,4 @@
-"""PrunePEFT itself: warm-up, pruning rounds, final retraining (paper, Algorithm 1)."""
+"""The PrunePEFT method: warm-up, pruning rounds, final retraining (paper, Algorithm 1)."""
 
 from __future__ import annotations
 
@@ -24,22 +24,21 @@ class PrunePEFT(GeneratorMethod):
 
     Args:
         spec: The settings of the search.
-        space: The space; its supernet is where the search starts.
-        budget: Most PEFT parameters of the final architecture.
-        template: Model, task, metric, modules and recipe that every job shares.
-        strategy: A hybrid strategy learned before, perhaps on another task or model (paper, Table 6);
-            without one the warm-up learns it. A strategy of a single criterion needs no learning.
+        space: The search space; the search starts from its supernet.
+        budget: Maximum number of PEFT parameters of the final architecture.
+        template: Model, task, metric, modules and recipe that all jobs share.
+        strategy: A hybrid strategy learned earlier, possibly on another task or model (paper, Table 6). Without one it
+            is learned in the warm-up, unless there is only a single criterion.
 
     Attributes:
         strategy: The hybrid strategy in use; None until it is learned.
-        rounds_done: Number of pruning rounds finished.
-        per_round: Slots that a round but the last removes, the paper's k.
+        rounds_done: Number of finished pruning rounds.
+        per_round: Number of slots that every round but the last removes, the paper's k.
         final_job: The final retraining; None until the rounds are over.
 
     Raises:
-        InputError: If a criterion, profile or selector is unknown, the backbone is too shallow for
-            the blocks, no slot fits the budget, or the strategy does not know a partition of the space or
-            was learned with more blocks.
+        InputError: If a criterion, profile or selector is unknown, the backbone is too shallow for the blocks, no slot
+            fits the budget, or the strategy lacks a partition of the space or was learned with more blocks.
     """
 
     name = "prunepeft"
@@ -66,7 +65,7 @@ class PrunePEFT(GeneratorMethod):
         self._profile = PROFILES[pruning.profile]
         self._selector = SELECTORS[spec.warmup.select]
         self._check()
-        self.planned = self._most_jobs()
+        self.planned = self._max_jobs()
         super().__init__(self._search(), space.supernet)
 
     @property
@@ -82,22 +81,22 @@ class PrunePEFT(GeneratorMethod):
             self._check_partitions(self.strategy)
 
     def _check_partitions(self, strategy: Strategy) -> None:
-        """Refuse a strategy of other blocks: a block of the same number would be another share of the depth."""
+        """Reject a strategy with different blocks, whose block numbers would refer to other parts of the depth."""
         here, known = set(self._partitions.values()), set(strategy.assignment)
         kinds = {partition.kind for partition in here}
         surplus = {partition for partition in known - here if partition.kind in kinds}
         if missing := here - known:
-            what = f"does not know partition {min(missing)}"
+            what = f"lacks partition {min(missing)}"
         elif surplus:
-            what = f"has partition {min(surplus)}, which is none here"
+            what = f"has partition {min(surplus)}, which does not exist here"
         else:
             return
         raise InputError(
-            f"the strategy {what}; it knows {', '.join(map(str, sorted(known)))}: use the pruning.blocks and "
-            "space.kinds it was learned with"
+            f"the strategy {what}; its partitions are {', '.join(map(str, sorted(known)))}: use the pruning.blocks "
+            "and space.kinds that it was learned with"
         )
 
-    def _most_jobs(self) -> int | None:
+    def _max_jobs(self) -> int | None:
         pruning = self.spec.pruning
         criteria = len(set(pruning.criteria))
         warm_ups = (pruning.rounds if pruning.dynamic else 1) - (self.strategy is not None)
@@ -156,7 +155,7 @@ class PrunePEFT(GeneratorMethod):
         }
 
     def _round(self, index: int, last: bool) -> Steps[None]:
-        """Train, score, remove (paper, Algorithm 1); what remains starts afresh in the next job."""
+        """Train, score and remove slots (paper, Algorithm 1); the next job trains the rest from scratch."""
         pruning = self.spec.pruning
         job = make_job(
             self._template,

@@ -1,4 +1,4 @@
-"""From scores and a hybrid strategy to pruning probabilities p(m) (paper, Section 3.3 and Eq. 1)."""
+"""Profiles: pruning probabilities p(m) from scores and a hybrid strategy (paper, Section 3.3 and Eq. 1)."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from prunepeft_ray.criteria.base import CRITERIA
 from prunepeft_ray.pruning.scores import (
     Compare,
     Halves,
+    distinguished,
     most_prunable,
     prunability,
     reliable_scores,
     softmax,
     standardise,
     tied_for_last,
-    told_apart,
 )
 from prunepeft_ray.pruning.strategy import Strategy
 from prunepeft_ray.registry import Registry
 
 _REFERENCE_LIST = 4
-"""How many slots the released code lists per criterion, and keeps per partition."""
+"""Number of slots that the released code lists per criterion and keeps per partition."""
 
 
 @dataclass(frozen=True)
 class RoundScores:
-    """What a profile turns into probabilities.
+    """The scores of a round, which a profile turns into probabilities.
 
     Args:
         thetas: Theta by criterion, for all remaining slots.
-        partitions: The partition of every slot; may know more slots than remain.
+        partitions: The partition of every slot; may include slots that have been removed.
         strategy: The hybrid strategy.
-        compare: How slots of different kinds are set against each other.
-        seed: Breaks ties where a profile has to.
-        halves: Theta from two halves of the pass, by criterion, as far as they are known.
+        compare: How slots of different kinds are compared.
+        seed: Seed for breaking ties.
+        halves: Theta from two halves of the pass, by criterion, where available.
     """
 
     thetas: Mapping[str, Mapping[Slot, float]]
@@ -60,38 +60,39 @@ class RoundScores:
         return members
 
     def oriented(self, criterion: str, slots: list[Slot]) -> dict[Slot, float]:
-        """A criterion's scores of some slots, larger for pruned sooner, in the criterion's own unit."""
+        """Return a criterion's scores of some slots in its own unit; larger means pruned sooner."""
         return prunability(CRITERIA[criterion], {slot: self.thetas[criterion][slot] for slot in slots}, "raw")
 
     @cached_property
-    def told_apart(self) -> dict[str, set[Slot]]:
-        """By criterion, the slots on which it has something to say; on all others it abstains."""
-        return {name: told_apart(CRITERIA[name], row, self.compare) for name, row in self.thetas.items()}
+    def distinguished(self) -> dict[str, set[Slot]]:
+        """The slots that each criterion distinguishes; on all others it abstains."""
+        return {name: distinguished(CRITERIA[name], row, self.compare) for name, row in self.thetas.items()}
 
     def judges(self, slot: Slot) -> tuple[str, ...]:
-        """The criteria that judge a slot: those assigned to its partition, but for those that abstain; maybe none."""
+        """Return the criteria that judge a slot: those assigned to its partition that do not abstain; maybe none."""
         assigned = self.strategy.assignment[self.partitions[slot]]
-        return tuple(name for name in assigned if slot in self.told_apart[name])
+        return tuple(name for name in assigned if slot in self.distinguished[name])
 
 
 Profile = Callable[[RoundScores], dict[Slot, float]]
-"""Gives every remaining slot its probability of being pruned."""
+"""Assigns every remaining slot its probability of being pruned."""
 
 PROFILES: Registry[Profile] = Registry("profile")
 
 
 def paper(scores: RoundScores) -> dict[Slot, float]:
-    """Paper, Eq. 1: ``p(m_i) = exp(k_i Theta_i) / sum_j exp(k_j Theta_j)`` within each partition.
+    """Apply the paper's Eq. 1, ``p(m_i) = exp(k_i Theta_i) / sum_j exp(k_j Theta_j)``, within each partition.
 
-    As printed it would remove important slots and depend on units. Here Theta is oriented (larger: pruned
-    sooner) and standardised within the partition, and ``k_i = sigmoid(3 - rank_i)`` with rank 0 for the
-    most prunable; equal scores share their mean rank. Several criteria of a partition are averaged, but for those that
-    give all its slots the same value; if all do, its slots are equally probable. Sums to 1 in each partition.
+    As printed, the equation would remove important slots and depend on units. Here, Theta is oriented (larger: pruned
+    sooner) and standardised within the partition, and ``k_i = sigmoid(3 - rank_i)`` with rank 0 for the most prunable
+    slot; equal scores share their mean rank. If several criteria judge a partition, their probabilities are averaged,
+    except for criteria that give all its slots the same value; if all do, its slots are equally probable. Sums to 1 in
+    each partition.
     """
     p: dict[Slot, float] = {}
     for partition, slots in scores.members().items():
         standard = [standardise(scores.oriented(name, slots)) for name in scores.strategy.assignment[partition]]
-        # if all abstain, they say the same of every slot
+        # if all abstain, every slot gets the same probability
         judged = [_equation_1(one) for one in standard if any(one.values())] or [_equation_1(standard[0])]
         p |= {slot: math.fsum(one[slot] for one in judged) / len(judged) for slot in slots}
     return {slot: p[slot] for slot in scores.slots}
@@ -115,11 +116,11 @@ def _sigmoid(x: float) -> float:
 def reference(scores: RoundScores) -> dict[Slot, float]:
     """Apply the decision rule of the released code, which differs from the paper's Eq. 1.
 
-    In each partition every assigned criterion lists its 4 most prunable slots; a slot scores the sum over
-    criteria of the softmax of ``Theta / (max Theta + 1e-5)`` over the list, times
-    ``5 / (1 + e^(rank - 3))``. The softmax of the 4 best is their p(m), all other slots get 0. Sums to 1 in
-    each partition, so that a lone slot goes next. Ours: slots that tie for a criterion's lowest score, which
-    are all if it abstains, are not on its list, where their order would be drawn.
+    In each partition, every assigned criterion lists its 4 most prunable slots. A slot's score is the sum over
+    criteria of the softmax of ``Theta / (max Theta + 1e-5)`` over the list, times ``5 / (1 + e^(rank - 3))``. The
+    softmax of the 4 highest scores is p(m); all other slots get 0. Sums to 1 in each partition, so a slot that is alone
+    in its partition is pruned next. Unlike the released code, slots that tie for a criterion's lowest score (all slots,
+    if it abstains) are left off its list, since their order would be random.
     """
     p = dict.fromkeys(scores.slots, 0.0)
     for partition, slots in scores.members().items():
@@ -144,12 +145,12 @@ def _listed(scores: RoundScores, criterion: str, slots: list[Slot]) -> dict[Slot
 
 
 def averaged(scores: RoundScores) -> dict[Slot, float]:
-    """Bayesian model averaging, ours: ``p(m) = sum_c p(m | c) p(c | partition of m)``.
+    """Average over criteria in the Bayesian sense (not in the paper): ``p(m) = sum_c p(m | c) p(c | partition of m)``.
 
     ``p(m | c)`` is the softmax over all remaining slots of a criterion's standardised scores, shrunk by their
-    reliability; ``p(c | partition)`` the strategy's weights, shared out again among the criteria that do not abstain.
-    If all abstain on a slot, it is neither more nor less probable than the average. Partitions compete on equal terms
-    and a lone slot is not doomed. Sums to 1 over all slots.
+    reliability; ``p(c | partition)`` are the strategy's weights, renormalised over the criteria that do not abstain.
+    If all abstain on a slot, its scores are neutral. Partitions compete on equal terms, and a slot that is alone in its
+    partition is not pruned automatically. Sums to 1 over all slots.
     """
     judged = {
         name: softmax(reliable_scores(CRITERIA[name], scores.thetas[name], scores.halves.get(name, {}), scores.compare))
@@ -164,11 +165,11 @@ def averaged(scores: RoundScores) -> dict[Slot, float]:
 
 
 def _weights(scores: RoundScores, slot: Slot) -> dict[str, float]:
-    """The weights of the criteria that tell a slot from others; if none does, of all, whose scores are neutral."""
+    """Normalised weights of the criteria that do not abstain on a slot; if all abstain, of all criteria."""
     weights = scores.strategy.weights[scores.partitions[slot]]
-    speaking = [name for name in weights if slot in scores.told_apart[name]] or list(weights)
-    total = math.fsum(weights[name] for name in speaking)
-    return {name: weights[name] / total if total else 1 / len(speaking) for name in speaking}
+    voting = [name for name in weights if slot in scores.distinguished[name]] or list(weights)
+    total = math.fsum(weights[name] for name in voting)
+    return {name: weights[name] / total if total else 1 / len(voting) for name in voting}
 
 
 PROFILES.register("paper", paper)

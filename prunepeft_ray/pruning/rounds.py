@@ -1,4 +1,4 @@
-"""How many slots a pruning round removes, and which (paper, Algorithm 1)."""
+"""Pruning rounds: how many slots a round removes, and which (paper, Algorithm 1)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from prunepeft_ray.architecture import Architecture, Slot, Space
 
 
 def slots_per_round(space: Space, budget: int, rounds: int) -> int:
-    """The paper's k where it is not given: what must go, at the mean cost of a slot, spread over the rounds.
+    """Return the default of the paper's k: the number of slots to remove, by their mean cost, spread over the rounds.
 
     Args:
-        space: The space, whose supernet the search starts from.
-        budget: Most parameters allowed.
+        space: The search space, whose supernet the search starts from.
+        budget: Maximum number of parameters.
         rounds: Number of rounds.
 
     Returns:
@@ -27,18 +27,18 @@ def slots_per_round(space: Space, budget: int, rounds: int) -> int:
 def slots_to_remove(
     order: Iterable[Slot], architecture: Architecture, space: Space, budget: int, most: int | None
 ) -> list[Slot]:
-    """Take slots in order until the rest fits the budget, or enough have been taken.
+    """Choose slots to remove, in order, until the rest fits the budget or enough have been chosen.
 
-    No more goes than must: where slots differ in size, the last one may free more than was missing, and what was
-    taken before it and fits again is kept after all, the least prunable first. The last slot that fits the budget by
-    itself is passed over: without it nothing could be kept.
+    No more than necessary is removed: where slots differ in size, the last one may free more than required, and slots
+    chosen before it that fit again are then kept after all, the least prunable first. The last remaining slot that fits
+    the budget by itself is skipped, since nothing could be kept without it.
 
     Args:
-        order: The architecture's slots, those to remove first in front.
+        order: The architecture's slots, the ones to remove first at the front.
         architecture: The current architecture.
-        space: Knows what slots cost.
-        budget: Most parameters allowed.
-        most: Most slots to remove; None for as many as it takes.
+        space: The search space, with the costs of slots.
+        budget: Maximum number of parameters.
+        most: Maximum number of slots to remove; None for no limit.
     """
     costs = {slot: space.slot_parameters(slot, module) for slot, module in architecture}
     parameters = sum(costs.values())

@@ -1,7 +1,7 @@
 """Search methods written as generators of work.
 
-A generator yields a batch of work, is sent the results by job id, and goes on: a search then reads like the
-algorithm it is. :class:`GeneratorMethod` makes a :class:`~prunepeft_ray.jobs.Method` of it.
+A generator yields a batch of work, is sent the results by job id, and continues, so that a search reads like the
+algorithm it implements. :class:`GeneratorMethod` turns it into a :class:`~prunepeft_ray.jobs.Method`.
 """
 
 from __future__ import annotations
@@ -23,17 +23,16 @@ Steps = Generator[tuple[Work, ...], Mapping[str, TrainResult], R]
 class GeneratorMethod:
     """An ask/tell method driven by a generator of work.
 
-    A job is handed out once: the second time the generator asks for an equal job, now or in a later batch,
-    it gets the result already told. The generator goes on as soon as all results of its batch have been
-    told.
+    Each job is handed out once: if the generator requests an equal job again, in the same or a later batch, it gets the
+    result that was already reported. The generator continues as soon as all results of its batch have been reported.
 
     Args:
-        steps: The generator; it runs up to its first batch at once.
+        steps: The generator; it is advanced to its first batch immediately.
         start: The architecture that the search starts from.
-        keep_failures: Whether the generator is sent the results of failed jobs like others, and goes on.
+        keep_failures: Whether results of failed jobs are sent to the generator like any others.
 
     Attributes:
-        planned: How many jobs the method expects to ask for in all, at most; None if it cannot say.
+        planned: Maximum number of jobs that the method expects to request in total; None if unknown.
     """
 
     name = "generator"
@@ -57,22 +56,22 @@ class GeneratorMethod:
         return self._done
 
     def ask(self) -> tuple[Work, ...]:
-        """Hand out the work that may run now, in parallel, each piece once; nothing while waiting or done."""
+        """Return the work that may run now, in parallel; each item once. Empty while waiting for results, or done."""
         handed, self._fresh = self._fresh, {}
         self._running |= handed
         return tuple(handed.values())
 
     def tell(self, job: TrainJob, result: TrainResult) -> None:
-        """Feed back the result of a job that was handed out; the jobs of a batch in any order.
+        """Report the result of a job that was handed out; the jobs of a batch may be reported in any order.
 
         Raises:
-            ValueError: If the job was not handed out, or its result was told before.
-            RunError: If the job failed and failures are not kept, and then it may be told again; or if its scores
-                cannot be used.
+            ValueError: If the job was not handed out, or its result has already been reported.
+            RunError: If the job failed and failures are not kept, in which case it may be reported again; or if its
+                scores cannot be used.
         """
         if job.id not in self._running:
-            told = "its result was told before" if job.id in self._results else "it was not handed out"
-            raise ValueError(f"job {job.id}: {told}")
+            reported = "its result has already been reported" if job.id in self._results else "it was not handed out"
+            raise ValueError(f"job {job.id}: {reported}")
         if result.status == "failed" and not self._keep_failures:
             raise RunError(f"{self._running[job.id].label} (job {job.id}) failed: {result.reason}")
         del self._running[job.id]
@@ -81,11 +80,11 @@ class GeneratorMethod:
             self._advance()
 
     def best(self) -> Architecture:
-        """The smallest architecture that the search has come to; the answer once it is done."""
+        """Return the smallest architecture reached so far; once the search is done, this is its answer."""
         return self.architecture
 
     def _advance(self) -> None:
-        """Run the generator until it needs a result that has not been told."""
+        """Run the generator until it needs a result that has not been reported."""
         while not self._fresh and not self._done:
             try:
                 self._batch = self._next_batch()
@@ -102,7 +101,7 @@ class GeneratorMethod:
 
 
 def distinct(work: Iterable[Work]) -> tuple[Work, ...]:
-    """Drop all but the first of the pieces with equal jobs."""
+    """Drop all but the first of the work items with equal jobs."""
     first: dict[str, Work] = {}
     for piece in work:
         first.setdefault(piece.job.id, piece)
@@ -121,18 +120,18 @@ def make_job(
     evaluate: Literal["none", "dev", "holdout"] = "dev",
     test: bool = False,
 ) -> TrainJob:
-    """Make a job of a template, with nothing in it that does not influence its result.
+    """Make a job from a template; settings that cannot influence its result are reset to their defaults.
 
     Args:
         template: Model, task, metric, modules and recipe.
-        architecture: What to train.
+        architecture: The architecture to train.
         seed: The job's seed.
-        epochs: Train exactly that long; None for the full recipe, with its patience.
-        collect: Criteria to collect. Without ``threshold`` among them its settings are left out of the job.
-        train_size: Train on a subset of that size; None for the template's.
-        holdout: Share of the subset that is not trained on.
-        evaluate: What to measure after every epoch.
-        test: Whether to measure the test split.
+        epochs: Exact number of epochs; None for the full recipe, with early stopping.
+        collect: Criteria to collect. The settings of ``threshold`` are only kept if it is one of them.
+        train_size: Size of the training subset; None for the template's.
+        holdout: Fraction of the subset that is held out from training.
+        evaluate: What to evaluate on after every epoch.
+        test: Whether to evaluate on the test split.
     """
     training = template.training
     if epochs is not None:

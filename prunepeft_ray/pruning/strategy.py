@@ -16,18 +16,18 @@ Table = Mapping[Partition, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Strategy:
-    """What the warm-up learned; partitions are shares of the depth, so it applies to other tasks and depths.
+    """The outcome of a warm-up; partitions are relative to the depth, so it transfers to other tasks and depths.
 
     Args:
         select: How it was chosen: a registered selector, or ``"uniform"``.
         criteria: All criteria that took part.
         assignment: The criteria that judge each partition, at least one.
         weights: p(criterion | partition), which sum to 1 in every partition.
-        evidence: What it rests on: removals counted, or held-out losses; empty if nothing was measured.
+        evidence: What it is based on: numbers of removals, or held-out losses; empty if nothing was measured.
         seed: The seed of the warm-up.
         origin: Model, task, space and settings of the warm-up, as plain data for JSON.
-        abstained: Criteria that told no slots apart in the warm-up: they judge nothing and have no weight, unless all
-            criteria abstained, and then all judge alike.
+        abstained: Criteria that distinguished no slots in the warm-up. They judge no partition and have no weight; if
+            all criteria abstained, all have equal weight.
     """
 
     select: str
@@ -41,13 +41,13 @@ class Strategy:
 
     @classmethod
     def uniform(cls, partitions: Iterable[Partition], criteria: Sequence[str], seed: int = 0) -> Strategy:
-        """Build the strategy that trusts every criterion alike everywhere; it needs no warm-up."""
-        places = sorted(set(partitions))
+        """Build the strategy with equal weights of all criteria in all partitions; it needs no warm-up."""
+        ordered = sorted(set(partitions))
         return cls(
             select="uniform",
             criteria=tuple(criteria),
-            assignment={partition: tuple(criteria) for partition in places},
-            weights={partition: dict.fromkeys(criteria, 1 / len(criteria)) for partition in places},
+            assignment={partition: tuple(criteria) for partition in ordered},
+            weights={partition: dict.fromkeys(criteria, 1 / len(criteria)) for partition in ordered},
             seed=seed,
         )
 
@@ -61,32 +61,30 @@ class Strategy:
         origin: Mapping[str, Any] | None = None,
         abstained: Collection[str] = (),
     ) -> Strategy:
-        """Choose by how often a criterion removed slots of a partition (paper, Section 3.3).
+        """Choose criteria by how often they removed slots of a partition (paper, Section 3.3).
 
-        A partition gets the criterion with the highest count, all of them on ties, and every criterion
-        where nothing was removed. As in the released code each criterion is also added where it is itself
-        most frequent. The weights are the posterior mean under a uniform Dirichlet prior, ``(count + 1) /
-        (sum + number of criteria)``.
+        A partition is assigned the criterion with the highest count; all tied ones on ties, and every criterion where
+        nothing was removed. As in the released code, each criterion is also added where its own count is highest. The
+        weights are the posterior mean under a uniform Dirichlet prior,
+        ``(count + 1) / (sum + number of criteria)``.
 
         Args:
-            counts: Removals; what is missing counts as 0.
+            counts: Numbers of removals; missing ones count as 0.
             partitions: All partitions of the space.
             criteria: All criteria that took part.
             seed: The seed of the warm-up.
             origin: Where the counts come from.
-            abstained: Criteria that told no slots apart.
+            abstained: Criteria that distinguished no slots.
         """
-        speaking = _speaking(criteria, abstained)
+        voting = _voting(criteria, abstained)
         table = {p: {c: counts.get(p, {}).get(c, 0) for c in criteria} for p in sorted(set(partitions))}
         peaks = {c: max((row[c] for row in table.values()), default=0) for c in criteria}
         assignment = {
-            partition: tuple(c for c in speaking if row[c] == max(row.values()) or row[c] == peaks[c] > 0)
+            partition: tuple(c for c in voting if row[c] == max(row.values()) or row[c] == peaks[c] > 0)
             for partition, row in table.items()
         }
         weights = {
-            partition: {
-                c: (row[c] + 1) / (sum(row.values()) + len(speaking)) if c in speaking else 0.0 for c in criteria
-            }
+            partition: {c: (row[c] + 1) / (sum(row.values()) + len(voting)) if c in voting else 0.0 for c in criteria}
             for partition, row in table.items()
         }
         return cls("frequency", tuple(criteria), assignment, weights, table, seed, origin or {}, tuple(abstained))
@@ -101,10 +99,10 @@ class Strategy:
         origin: Mapping[str, Any] | None = None,
         abstained: Collection[str] = (),
     ) -> Strategy:
-        """Choose the criterion whose removals hurt a partition least; ours, the paper has no such warm-up.
+        """Choose the criteria whose removals hurt a partition least; the paper has no such warm-up.
 
-        The lowest loss wins, all criteria on exact ties and where nothing was measured. The weights are the
-        softmax of minus the losses, standardised within the partition; criteria without a loss have none.
+        The criterion with the lowest loss wins; all of them on exact ties, and where nothing was measured. The weights
+        are the softmax of the negative losses, standardised within the partition; they are 0 for criteria without one.
 
         Args:
             losses: Held-out loss after a criterion's removals, where it removed anything.
@@ -112,12 +110,12 @@ class Strategy:
             criteria: All criteria that took part.
             seed: The seed of the warm-up.
             origin: Where the losses come from.
-            abstained: Criteria that told no slots apart.
+            abstained: Criteria that distinguished no slots.
         """
-        speaking = _speaking(criteria, abstained)
-        places = sorted(set(partitions))
-        table = {p: {c: losses[p][c] for c in criteria if c in losses[p]} for p in places if losses.get(p)}
-        measured = {p: table.get(p, dict.fromkeys(speaking, 0.0)) for p in places}
+        voting = _voting(criteria, abstained)
+        ordered = sorted(set(partitions))
+        table = {p: {c: losses[p][c] for c in criteria if c in losses[p]} for p in ordered if losses.get(p)}
+        measured = {p: table.get(p, dict.fromkeys(voting, 0.0)) for p in ordered}
         assignment = {
             p: tuple(c for c, loss in row.items() if loss == min(row.values())) for p, row in measured.items()
         }
@@ -139,12 +137,12 @@ class Strategy:
 
     @classmethod
     def from_dict(cls, data: Any) -> Strategy:
-        """Read a strategy back from :meth:`to_dict`, also of a version that did not know ``abstained``.
+        """Read a strategy back from :meth:`to_dict`.
 
-        ``evidence``, ``seed`` and ``origin`` may be missing too.
+        ``evidence``, ``seed``, ``origin`` and, from earlier versions, ``abstained`` may be missing.
 
         Raises:
-            InputError: If the data is no strategy.
+            InputError: If the data is not a strategy.
         """
         try:
             strategy = cls(
@@ -169,16 +167,16 @@ class Strategy:
         for partition, names in self.assignment.items():
             weights = self.weights.get(partition, {})
             if not names or not known.issuperset(names):
-                raise InputError(f"not a strategy: partition {partition} needs criteria among {sorted(known)}")
+                raise InputError(f"not a strategy: partition {partition} must have criteria from {sorted(known)}")
             if set(weights) != known or min(weights.values()) < 0 or not math.isclose(sum(weights.values()), 1):
                 raise InputError(
-                    f"not a strategy: the weights of partition {partition} must be one share for each of "
-                    f"{sorted(known)}, summing to 1"
+                    f"not a strategy: the weights of partition {partition} must be one non-negative number for each of "
+                    f"{sorted(known)}, and sum to 1"
                 )
 
 
-def _speaking(criteria: Sequence[str], abstained: Collection[str]) -> list[str]:
-    """Leave out the criteria that abstained; if all did, none has the advantage."""
+def _voting(criteria: Sequence[str], abstained: Collection[str]) -> list[str]:
+    """Return the criteria that did not abstain; all criteria if every one did."""
     return [name for name in criteria if name not in abstained] or list(criteria)
 
 
@@ -194,7 +192,7 @@ def _loss_weights(losses: Mapping[str, float]) -> dict[str, float]:
 def _partition(text: str) -> Partition:
     block, _, kind = text.partition(".")
     if not block.isdecimal() or kind not in KINDS:
-        raise InputError(f"not a strategy: {quoted(text)} is no partition: expected a block and a kind, such as 0.PA")
+        raise InputError(f"not a strategy: {quoted(text)} is not a partition: expected block.kind, such as 0.PA")
     return Partition(int(block), kind)
 
 

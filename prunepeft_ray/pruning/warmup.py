@@ -1,7 +1,7 @@
 """The warm-up: learning which criterion suits which partition (paper, Section 3.3).
 
-A selector is a generator of work that returns a :class:`Strategy`; a new one is a file of its own and a
-line that registers it.
+A selector is a generator of work that returns a :class:`Strategy`; a new one takes one file and one line that registers
+it.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from prunepeft_ray.seeds import derive_seed
 
 @dataclass(frozen=True)
 class WarmUp:
-    """What a selector works with.
+    """The inputs of a selector, and its choices.
 
     Args:
         template: Model, task, metric, modules and recipe of every job.
         config: The settings of the warm-up.
         criteria: The criteria to choose from.
         partitions: The partition of every slot of the space.
-        compare: How slots of different kinds are set against each other.
-        seed: Seeds the jobs and the ties.
-        decisions: What the selector decided is appended here.
-        origin: Model, task, space and settings, to be noted in the strategy.
+        compare: How slots of different kinds are compared.
+        seed: Seed of jobs and ties.
+        decisions: The selector's decisions are appended here.
+        origin: Model, task, space and settings, to be recorded in the strategy.
     """
 
     template: TrainJob
@@ -46,30 +46,30 @@ class WarmUp:
     origin: Mapping[str, Any] = field(default_factory=dict)
 
     def job_seed(self, turn: int) -> int:
-        """The seed of all jobs of a turn; the same for all criteria, so that equal jobs are one."""
+        """Return the seed of a turn's jobs: the same for all criteria, so that equal jobs run only once."""
         return derive_seed(self.seed, "warmup", turn)
 
     def choose(
         self, criterion: str, slots: Iterable[Slot], count: int, turn: int, scored: Work, result: TrainResult
     ) -> list[Slot]:
-        """Let a criterion choose which slots it would remove, and note the decision.
+        """Let a criterion choose the slots that it would remove, and record the decision.
 
-        Slots that tie for the lowest score, in the whole pass or among those to choose from, are never chosen: the draw
-        that breaks ties would be a vote at random. A criterion that gives every slot the same value thus abstains.
+        Slots that tie for the lowest score, among all slots or among those to choose from, are never chosen: breaking
+        the tie would amount to a random vote. A criterion that gives every slot the same value thus abstains.
 
         Args:
             criterion: The criterion that chooses.
             slots: The slots to choose from.
             count: How many to choose.
             turn: 1-based number of the turn.
-            scored: The work whose scores are used.
+            scored: The work item that collected the scores.
             result: Its result.
 
         Returns:
-            The slots it chose; fewer than asked for where the rest tie, none if it abstains.
+            The chosen slots; fewer than ``count`` where the rest tie, none if the criterion abstains.
 
         Raises:
-            RunError: If a score is missing or no finite number.
+            RunError: If a score is missing or not finite.
         """
         judge = CRITERIA[criterion]
         whole = read_thetas(result, (criterion,), scored.job.architecture.slots, scored.label)[criterion]
@@ -99,9 +99,9 @@ class Selector:
     """A way to choose criteria.
 
     Args:
-        learn: Asks for work that starts from an architecture and returns the strategy it learned.
-        steps: The maximum number of jobs per criterion, the first of which all criteria share; from the settings and
-            the number of partitions. None: it cannot say.
+        learn: Requests work, starting from an architecture, and returns the strategy that it learned.
+        steps: Maximum number of jobs per criterion, the first of which all criteria share, from the settings and the
+            number of partitions; None if it cannot be known beforehand.
     """
 
     learn: Callable[[WarmUp, Architecture], Steps[Strategy]]
@@ -112,11 +112,11 @@ SELECTORS: Registry[Selector] = Registry("warm-up selector")
 
 
 def shared_work(jobs: Mapping[str, TrainJob], title: str) -> dict[str, Work]:
-    """Turn one job per criterion into warm-up work; criteria with equal jobs share one piece and its label.
+    """Turn one job per criterion into warm-up work; criteria with equal jobs share a work item and its label.
 
     Args:
         jobs: A job for every criterion.
-        title: The label's beginning, such as ``"warm-up turn 2/3"``.
+        title: Beginning of the labels, such as ``"warm-up turn 2/3"``.
     """
     work: dict[str, Work] = {}
     for job in jobs.values():

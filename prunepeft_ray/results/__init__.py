@@ -1,4 +1,4 @@
-"""What a run leaves behind: the run's folder and the Parquet results store."""
+"""What a run leaves behind: its folder and the Parquet results store."""
 
 from prunepeft_ray.results.environment import hardware, versions
 from prunepeft_ray.results.parquet_file import Damage

@@ -1,8 +1,8 @@
-"""Merged parts: the rows of many finished files in one, so that a large store is read quickly.
+"""Compaction: the rows of many files copied into one, so that a large store can be read quickly.
 
-They are a copy: the single files stay the truth. A merged part notes of each file that it holds the stamp and the
-number of rows, and counts only for files that are still there with that stamp. It is named by the digest of its bytes
-and never changed, so writers may race, be killed, or be missing altogether.
+Compacted files are only a copy; the individual files remain authoritative. A compacted file records the stamp and the
+number of rows of each file that it contains, and is used only for files that still exist with that stamp. It is named
+by the digest of its bytes and never changed, so writers may race, be killed, or never run at all.
 """
 
 from __future__ import annotations
@@ -17,59 +17,59 @@ import numpy as np
 import pyarrow as pa
 
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.results.parquet_file import DamageError, Tell, decode, encode, notes_of, read_part
+from prunepeft_ray.results.parquet_file import DamageError, Tell, decode, encode, metadata_of, read_part
 from prunepeft_ray.results.schema import arrow_schema
 from prunepeft_ray.storage.files import write_whole
 from prunepeft_ray.storage.paths import map_files, names, read_bytes
 
-MERGED = "merged"
-"""The folder, beside those of the tables."""
-FEWEST, MOST = 100, 10_000
-"""How many files are worth a merged part, and how many go into one."""
-HELD = "prunepeft_merged"
+FOLDER = "merged"
+"""Name of the folder, beside those of the tables."""
+MIN_FILES, MAX_FILES = 100, 10_000
+"""How many files are worth compacting, and how many go into one compacted file."""
+SOURCES_KEY = "prunepeft_merged"
 
-Held = dict[str, tuple[int, str]]
-"""Number of rows and stamp, by the name of the file."""
+Sources = dict[str, tuple[int, str]]
+"""Number of rows and stamp, by name of the file."""
 
 
 @dataclass(frozen=True)
-class MergedPart:
-    """A merged part.
+class CompactedFile:
+    """The content of a compacted file.
 
     Args:
-        rows: The rows, in the order of the files.
-        held: The files.
+        rows: The rows, in the order of the files that they come from.
+        sources: The files that it contains.
     """
 
     rows: pa.Table
-    held: Held
+    sources: Sources
 
 
-def read_merged(folder: Path, table: str, tell: Tell) -> list[MergedPart]:
-    """Read all merged parts of a table.
+def read_compacted(folder: Path, table: str, tell: Tell) -> list[CompactedFile]:
+    """Read all compacted files of a table.
 
     Args:
         folder: Folder of the results store.
-        table: The table.
-        tell: Told of damaged ones, which are left out: the single files are still there.
+        table: Name of the table.
+        tell: Callback that receives damaged compacted files, which are skipped: the individual files still exist.
     """
 
-    def read(file: Path) -> MergedPart | None:
+    def read(file: Path) -> CompactedFile | None:
         try:
             return _read(file)
         except DamageError as error:
             tell(error.damage)
         except InputError:
-            # another version can read it, and the single files are there
+            # written by another version; the individual files still exist
             pass
         return None
 
-    found = [name for name in names(folder / MERGED / table) if name.endswith(".parquet") and name[0] != "."]
-    parts = map_files(read, [folder / MERGED / table / name for name in found])
-    return [part for part in parts if part is not None]
+    found = [name for name in names(folder / FOLDER / table) if name.endswith(".parquet") and name[0] != "."]
+    compacted = map_files(read, [folder / FOLDER / table / name for name in found])
+    return [one for one in compacted if one is not None]
 
 
-def _read(file: Path) -> MergedPart:
+def _read(file: Path) -> CompactedFile:
     try:
         data = read_bytes(file)
     except OSError as error:
@@ -77,30 +77,30 @@ def _read(file: Path) -> MergedPart:
     if _digest(data) != file.stem:
         raise DamageError(file, "its name is not the digest of its bytes")
     rows = decode(data, file)
-    held = json.loads(notes_of(data)[HELD.encode()])
-    return MergedPart(rows, {name: (count, stamp) for name, (count, stamp) in held.items()})
+    sources = json.loads(metadata_of(data)[SOURCES_KEY.encode()])
+    return CompactedFile(rows, {name: (count, stamp) for name, (count, stamp) in sources.items()})
 
 
 def read_table(folder: Path, table: str, wanted: Mapping[str, str], tell: Tell | None) -> pa.Table:
-    """Read files of a table, in order, through merged parts as far as these hold them.
+    """Read files of a table, in order, from compacted files where possible.
 
     Args:
         folder: Folder of the results store.
-        table: The table.
+        table: Name of the table.
         wanted: The stamps of the files by their names, in order.
-        tell: Told of damaged files, which are left out; default: the first one is an error.
+        tell: Callback that receives damaged files, which are skipped; default: the first one is an error.
 
     Raises:
         DamageError: If a file is damaged.
-        InputError: If a file comes from a version that cannot be read.
+        InputError: If a file was written by a version that cannot be read.
     """
     places = {name: place for place, name in enumerate(wanted)}
     parts, orders = [arrow_schema(table).empty_table()], [np.empty(0, np.int64)]
-    for merged in read_merged(folder, table, tell or _say_nothing):
-        counts = [count for count, _stamp in merged.held.values()]
-        taken = [places.pop(name, -1) if wanted.get(name) == stamp else -1 for name, (_, stamp) in merged.held.items()]
+    for one in read_compacted(folder, table, tell or _ignore):
+        counts = [count for count, _stamp in one.sources.values()]
+        taken = [places.pop(name, -1) if wanted.get(name) == stamp else -1 for name, (_, stamp) in one.sources.items()]
         order = np.repeat(np.array(taken, np.int64), counts)
-        parts.append(merged.rows.filter(order >= 0))
+        parts.append(one.rows.filter(order >= 0))
         orders.append(order[order >= 0])
     for name, rows in _read_each(folder, table, places, tell).items():
         parts.append(rows)
@@ -112,7 +112,7 @@ def read_table(folder: Path, table: str, wanted: Mapping[str, str], tell: Tell |
 
 
 def _read_each(folder: Path, table: str, files: Iterable[str], tell: Tell | None) -> dict[str, pa.Table]:
-    """Read files one by one; damaged ones are told and left out, or the first one is an error."""
+    """Read files one by one; damaged ones are reported and skipped, or raise an error if nobody listens."""
 
     def read(file: Path) -> pa.Table | None:
         try:
@@ -128,49 +128,49 @@ def _read_each(folder: Path, table: str, files: Iterable[str], tell: Tell | None
     return {name: rows for name, rows in found if rows is not None}
 
 
-def merge(folder: Path, table: str, wanted: Mapping[str, str], growth: float = 0.0) -> int:
-    """Merge the files of a table that no merged part holds yet.
+def compact(folder: Path, table: str, wanted: Mapping[str, str], growth: float = 0.0) -> int:
+    """Compact the files of a table that are not in a compacted file yet.
 
     Args:
         folder: Folder of the results store.
-        table: The table; its files are never changed.
+        table: Name of the table; its files are never changed.
         wanted: The stamps of the files by their names.
-        growth: How many files it must be at least, as a share of those merged before.
+        growth: Minimum number of new files, as a fraction of those compacted before.
 
     Returns:
-        How many files were merged; none where they are few.
+        The number of files that were compacted; 0 if there are too few new ones.
 
     Raises:
-        RunError: If the merged part cannot be written.
-        InputError: If a file comes from a version that cannot be read.
+        RunError: If the compacted file cannot be written.
+        InputError: If a file was written by a version that cannot be read.
     """
-    merged = read_merged(folder, table, _say_nothing)
-    before = {name: stamp for part in merged for name, (_, stamp) in part.held.items()}
+    compacted = read_compacted(folder, table, _ignore)
+    before = {name: stamp for one in compacted for name, (_, stamp) in one.sources.items()}
     new = [name for name, stamp in wanted.items() if before.get(name) != stamp]
-    if len(new) < max(FEWEST, growth * len(before)):
+    if len(new) < max(MIN_FILES, growth * len(before)):
         return 0
-    for start in range(0, len(new), MOST):
-        whole = _read_each(folder, table, new[start : start + MOST], _say_nothing)
+    for start in range(0, len(new), MAX_FILES):
+        whole = _read_each(folder, table, new[start : start + MAX_FILES], _ignore)
         if whole:
-            held = {name: (len(rows), wanted[name]) for name, rows in whole.items()}
-            put_merged(folder, table, MergedPart(pa.concat_tables(whole.values()), held))
+            sources = {name: (len(rows), wanted[name]) for name, rows in whole.items()}
+            write_compacted(folder, table, CompactedFile(pa.concat_tables(whole.values()), sources))
     return len(new)
 
 
-def put_merged(folder: Path, table: str, part: MergedPart) -> None:
-    """Write a merged part.
+def write_compacted(folder: Path, table: str, compacted: CompactedFile) -> None:
+    """Write a compacted file.
 
     Raises:
         RunError: If it cannot be written.
     """
-    data = encode(part.rows.combine_chunks(), {HELD: json.dumps(part.held)})
-    # what has that name is the same, or damaged
-    write_whole(folder / MERGED / table / f"{_digest(data)}.parquet", data, replace=True)
+    data = encode(compacted.rows.combine_chunks(), {SOURCES_KEY: json.dumps(compacted.sources)})
+    # an existing file of that name is either identical or damaged
+    write_whole(folder / FOLDER / table / f"{_digest(data)}.parquet", data, replace=True)
 
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
 
 
-def _say_nothing(_damage: object) -> None:
+def _ignore(_damage: object) -> None:
     pass

@@ -1,4 +1,4 @@
-"""Keeping the results of a run quick to read while it goes on."""
+"""Periodic compaction of a run's results while it is running."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from prunepeft_ray.results import ResultsStore
 
 PAUSE_SECONDS = 60.0
 PAUSES = 50
-"""Least pause between two merges, as a multiple of what the last one took: it never takes more than a fiftieth."""
+"""Minimum pause between two compactions, as a multiple of the last one's duration: at most 2 % of the time is spent."""
 GROWTH = 0.1
-"""Least number of new files while the run goes on, as a share of those merged before, so that merged parts stay few."""
+"""Minimum number of new files during a run, as a fraction of those compacted before; keeps compacted files few."""
 
 
 @contextmanager
-def merging(store: ResultsStore, pause_seconds: float = PAUSE_SECONDS) -> Iterator[None]:
-    """Merge finished jobs now and then, beside whatever is done inside, and once more at its end, however it ends.
+def compacting(store: ResultsStore, pause_seconds: float = PAUSE_SECONDS) -> Iterator[None]:
+    """Return a context in which a thread compacts a store periodically, and once more when it is left.
 
-    A store that cannot be merged is left as it is: what lies in it is safe, only slower to read.
+    If a store cannot be compacted, its results are safe nevertheless, only slower to read.
 
     Args:
         store: The store.
-        pause_seconds: Shortest time between two merges.
+        pause_seconds: Minimum time between two compactions.
     """
     over = threading.Event()
 
@@ -33,19 +33,19 @@ def merging(store: ResultsStore, pause_seconds: float = PAUSE_SECONDS) -> Iterat
         pause = pause_seconds
         while not over.wait(pause):
             begun = time.monotonic()
-            _merge(store, GROWTH)
+            _compact(store, GROWTH)
             pause = max(pause_seconds, PAUSES * (time.monotonic() - begun))
 
-    thread = threading.Thread(target=work, name="merging", daemon=True)
+    thread = threading.Thread(target=work, name="prunepeft-compaction", daemon=True)
     thread.start()
     try:
         yield
     finally:
         over.set()
         thread.join()
-        _merge(store)
+        _compact(store)
 
 
-def _merge(store: ResultsStore, growth: float = 0.0) -> None:
+def _compact(store: ResultsStore, growth: float = 0.0) -> None:
     with suppress(PrunePEFTError, OSError):
-        store.merge(growth)
+        store.compact(growth)

@@ -1,4 +1,4 @@
-"""The versions and the machine that a result comes from."""
+"""The software versions and the hardware that a result was computed with."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, str]:
-    """Return processor, cores, memory and accelerator; nothing that tells whose machine it is."""
+    """Return processor, cores, memory and accelerator; nothing that identifies the machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     found = {"cpu": _processor(), "cores": str(os.cpu_count()), "memory_gib": f"{memory:.0f}"}
-    # importing torch here only to learn of no GPU would be slow
+    # importing torch only to find that there is no GPU would be slow
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         found |= {"gpu": torch.cuda.get_device_name(), "gpus": str(torch.cuda.device_count())}

@@ -1,4 +1,4 @@
-"""The parts of a table: Parquet files that are read whole, or named as damaged."""
+"""The Parquet files of a table, which are either read completely or reported as damaged."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ VERSION = b"prunepeft_schema_version"
 
 @dataclass(frozen=True)
 class Damage:
-    """A part that cannot be read.
+    """A file that cannot be read.
 
     Args:
         file: The file.
-        reason: What is wrong with it.
+        reason: What is wrong with the file.
     """
 
     file: Path
@@ -30,7 +30,7 @@ class Damage:
 
     @property
     def text(self) -> str:
-        """A sentence that says so."""
+        """A sentence for the user."""
         return f"Damaged and left out: {self.file} ({self.reason})."
 
 
@@ -38,30 +38,30 @@ Tell = Callable[[Damage], object]
 
 
 class DamageError(RunError):
-    """A part of a table is missing or damaged.
+    """A file of a table is missing or damaged.
 
     Args:
         file: The file.
-        reason: What is wrong with it.
+        reason: What is wrong with the file.
     """
 
     def __init__(self, file: Path, reason: str) -> None:
         self.damage = Damage(file, " ".join(reason.split()))
         super().__init__(
             f"{file} is missing or damaged ({self.damage.reason}); delete {file.parent.parent}/*/{file.name}, then "
-            "'prunepeft resume' does that part again"
+            "'prunepeft resume' recomputes it"
         )
 
 
 def read_part(file: Path) -> pa.Table:
-    """Read a part with the columns of today.
+    """Read a file of a table, with the columns of the current schema.
 
     Args:
-        file: The file, in a folder with the name of its table.
+        file: The file, in a folder named after its table.
 
     Raises:
-        DamageError: If it is missing or damaged, or somebody else's.
-        InputError: If it comes from a version that cannot be read.
+        DamageError: If the file is missing or damaged, or not one of a results store.
+        InputError: If it was written by a version that cannot be read.
     """
     try:
         data = read_bytes(file)
@@ -71,50 +71,50 @@ def read_part(file: Path) -> pa.Table:
 
 
 def decode(data: bytes, file: Path) -> pa.Table:
-    """Return the rows in a part's bytes with the columns of today; errors as in :func:`read_part`."""
+    """Return the rows in a file's bytes, with the columns of the current schema; errors as in :func:`read_part`."""
     try:
         found = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read()
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DamageError(file, str(error)) from error
     version = (found.schema.metadata or {}).get(VERSION, b"none").decode(errors="replace")
     if not version.isdecimal():
-        raise DamageError(file, f"schema version {version}: it is no part of a results store")
+        raise DamageError(file, f"schema version {version}: it does not belong to a results store")
     if version not in map(str, READABLE):
         raise InputError(
             f"{file} has schema version {version}; this version of prunepeft-ray reads "
             f"{', '.join(map(str, READABLE[:-1]))} and {READABLE[-1]}"
         )
     schema = arrow_schema(file.parent.name)
-    found = found if version == str(SCHEMA_VERSION) else _brought_up(found, schema)
+    found = found if version == str(SCHEMA_VERSION) else _upgraded(found, schema)
     if not found.schema.equals(schema):
         raise DamageError(file, f"its columns are not those of {file.parent.name}")
     return found.replace_schema_metadata(schema.metadata)
 
 
-def _brought_up(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Give a table of an older version the columns that it did not have; they are null."""
+def _upgraded(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Add the columns that an older version did not have; they are null."""
     for place, field in enumerate(schema):
         if field.name not in table.column_names:
             table = table.add_column(place, field, pa.nulls(len(table), field.type))
     return table
 
 
-def encode(table: pa.Table, notes: dict[str, str] | None = None) -> bytes:
-    """Return the bytes of a part.
+def encode(table: pa.Table, metadata: dict[str, str] | None = None) -> bytes:
+    """Return the bytes of a file.
 
     Args:
-        table: Its rows.
-        notes: What else its metadata say.
+        table: The rows.
+        metadata: Additional metadata.
     """
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, table.schema, write_page_checksum=True) as writer:
         writer.write_table(table)
-        # not among the schema's, which Parquet keeps twice
-        writer.add_key_value_metadata(notes or {})
+        # not part of the schema's metadata, which Parquet stores twice
+        writer.add_key_value_metadata(metadata or {})
     data: bytes = sink.getvalue().to_pybytes()
     return data
 
 
-def notes_of(data: bytes) -> dict[bytes, bytes]:
-    """Return what the metadata of a part that has been read say."""
+def metadata_of(data: bytes) -> dict[bytes, bytes]:
+    """Return the metadata in the bytes of a valid file."""
     return dict(pq.read_metadata(pa.BufferReader(data)).metadata or {})

@@ -1,4 +1,4 @@
-"""The folder that a run leaves behind."""
+"""The folder of a run."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from prunepeft_ray.text import one_line
 
 SPEC_FILE = "spec.yaml"
 SEEN = ".seen-"
-"""Beginning of the name of an empty file by which nodes show that they see the folder."""
+"""Prefix of the names of empty files with which nodes show that they can see the folder."""
 SUBMISSION_FILE = "submission.json"
-"""Says which search job of a cluster a folder belongs to."""
+"""Records which search job of a cluster a folder belongs to."""
 INPUTS = "inputs"
-"""Folder of the files that travelled with a search job: data of tasks, plugins."""
+"""Folder of the files that were uploaded with a search job: task data, plugins."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of one run: its spec, results, checkpoints and answer.
+    """The folder of a run: its spec, results, checkpoints and answer.
 
     Args:
         path: The folder, on a disk or in a bucket.
@@ -42,79 +42,79 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, spec: SearchSpec | StudySpec) -> RunFolder:
-        """Make the folder of a new run and write its spec.
+        """Create the folder of a new run and write its spec.
 
         Raises:
-            InputError: If the folder holds anything, is none, or cannot be made or written.
+            InputError: If the folder is not empty, is not a folder, or cannot be created or written.
             RunError: If the disk is full.
         """
         cls.check_free(path)
         if is_local(path):
-            with _keeping(path):
+            with _reporting_unusable(path):
                 path.mkdir(parents=True, exist_ok=True)
                 if not os.access(path, os.W_OK | os.X_OK):
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        # another search may have begun there just now
+        # another search may have started there in the meantime
         if not write_whole(path / SPEC_FILE, dump_yaml(spec).encode(), replace=False):
             raise _taken(path)
         return cls(path)
 
     @staticmethod
     def check_free(path: Path) -> None:
-        """Make sure that a new run may begin at a path, without touching it.
+        """Check that a new run can start at a path, without changing anything there.
 
         Raises:
-            InputError: If there is a file, another run or anything else.
+            InputError: If there is a file, another run or anything else at the path.
         """
-        with _keeping(path):
+        with _reporting_unusable(path):
             if is_file(path) or (is_local(path) and path.exists() and not is_folder(path)):
-                raise InputError(f"--output {path}: there is a file of that name; choose a folder")
+                raise InputError(f"--output {path} is a file; choose a folder")
             found = names(path)
             if SPEC_FILE in found:
                 raise _taken(path)
             if not all(_is_unfinished(name) or name in (SUBMISSION_FILE, INPUTS) for name in found):
-                raise InputError(f"--output {path} is not empty, and what is there is no run: choose another folder")
+                raise InputError(f"--output {path} is not empty and does not contain a run: choose another folder")
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """Open the folder of a run.
 
         Raises:
-            InputError: If it holds no run.
+            InputError: If it does not contain a run.
         """
         if not is_file(path / SPEC_FILE):
-            raise InputError(f"{path} holds no run: {SPEC_FILE} is expected there")
+            raise InputError(f"{path} does not contain a run: there is no {SPEC_FILE}")
         return cls(path)
 
     @cached_property
     def spec(self) -> SearchSpec:
-        """The resolved spec that the run began with.
+        """The resolved spec that the run was started with.
 
         Raises:
             InputError: If the file is damaged, or the run is a study.
         """
         if self.is_study:
-            raise InputError(f"{self.path} holds a study, not a search")
+            raise InputError(f"{self.path} contains a study, not a search")
         return load_spec(self.path / SPEC_FILE)
 
     @cached_property
     def is_study(self) -> bool:
-        """Whether it is a comparison of methods rather than one search."""
+        """Whether the run is a study rather than a single search."""
         return "methods" in read_yaml(self.path / SPEC_FILE)
 
     @property
     def study(self) -> StudySpec:
-        """The resolved spec of a study, with all that was added since it began.
+        """The resolved spec of a study, including everything added since it was started.
 
         Raises:
             InputError: If the file is damaged, or the run is a search.
         """
         if not self.is_study:
-            raise InputError(f"{self.path} holds a search, not a study")
+            raise InputError(f"{self.path} contains a search, not a study")
         return load_study(self.path / SPEC_FILE)
 
     def extend(self, spec: StudySpec) -> None:
-        """Put a study that has been given more of something in the place of its spec.
+        """Replace the spec of a study by an extended one.
 
         Raises:
             RunError: If it cannot be written.
@@ -123,7 +123,7 @@ class RunFolder:
 
     @cached_property
     def run_id(self) -> str:
-        """A digest of the spec as it was written, 12 hexadecimal digits; later versions with more settings keep it."""
+        """A digest of the spec as written, 12 hexadecimal digits; new settings of later versions do not change it."""
         return hashlib.sha256(read_bytes(self.path / SPEC_FILE)).hexdigest()[:12]
 
     @property
@@ -138,7 +138,7 @@ class RunFolder:
 
     @property
     def attempts(self) -> Path:
-        """Folder of the attempts at the run, one file each."""
+        """Folder of the run's attempts, one file each."""
         return self.path / "attempts"
 
     @property
@@ -148,15 +148,15 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the answer is there; ``architecture.json`` is written last."""
+        """Whether the run has its answer; ``architecture.json`` is written last."""
         return is_file(self.path / "architecture.json")
 
-    def take_back_answer(self) -> None:
-        """Let the run be unfinished again: something that its answer rests on must be computed anew."""
+    def withdraw_answer(self) -> None:
+        """Mark the run as unfinished again, because results behind its answer must be recomputed."""
         remove_file(self.path / "architecture.json")
 
     def write_json(self, name: str, data: Any) -> None:
-        """Write a JSON file into the folder, whole or not at all.
+        """Write a JSON file into the folder atomically.
 
         Raises:
             RunError: If it cannot be written.
@@ -164,10 +164,10 @@ class RunFolder:
         write_whole(self.path / name, (json.dumps(data, indent=2) + "\n").encode(), replace=True)
 
     def read_json(self, name: str) -> Any:
-        """Read a JSON file of the folder; None if it is not there.
+        """Read a JSON file of the folder; returns None if it does not exist.
 
         Raises:
-            InputError: If it is damaged.
+            InputError: If the file is damaged.
         """
         file = self.path / name
         if not is_file(file):
@@ -180,21 +180,19 @@ class RunFolder:
 
 def _taken(path: Path) -> InputError:
     return InputError(
-        f"--output {path} holds another run: 'prunepeft resume {path}' continues it, or choose another folder"
+        f"--output {path} contains another run: resume it with 'prunepeft resume {path}', or choose another folder"
     )
 
 
 @contextmanager
-def _keeping(path: Path) -> Iterator[None]:
-    """Turn a folder that cannot be looked into or made into one clear line."""
+def _reporting_unusable(path: Path) -> Iterator[None]:
+    """Report a folder that cannot be read or created in one clear line."""
     try:
         yield
     except OSError as error:
-        raise InputError(
-            f"--output {path}: no run can be kept there ({one_line(error)}); choose another folder"
-        ) from error
+        raise InputError(f"--output {path} cannot be used ({one_line(error)}); choose another folder") from error
 
 
 def _is_unfinished(name: str) -> bool:
-    """Whether a file is what a killed writer left, or one that looks whether all nodes see the folder."""
+    """Whether a file is a leftover of a killed writer, or of the check that all nodes see the folder."""
     return name.startswith(SEEN) or (name.startswith(f".{SPEC_FILE}.") and name.endswith(".tmp"))

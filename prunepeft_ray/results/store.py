@@ -1,4 +1,4 @@
-"""The results store: one committed record per finished job, and the truth about what is done."""
+"""The results store: one committed record per finished job, authoritative for what is done."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 from prunepeft_ray.architecture import Slot
 from prunepeft_ray.errors import unknown
 from prunepeft_ray.jobs import Cost, Decision, Epoch, TrainResult, Work
-from prunepeft_ray.results.compaction import merge, read_table
+from prunepeft_ray.results.compaction import compact, read_table
 from prunepeft_ray.results.parquet_file import Tell, encode, read_part
 from prunepeft_ray.results.schema import KEYED_BY_JOB, TABLES, arrow_schema
 from prunepeft_ray.results.study_records import Request, SearchOutcome
@@ -30,13 +30,13 @@ Row = dict[str, Any]
 _SUFFIX = ".parquet"
 
 RESULT_COLUMNS = ("parameters", "head_parameters", "best_epoch", "micro_batches", "restarts", "status", "reason")
-"""Columns of ``jobs`` that are a result's fields as they are."""
+"""Columns of ``jobs`` that are fields of a result."""
 COST_COLUMNS = tuple(field.name for field in fields(Cost))
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """What all jobs of a run share.
+    """What all jobs of a run have in common.
 
     Args:
         run_id: Digest of the run's spec.
@@ -44,11 +44,11 @@ class RunContext:
         task: Task, as the user named it.
         model: Backbone, as the user named it.
         seed: Seed of the run.
-        budget: Most PEFT parameters of the final architecture.
-        backbone_parameters: Parameters of the backbone without its head.
-        task_train_size: Examples in the task's training split.
+        budget: Maximum number of PEFT parameters of the final architecture.
+        backbone_parameters: Number of parameters of the backbone without its head.
+        task_train_size: Number of examples in the task's training split.
         versions: Versions of Python and packages.
-        hardware: The machine.
+        hardware: Processor, cores, memory and accelerator.
     """
 
     run_id: str
@@ -66,13 +66,13 @@ class RunContext:
 class ResultsStore:
     """Results as Parquet files in a folder, one per table and job.
 
-    A job's row in ``jobs`` is written last and makes it finished. Files are written whole or not at all, and the first
-    writer wins, so any process may be killed at any time. In a bucket, where nothing can be locked, two writers that
-    commit the same job at the same moment may leave the row of one and the other tables of the other; that only a run
-    with two owners could do, and what is measured in them is the same but for the seconds.
+    A job's row in ``jobs`` is written last and marks it as finished. Files are written atomically and the first writer
+    wins, so any process may be killed at any time. In a bucket, which cannot be locked, two writers that commit the
+    same job at the same moment may leave one's row and the other's further tables. This requires a run with two owners,
+    and their results differ only in times.
 
     Args:
-        folder: The folder, on a disk or in a bucket; made when first written to.
+        folder: The folder, on a disk or in a bucket; created on the first write.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -87,18 +87,18 @@ class ResultsStore:
         finished: datetime,
         workers: Sequence[str] = (),
     ) -> bool:
-        """Store a finished job.
+        """Commit a finished job.
 
         Args:
             context: The run.
-            work: What ran.
-            result: What came of it.
-            started: When it started, with time zone.
-            finished: When it ended, with time zone.
+            work: The work item that was run.
+            result: Its result.
+            started: Start time, with time zone.
+            finished: End time, with time zone.
             workers: The processes that trained it together, as ``host:process``.
 
         Returns:
-            False if the job had been finished before; its first record stays.
+            False if the job had already been committed; the first record is kept.
 
         Raises:
             RunError: If the files cannot be written.
@@ -114,14 +114,14 @@ class ResultsStore:
             there = is_file(self._file("jobs", job_id))
             if there and self._is_whole(job_id):
                 return False
-            # an attempt that was killed may have left rows that belong to no finished job
+            # a killed attempt may have left rows that belong to no finished job
             for table, rows in (("epochs", epochs), ("scores", _score_rows(job_id, result)), ("architectures", filled)):
                 self._write(table, job_id, rows, replace=True)
-            # likewise a row in jobs whose other rows somebody has deleted
+            # likewise a row in jobs whose other rows have been deleted
             return self._write("jobs", job_id, [_job_row(context, work, result) | times], replace=there)
 
     def commit_decisions(self, context: RunContext, decisions: Sequence[Decision]) -> None:
-        """Store a method's decisions, one file per turn or round; one that is stored already stays as it is.
+        """Commit a method's decisions, one file per turn or round; files that exist are kept.
 
         Raises:
             RunError: If the files cannot be written.
@@ -130,10 +130,10 @@ class ResultsStore:
             self._write("decisions", name, rows)
 
     def commit_request(self, request: Request) -> bool:
-        """Store that a search asked for a job and was told its result.
+        """Commit that a search requested a job and received its result.
 
         Returns:
-            False if its search had been told at that position before; the first record stays.
+            False if there already was a record at that position of the search; the first one is kept.
 
         Raises:
             RunError: If the file cannot be written.
@@ -141,7 +141,7 @@ class ResultsStore:
         return self._write("requests", request.key, [asdict(request)])
 
     def commit_search(self, outcome: SearchOutcome) -> None:
-        """Store how a search of a study ended; an earlier end of the same search is replaced.
+        """Commit the outcome of a search of a study; an earlier outcome of the same search is replaced.
 
         Raises:
             RunError: If the file cannot be written.
@@ -149,19 +149,19 @@ class ResultsStore:
         self._write("searches", outcome.search, [asdict(outcome)], replace=True)
 
     def forget_searches(self, keys: Iterable[str]) -> None:
-        """Take back that searches of a study have ended: a resume is to ask their methods again."""
+        """Delete the outcomes of searches of a study, so that a resume runs their methods again."""
         for key in keys:
             with suppress(OSError):
                 remove_file(self._file("searches", key))
 
     def forget_requests(self, keys: Iterable[str]) -> None:
-        """Forget in which order searches were told the results of these requests; they will be told again."""
+        """Delete requests, so that their searches receive the results again."""
         for key in keys:
             with suppress(OSError):
                 remove_file(self._file("requests", key))
 
     def find_search(self, key: str) -> SearchOutcome | None:
-        """Return how a search of a study ended, or None if it has not.
+        """Return the outcome of a search of a study, or None if it has not finished.
 
         Raises:
             RunError: If the file is damaged.
@@ -171,9 +171,9 @@ class ResultsStore:
         return SearchOutcome(**self._rows("searches", key)[0])
 
     def find(self, job_id: str) -> TrainResult | None:
-        """Return a finished job's result exactly as it was, or None if it has not finished.
+        """Return the result of a finished job exactly as it was committed, or None if it has not finished.
 
-        One of whose files some are gone has not finished either: it must run again.
+        A job counts as unfinished if any of its files is missing; it must run again.
 
         Raises:
             RunError: If a file is damaged.
@@ -195,7 +195,7 @@ class ResultsStore:
             test=dict(job["test_metrics"]),
             scores=scores,
             halves=halves,
-            # files of older versions lack some
+            # files of older versions lack some columns
             cost=Cost(**{name: job[name] for name in COST_COLUMNS if job[name] is not None}),
             micro_batches=job["micro_batches"],
             restarts=job["restarts"],
@@ -204,14 +204,14 @@ class ResultsStore:
         )
 
     def read(self, table: str, tell: Tell | None = None) -> pd.DataFrame:
-        """Read a table into pandas, of finished jobs alone; maps become dicts.
+        """Read a table of finished jobs into pandas; maps become dicts.
 
         Args:
-            table: The table.
-            tell: Told of damaged files, which are left out; default: the first one is an error.
+            table: Name of the table.
+            tell: Callback that receives damaged files, which are skipped; default: the first one is an error.
 
         Raises:
-            InputError: If there is no such table, or a file comes from a newer version.
+            InputError: If there is no such table, or a file was written by a newer version.
             RunError: If a file is damaged; the message names it.
         """
         if table not in TABLES:
@@ -220,29 +220,31 @@ class ResultsStore:
         frame: pd.DataFrame = whole.to_pandas(maps_as_pydicts="strict")
         return frame
 
-    def merge(self, growth: float = 0.0) -> int:
-        """Merge files of finished jobs where these are many, so that tables are read quickly; nothing else changes.
+    def compact(self, growth: float = 0.0) -> int:
+        """Compact the files of finished jobs where there are many, so that tables can be read quickly.
 
         Args:
-            growth: How many new files it must be at least, as a share of those merged before.
+            growth: Minimum number of new files, as a fraction of those compacted before.
 
         Returns:
-            How many files were merged.
+            The number of files that were compacted.
 
         Raises:
-            RunError: If nothing can be written there.
+            RunError: If the folder cannot be written.
         """
-        return sum(merge(self.folder, table, self._finished(table), growth) for table in TABLES if table != "searches")
+        return sum(
+            compact(self.folder, table, self._finished(table), growth) for table in TABLES if table != "searches"
+        )
 
     def keys(self, table: str) -> list[str]:
-        """Return the names of a table's files without reading them; in ``jobs`` the ids of all finished jobs."""
+        """Return the names of a table's files without reading them; for ``jobs``, the ids of all finished jobs."""
         return [name[: -len(_SUFFIX)] for name in names(self.folder / table) if _is_part(name)]
 
     def rows(self, table: str, keys: Iterable[str]) -> dict[str, list[Row]]:
-        """Read some files of a table as plain rows, by key; those that are not there are left out.
+        """Read some files of a table as plain rows, by key; missing ones are skipped.
 
         Raises:
-            InputError: If a file comes from a newer version.
+            InputError: If a file was written by a newer version.
             RunError: If a file is damaged.
         """
         keys = tuple(keys)
@@ -250,14 +252,14 @@ class ResultsStore:
         return {key: rows for key, rows in zip(keys, found, strict=True) if rows is not None}
 
     def missing(self, jobs: Iterable[str], **others: Iterable[str]) -> list[str]:
-        """Return what is gone of what an answer rests on; looks at names alone, once for each table.
+        """Return which of the files that an answer is based on are missing; lists each table once, and reads nothing.
 
         Args:
             jobs: Ids of finished jobs.
-            others: Names of files by further tables.
+            others: Names of files of further tables, by table.
 
         Returns:
-            The files, as ``table/name``.
+            The missing files, as ``table/name``.
         """
         jobs = list(jobs)
         wanted = dict.fromkeys(KEYED_BY_JOB, jobs) | {table: list(keys) for table, keys in others.items()}
@@ -268,7 +270,7 @@ class ResultsStore:
         return all(is_file(self._file(table, job_id)) for table in KEYED_BY_JOB)
 
     def _finished(self, table: str) -> dict[str, str]:
-        """The files of a table that count, with their stamps; without one if a finished job lacks its file."""
+        """The files of a table that count, with their stamps; empty stamps for missing files of finished jobs."""
         found = stamps(self.folder / table)
         finished = names(self.folder / "jobs") if table in KEYED_BY_JOB else found
         return {name: found.get(name, "") for name in finished if _is_part(name)}
@@ -286,7 +288,7 @@ class ResultsStore:
 
 
 def _is_part(name: str) -> bool:
-    """Whether a file of that name is one of a table's, and not what a killed writer left."""
+    """Whether a file of that name belongs to a table, rather than being the leftover of a killed writer."""
     return name.endswith(_SUFFIX) and not name.startswith(".")
 
 
@@ -306,7 +308,7 @@ def _slot(slot: Slot) -> Row:
 
 
 def decision_files(context: RunContext, decisions: Sequence[Decision]) -> dict[str, list[Row]]:
-    """The rows of decisions, by the name of the file that they go into."""
+    """Return the rows of decisions, by the name of the file that they are written to."""
     files = {}
     for (step, index, job_id), group in groupby(decisions, key=lambda d: (d.step, d.index, d.job_id)):
         rows = [{"run_id": context.run_id, **_plain(one), **_slot(Slot.parse(one.slot))} for one in group]

@@ -1,4 +1,4 @@
-"""What a study keeps of its searches: what each asked for, and how each ended."""
+"""Records of a study's searches: what each search requested, and its outcome."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from prunepeft_ray.jobs import WorkKind
 
 
 @dataclass(frozen=True)
-class _OfSearch:
-    """What belongs to one search of a study.
+class _SearchRecord:
+    """A record that belongs to one search of a study.
 
     Args:
         run_id: Digest of the study's terms.
@@ -30,22 +30,22 @@ class _OfSearch:
 
     @property
     def search(self) -> str:
-        """The name of the search among all searches of a store."""
+        """The key of the search within a store."""
         return search_key(self.run_id, self.method, self.task, self.model, self.seed)
 
 
 @dataclass(frozen=True)
-class Request(_OfSearch):
-    """A job that a search of a study asked for and was told.
+class Request(_SearchRecord):
+    """A job that a search of a study requested, and whose result it received.
 
-    A job that several searches ask for runs once, and each of them is charged for it.
+    A job that several searches request runs once, and each of them is charged for it.
 
     Args:
-        position: 0-based place in the order in which the search was told its results.
-        job_id: The job.
-        kind: Its part in the method.
-        label: A few words for people.
-        retrain_seed: For a final retraining, the study's seed under which it was done.
+        position: 0-based position in the order in which the search received its results.
+        job_id: Id of the job.
+        kind: The job's role in the method.
+        label: Short description of the job.
+        retrain_seed: The study's seed of a final retraining; None for other jobs.
     """
 
     position: int
@@ -56,23 +56,23 @@ class Request(_OfSearch):
 
     @property
     def key(self) -> str:
-        """The name of the request among all requests of a store."""
+        """The key of the request within a store."""
         return request_key(self.search, self.position)
 
 
 @dataclass(frozen=True)
-class SearchOutcome(_OfSearch):
-    """How a search of a study ended.
+class SearchOutcome(_SearchRecord):
+    """The outcome of a search of a study.
 
     Args:
         status: ``"done"``, or ``"failed"`` with a reason.
-        reason: Why it failed.
+        reason: Why the search failed.
         architecture_id: Digest of the chosen architecture; empty if there is none.
-        parameters: PEFT parameters of the chosen architecture, as torch counts them; 0 if there is none.
-        budget: Most PEFT parameters that it may have.
-        reference: Whether the method may end above the budget.
-        evaluations: Candidates that the method evaluated.
-        proposal_seconds: Wall-clock seconds that the method itself spent deciding.
+        parameters: Number of its PEFT parameters, as counted by torch; 0 if there is none.
+        budget: Maximum number of PEFT parameters that it may have.
+        reference: Whether the method may exceed the budget.
+        evaluations: Number of candidates that the method evaluated.
+        proposal_seconds: Wall-clock seconds that the method itself took to decide.
         architecture: The chosen architecture as JSON; empty if there is none.
     """
 
@@ -88,11 +88,11 @@ class SearchOutcome(_OfSearch):
 
 
 def search_key(run_id: str, method: str, task: str, model: str, seed: int) -> str:
-    """Return the digest, 16 hexadecimal digits, that names a search of a study."""
+    """Return the key of a search of a study: a digest of 16 hexadecimal digits."""
     text = json.dumps([run_id, method, task, model, seed])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def request_key(search: str, position: int) -> str:
-    """Return the name, among all requests of a store, of what a search was told at a 0-based position."""
+    """Return the key of a search's request at a 0-based position."""
     return f"{search}-{position:05d}"

@@ -1,4 +1,4 @@
-"""One writer per run: numbered attempts, each with an owner that shows that it lives."""
+"""The writer lease of a run: numbered attempts, each with a single owner that renews its lease with heartbeats."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from prunepeft_ray.waiting import poll
 
 RENEW_SECONDS = 5.0
 PATIENCE_SECONDS = 20.0
-"""How long an owner on another machine may be silent before it counts as dead: some beats."""
-LOOK_SECONDS = 0.5
+"""How long an owner on another machine may miss heartbeats before it counts as dead."""
+POLL_SECONDS = 0.5
 
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Record:
-    """What stands in an attempt's file.
+    """The content of an attempt's file.
 
     Args:
-        attempt: Its number.
-        token: Tells it from an attempt of the same number.
-        owner: The process that works.
-        started_at: When it began.
-        beat: Counts up while the owner lives.
-        ended_at: When it ended; None if it has not, or was killed.
+        attempt: Number of the attempt.
+        token: Distinguishes it from another attempt with the same number.
+        owner: The process that owns it.
+        started_at: Start time.
+        beat: Heartbeat counter, which increases while the owner is alive.
+        ended_at: End time; None if it is running or was killed.
         outcome: ``finished``, ``interrupted`` or ``failed: ...``.
     """
 
@@ -63,24 +63,22 @@ class Record:
             data: dict[str, Any] = parse_json(read_small(file))
             return cls(**data | {"owner": Process(**data["owner"])})
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{file} is damaged ({error}): delete it if nobody works on the run") from error
+            raise InputError(f"{file} is damaged ({error}): delete it if no process is working on the run") from error
         except OSError as error:
-            raise RunError(
-                f"{file} cannot be read ({error.strerror or error}); mend the folder, then try again"
-            ) from error
+            raise RunError(f"{file} cannot be read ({error.strerror or error}); fix the folder, then retry") from error
 
     def to_bytes(self) -> bytes:
-        """The file's content."""
+        """Return the content of the file."""
         return (json.dumps(asdict(self), indent=2) + "\n").encode()
 
 
 class Attempt:
-    """A process's right to write into a run, for as long as nobody takes it over.
+    """A process's exclusive right to write to a run, until another process takes it over.
 
     Args:
         folder: The run.
-        record: What stands in the attempt's file.
-        on_lost: Called, from another thread, when it has been taken over.
+        record: The content of the attempt's file.
+        on_lost: Called from another thread when the attempt has been taken over.
     """
 
     def __init__(self, folder: RunFolder, record: Record, on_lost: Callable[[], None]) -> None:
@@ -94,21 +92,22 @@ class Attempt:
         self._thread.start()
 
     def check(self) -> None:
-        """Make sure that the attempt is still this process's.
+        """Check that this process still owns the attempt.
 
         Raises:
             RunError: If another process has taken it over.
         """
         if self.lost:
             raise RunError(
-                f"{self._folder.path}: this process was silent for long, and another one has taken the run over: its "
-                f"finished jobs are safe; see there, or type 'prunepeft resume {self._folder.path}' when it has ended"
+                f"{self._folder.path}: this process was unresponsive for too long, and another one has taken over the "
+                "run; all finished jobs are safe. Follow the other process, or run "
+                f"'prunepeft resume {self._folder.path}' after it has ended"
             )
 
     def end(self, outcome: str) -> None:
-        """Write down what came of it; a run is as good without that line."""
+        """Record the outcome if possible; a run remains valid without it."""
         self._stop.set()
-        # a beat may hang in a bucket that does not answer
+        # a heartbeat may hang if a bucket does not respond
         self._thread.join(timeout=RENEW_SECONDS)
         record = replace(self._record, ended_at=_now(), outcome=outcome)
         with suppress(PrunePEFTError):
@@ -117,7 +116,7 @@ class Attempt:
 
     def _renew(self) -> None:
         while not self._stop.wait(RENEW_SECONDS):
-            # a folder that does not answer may do so at the next beat
+            # a folder that does not respond may do so at the next heartbeat
             with suppress(PrunePEFTError, OSError):
                 self._beat()
                 if self.lost:
@@ -129,7 +128,7 @@ class Attempt:
         self.lost = (
             is_file(attempt_file(self._folder, self.number + 1))
             or not is_file(file)
-            # where a bucket cannot refuse a second writer, two may have begun at the same moment
+            # a bucket without conditional writes may have let two writers start at the same moment
             or Record.read(file).token != self._record.token
         )
         if not self.lost:
@@ -147,22 +146,22 @@ def _nothing() -> None:
 
 @contextmanager
 def attempt(folder: RunFolder, tell: Tell = _ignore, on_lost: Callable[[], None] = _nothing) -> Iterator[Attempt]:
-    """Be the one process that works on a run.
+    """Become the only process that works on a run.
 
-    The highest number in ``attempts/`` is the owner. Files are created, the first writer wins, and never taken away: a
-    dead owner is followed by whoever creates the next number first. This needs no locks, so it works on shared
-    folders and in buckets alike.
+    The highest number in ``attempts/`` owns the run. Files are only ever created, and the first writer wins: a dead
+    owner is succeeded by the process that first creates the next number. This needs no locks, so it works on shared
+    folders as well as in buckets.
 
     Args:
         folder: The run.
-        tell: Told what takes long.
-        on_lost: Called, from another thread, when another process has taken the attempt over.
+        tell: Callback that receives a line when this takes a while.
+        on_lost: Called from another thread when another process has taken over the attempt.
 
     Yields:
-        The attempt; it ends with the block.
+        The attempt; it ends with the context.
 
     Raises:
-        InputError: If a living process works on the run.
+        InputError: If a live process is working on the run.
         RunError: If the folder cannot be written, or the attempt was taken over.
     """
     own = Attempt(folder, _take(folder, tell), on_lost)
@@ -176,23 +175,23 @@ def attempt(folder: RunFolder, tell: Tell = _ignore, on_lost: Callable[[], None]
         raise
     finally:
         own.end(outcome)
-        # whatever happened happened because of that
+        # a takeover is the root cause of any other error
         own.check()
 
 
 def attempt_file(folder: RunFolder, number: int) -> Path:
-    """The file of an attempt."""
+    """Return the file of an attempt."""
     return folder.attempts / f"{number:06}.json"
 
 
 def _take(folder: RunFolder, tell: Tell) -> Record:
-    """Create the next attempt once the last one's owner is known to be gone."""
+    """Create the next attempt, once the owner of the last one is known to be gone."""
     number = max((int(name[:-5]) for name in names(folder.attempts) if re.fullmatch(r"\d+\.json", name)), default=0)
     this, token = Process.this(), uuid.uuid4().hex
     while True:
         if number:
             last = Record.read(attempt_file(folder, number))
-            # a bucket's answer may have been lost, and the request sent again
+            # a bucket's response may have been lost and the request retried
             if last.token == token:
                 return last
             _check_ended(folder, last, this, tell)
@@ -203,9 +202,9 @@ def _take(folder: RunFolder, tell: Tell) -> Record:
 
 
 def _check_ended(folder: RunFolder, last: Record, this: Process, tell: Tell) -> None:
-    """Make sure that an attempt's owner is gone, by looking at the process or else at its beat.
+    """Check that an attempt's owner is gone, by its process or else by its heartbeat.
 
-    No clocks are compared: those of two machines may differ by hours.
+    No clocks are compared, since those of two machines may differ by hours.
     """
     if last.outcome is not None:
         return
@@ -213,11 +212,11 @@ def _check_ended(folder: RunFolder, last: Record, this: Process, tell: Tell) -> 
     who = f"process {owner.pid} on {owner.host}"
     dead = owner.is_dead(seen_from=this)
     if dead is None:
-        tell(f"{who} worked here since {last.started_at}: watching for up to {PATIENCE_SECONDS:.0f} s whether it lives")
+        tell(f"{who} has worked here since {last.started_at}: waiting up to {PATIENCE_SECONDS:.0f} s for a heartbeat")
         dead = _is_silent(attempt_file(folder, last.attempt), last)
     if not dead:
         raise InputError(
-            f"{folder.path} is being written by {who} since {last.started_at}: wait for it, or stop it and then type "
+            f"{who} has been working on {folder.path} since {last.started_at}: wait for it, or stop it and then run "
             f"'prunepeft resume {folder.path}'"
         )
 
@@ -227,7 +226,7 @@ def _is_silent(file: Path, last: Record) -> bool:
         now = Record.read(file)
         return now if now.outcome is not None or now.beat != last.beat else None
 
-    now = poll(changed, PATIENCE_SECONDS, LOOK_SECONDS)
+    now = poll(changed, PATIENCE_SECONDS, POLL_SECONDS)
     return now is None or now.outcome is not None
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from prunepeft_ray.cluster.address import find_cluster
 from prunepeft_ray.cluster.job_server import JobServer
 from prunepeft_ray.cluster.sharing.terms import EQUAL_TERMS, Terms
-from prunepeft_ray.errors import InputError, PrunePEFTError, RunError
+from prunepeft_ray.errors import InputError, PrunePEFTError
 from prunepeft_ray.service.attempts import STOP_SECONDS, Attempts, last_attempt, last_in, read_attempts, start
 from prunepeft_ray.service.fetch import fetch, is_here
 from prunepeft_ray.service.ids import clean_name, new_id, pick, user_name

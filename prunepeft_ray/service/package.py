@@ -95,7 +95,7 @@ class _Packer:
         return spec.model_copy(update=changes)
 
     def _task(self, task: TaskConfig) -> TaskConfig:
-        from prunepeft_ray.tasks.load import is_file
+        from prunepeft_ray.tasks.loading import is_file
 
         if not is_file(task.name):
             return task

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Atomic writing, copying and locking of files."""
 
 from __future__ import annotations
 
@@ -39,16 +39,17 @@ _CONFLICT, _EXISTS, _NO_CONDITIONS = (
 _CREATE_TRIES = 5
 _UNFINISHED = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 WRITE_SECONDS = 10.0
-"""No file takes longer to write."""
-LONGEST_NAME, LONGEST_PART = 1024, 255
+"""Upper bound on the time that it takes to write a file."""
+MAX_NAME, MAX_PART = 1024, 255
+"""Maximum length of a file's relative name, and of each of its parts, in characters."""
 
 
 @contextmanager
 def writing(file: Path) -> Iterator[None]:
-    """Turn a full disk and the like into one clear line.
+    """Report a full disk and similar failures in one clear line.
 
     Raises:
-        RunError: If an OSError is raised inside.
+        RunError: If an OSError is raised in the context.
     """
     try:
         with nullcontext() if is_local(file) else as_os_error():
@@ -56,26 +57,26 @@ def writing(file: Path) -> Iterator[None]:
     except OSError as error:
         raise RunError(
             f"{file} cannot be written ({one_line(error)}); all finished jobs are safe: free some space or "
-            "mend the folder, then type 'prunepeft resume' with the run's folder"
+            "fix the folder, then run 'prunepeft resume' with the run's folder"
         ) from error
 
 
 def write_whole(file: Path, data: bytes, *, replace: bool) -> bool:
-    """Write a file whole or not at all.
+    """Write a file atomically.
 
-    A local file is written under another name and then given its name in one step; an object in a bucket is put in
-    one step.
+    A local file is written under a temporary name and then renamed or linked; an object in a bucket is uploaded in a
+    single operation.
 
     Args:
-        file: The file; its folder is made if it is not there.
-        data: What goes in.
-        replace: Whether a file of that name is replaced; if not, the first writer wins.
+        file: The file; its folder is created if necessary.
+        data: The content.
+        replace: Whether to replace an existing file; if not, the first writer wins.
 
     Returns:
-        Whether the file is this writer's.
+        Whether the file now has this content; False if another writer came first.
 
     Raises:
-        RunError: If it cannot be written.
+        RunError: If the file cannot be written.
     """
     with writing(file):
         return _write_local(file, data, replace) if is_local(file) else _put(file, data, replace)
@@ -110,14 +111,14 @@ def _write_local(file: Path, data: bytes, replace: bool) -> bool:
 
 
 def remove_unfinished(folder: Path, clock: Path) -> None:
-    """Remove what killed writers have left anywhere in a folder of which this process is the owner.
+    """Remove temporary files of killed writers anywhere in a folder that this process owns.
 
-    Files of the last :data:`WRITE_SECONDS` stay: a worker that outlives its driver for a moment may be writing them. In
-    a bucket nothing is left, and nothing done.
+    Files of the last :data:`WRITE_SECONDS` are kept, since a worker that briefly outlives its driver may still be
+    writing them. In a bucket there are no such files, and nothing is done.
 
     Args:
         folder: The folder.
-        clock: A file in it that has just been written, for the time of its file system.
+        clock: A file in the folder that has just been written, which gives the file system's time.
     """
     if not is_local(folder):
         return
@@ -130,12 +131,12 @@ def remove_unfinished(folder: Path, clock: Path) -> None:
 
 def _put(file: Path, data: bytes, replace: bool) -> bool:
     if cast(Any, file).protocol not in EXTRAS:
-        # in a bucket there are no folders, and asking for one may make the bucket
+        # buckets have no folders, and creating one might create the bucket
         store_of(file).makedirs(key_of(file.parent), exist_ok=True)
     if replace:
         put_object(file, data)
         return True
-    # not all stores refuse what is there; with those, only writers at the same moment are not told apart
+    # not all stores reject existing objects; with those, only simultaneous writers go undetected
     return not is_file(file) and _create(file, data)
 
 
@@ -155,43 +156,44 @@ def _create(file: Path, data: bytes) -> bool:
                 return True
             if code != _CONFLICT:
                 raise
-            # somebody else is creating it just now
+            # another writer is creating it right now
             time.sleep(0.1)
-    raise OSError("others keep writing the same file")
+    raise OSError("other processes keep writing the same file")
 
 
 def check_name(name: str) -> str:
-    """Make sure that the name of a file that comes from outside stays within the folder that it is put into.
+    """Check that an external file name stays within the folder that the file is copied to.
 
     Args:
-        name: The name, relative to the folder, as an archive or a bucket has it.
+        name: The name, relative to the folder, as found in an archive or a bucket.
 
     Returns:
         The same name.
 
     Raises:
-        RunError: If it is none: a whole path, one that leads up, or one that no file can have.
+        RunError: If the name is an absolute path, leads out of the folder, or is not a valid file name.
     """
     parts = name.split("/")
     if (
-        len(name) > LONGEST_NAME
-        or any(part in ("", ".", "..") or len(part) > LONGEST_PART for part in parts)
+        len(name) > MAX_NAME
+        or any(part in ("", ".", "..") or len(part) > MAX_PART for part in parts)
         or visible_line(name) != name
     ):
-        raise RunError(f"a file is named '{name[:LONGEST_PART]}' there, which is no name within the folder: not copied")
+        raise RunError(f"the file name '{name[:MAX_PART]}' does not stay within the folder: nothing was copied")
     return name
 
 
 def copy_files(source: Path, target: Path, names: Iterable[str]) -> None:
-    """Copy files between folders, on disks or in buckets, each whole or not at all; what is there is replaced.
+    """Copy files between folders, on disks or in buckets, each atomically; existing files are replaced.
 
     Args:
         source: Folder to copy from.
         target: Folder to copy to.
-        names: Names of the files, relative to both.
+        names: Names of the files, relative to both folders.
 
     Raises:
-        RunError: If one cannot be read or written, or its name leads out of the folder; nothing is copied then.
+        RunError: If a file cannot be read or written, or a name leads out of the folder, in which case nothing is
+            copied.
     """
     names = [check_name(name) for name in names]
 
@@ -203,17 +205,17 @@ def copy_files(source: Path, target: Path, names: Iterable[str]) -> None:
 
 @contextmanager
 def locked(folder: Path, *, busy: str | None = None) -> Iterator[None]:
-    """Let one process at a time work in a folder; a lock ends with its process, however that dies.
+    """Lock a folder for one process at a time; the lock is released when its process dies, however that happens.
 
-    On a file system without locks, and in a bucket, it does nothing.
+    On a file system without locks, and in a bucket, this does nothing.
 
     Args:
-        folder: The folder; made if it is not there.
-        busy: What to say where another process works there; without, it is waited for.
+        folder: The folder; created if necessary.
+        busy: Error message if another process holds the lock; default: wait for it.
 
     Raises:
-        InputError: If another process works there, and it is not waited for.
-        RunError: If the folder cannot be made or written.
+        InputError: If another process holds the lock, and ``busy`` is given.
+        RunError: If the folder cannot be created or written.
     """
     if not is_local(folder):
         yield

@@ -1,4 +1,4 @@
-"""Files and folders on a disk or in a bucket alike: how they are named, looked at, read and written."""
+"""Paths on a disk or in a bucket, with one interface: naming, listing, reading and writing."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from prunepeft_ray.errors import InputError, RunError
 from prunepeft_ray.text import one_line
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
-"""Schemes of buckets, and the extra that each needs."""
+"""URL schemes of buckets, and the extra that each requires."""
 LOCAL = ("file", "local")
 READERS = 16
 CONNECT_SECONDS, ANSWER_SECONDS, TRIES = 5, 10, 2
-"""How long and how often a bucket is asked; the libraries' own patience is minutes."""
+"""Timeouts and number of tries for a bucket; the libraries' own defaults amount to minutes."""
 PUT_SECONDS, PUT_RATE = 20.0, 50_000
-"""How long a file may take on its way into a bucket, and how many bytes more per second."""
+"""Time allowed for an upload to a bucket: a fixed number of seconds, plus one for this many bytes."""
 
 T = TypeVar("T")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
@@ -29,14 +29,14 @@ _HALF_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
 
 
 def user_state() -> Path:
-    """Where this user's state is kept: ``$PRUNEPEFT_STATE``, else below ``$XDG_STATE_HOME`` or ``~/.local/state``."""
+    """Return the user's state folder: ``$PRUNEPEFT_STATE``, or one in ``$XDG_STATE_HOME`` or ``~/.local/state``."""
     own = os.environ.get("PRUNEPEFT_STATE")
     base = Path(own) if own else Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / "prunepeft"
     return base.expanduser().absolute()
 
 
 def open_path(text: str | Path) -> Path:
-    """Turn what a user wrote into a path: a local one, or a URL that fsspec knows, such as ``s3://bucket/run``.
+    """Turn the user's text into a path: a local one, or a URL supported by fsspec, such as ``s3://bucket/run``.
 
     Args:
         text: A path or a URL.
@@ -45,33 +45,35 @@ def open_path(text: str | Path) -> Path:
         A ``pathlib.Path``, or for a URL a ``upath.UPath``, which has the same methods.
 
     Raises:
-        InputError: If the scheme is unknown, its library is not installed, or there is no bucket in it.
+        InputError: If the scheme is unknown, its library is not installed, or the URL names no bucket.
     """
     written = str(text)
     found = _URL.match(written)
     if found is None:
-        _check_no_url(written)
+        _check_not_url(written)
         return Path(written)
     scheme, rest = found[1].lower(), written[found.end() :].rstrip("/")
     if scheme in LOCAL:
         return Path(written[found.end() :])
     if "@" in rest.partition("/")[0]:
-        # they would be kept in specs and logs, and shown in lists of processes
+        # they would end up in specs and logs, and be visible in process lists
         raise InputError(
-            f"{scheme}://...@{rest.partition('@')[2]}: credentials do not belong into a URL; set them where the "
-            "cloud's own tools look for them, such as AWS_ACCESS_KEY_ID"
+            f"{scheme}://...@{rest.partition('@')[2]}: credentials do not belong in a URL; set them where the "
+            "cloud provider's tools look for them, such as AWS_ACCESS_KEY_ID"
         )
     if scheme in EXTRAS and not rest.partition("/")[0]:
         raise InputError(f"{written} names no bucket: expected {scheme}://BUCKET/FOLDER")
     return _open_url(scheme, f"{scheme}://{rest}")
 
 
-def _check_no_url(written: str) -> None:
-    """Refuse what was meant as a URL; pathlib makes ``s3:/bucket`` of one."""
+def _check_not_url(written: str) -> None:
+    """Reject text that was meant to be a URL, including ``s3:/bucket``, which pathlib turns a URL into."""
     half = _HALF_URL.match(written)
     if "://" in written or half:
         scheme = half[1].lower() if half and half[1].lower() in EXTRAS else "s3"
-        raise InputError(f"{written} is no path and no URL: expected a folder, or text like {scheme}://BUCKET/FOLDER")
+        raise InputError(
+            f"{written} is neither a path nor a URL: expected a folder or a URL such as {scheme}://BUCKET/FOLDER"
+        )
 
 
 def _open_url(scheme: str, url: str) -> Path:
@@ -83,7 +85,7 @@ def _open_url(scheme: str, url: str) -> Path:
         store = path.fs
     except ImportError as error:
         extra = f"pip install 'prunepeft-ray[{EXTRAS[scheme]}]'" if scheme in EXTRAS else one_line(error)
-        raise InputError(f"{url}: what {scheme}:// needs is not installed: {extra}") from error
+        raise InputError(f"{url}: support for {scheme}:// is not installed: {extra}") from error
     except ValueError as error:
         near = difflib.get_close_matches(scheme, known_implementations, n=1)
         hint = f"did you mean {near[0]}://? " if near and near[0] != scheme else ""
@@ -93,7 +95,7 @@ def _open_url(scheme: str, url: str) -> Path:
     except OSError as error:
         raise InputError(f"{url} cannot be opened: {one_line(error)}") from error
     if EXTRAS.get(scheme) == "s3":
-        # on top of botocore's own tries
+        # in addition to botocore's own retries
         store.retries = TRIES
     return cast(Path, path)
 
@@ -113,12 +115,12 @@ def _options(scheme: str) -> dict[str, Any]:
 
 
 def is_local(path: Path) -> bool:
-    """Whether a path lies in this machine's file system, shared folders among it."""
+    """Whether a path is in this machine's file system, including shared folders."""
     return isinstance(path, Path)
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file.
+    """Whether a path is an existing file.
 
     Raises:
         RunError: If the bucket cannot be reached.
@@ -128,7 +130,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder; in a bucket, anything below that name.
+    """Whether a path is an existing folder; in a bucket, whether there are objects below it.
 
     Raises:
         RunError: If the bucket cannot be reached.
@@ -148,14 +150,14 @@ def _kind(path: Path) -> str | None:
 
 
 def check_within(path: Path, folder: Path) -> None:
-    """Make sure that no symbolic link leads from a folder's file or folder to somewhere else.
+    """Check that a path within a folder does not lead out of it through a symbolic link.
 
     Args:
-        path: What lies in the folder.
-        folder: The folder; it may be a link itself.
+        path: A path within the folder.
+        folder: The folder, which may itself be a link.
 
     Raises:
-        InputError: If a link leads out, or in a circle.
+        InputError: If a link leads out of the folder, or links form a loop.
     """
     if not is_local(path):
         return
@@ -164,14 +166,14 @@ def check_within(path: Path, folder: Path) -> None:
     except (OSError, RuntimeError):
         leads_out = True
     if leads_out:
-        raise InputError(f"{path} is a symbolic link that leads out of {folder}: put what it names there instead")
+        raise InputError(f"{path} is a symbolic link that leads out of {folder}: replace it by a copy of its target")
 
 
 def names(folder: Path) -> list[str]:
-    """Names of what is in a folder, sorted; none if there is no folder.
+    """Return the names of a folder's entries, sorted; empty if the folder does not exist.
 
     Raises:
-        OSError: If a local folder cannot be looked into.
+        OSError: If a local folder cannot be read.
         RunError: If the bucket cannot be reached.
         InputError: If there is no such bucket.
     """
@@ -184,10 +186,10 @@ def names(folder: Path) -> list[str]:
 
 
 def files_under(folder: Path) -> list[str]:
-    """Names of all files in a folder and its folders, relative to it, in order; none if it is not there.
+    """Return the relative names of all files in a folder and its subfolders, sorted; empty if it does not exist.
 
     Raises:
-        OSError: If a local folder cannot be looked into.
+        OSError: If a local folder cannot be read.
         RunError: If the bucket cannot be reached.
     """
     if is_local(folder):
@@ -199,10 +201,12 @@ def files_under(folder: Path) -> list[str]:
 
 
 def stamps(folder: Path) -> dict[str, str]:
-    """What is in a folder, by name in order: size, and time of the last change or digest; a file replaced has another.
+    """Return a stamp for each entry of a folder, sorted by name, which changes when a file is replaced.
+
+    A stamp consists of the size and the time of the last modification, or a digest.
 
     Raises:
-        OSError: If a local folder cannot be looked into.
+        OSError: If a local folder cannot be read.
         RunError: If the bucket cannot be reached.
         InputError: If there is no such bucket.
     """
@@ -220,7 +224,7 @@ def _stamp(entry: os.DirEntry[str]) -> str:
     try:
         facts = entry.stat()
     except FileNotFoundError:
-        # gone since it was listed
+        # deleted since it was listed
         return ""
     return f"{facts.st_size} {facts.st_mtime_ns}"
 
@@ -231,7 +235,7 @@ def _changed(facts: dict[str, Any]) -> Any:
 
 
 def _listed(folder: Path) -> dict[str, dict[str, Any]]:
-    """What a bucket says of the objects in a folder, by their names there."""
+    """A bucket's information on the objects in a folder, by name."""
     key = key_of(folder)
     with reaching(folder):
         try:
@@ -240,7 +244,7 @@ def _listed(folder: Path) -> dict[str, dict[str, Any]]:
             _check_bucket(folder, error)
             return {}
     keys = {one["name"].rstrip("/"): one for one in found}
-    # a bucket may hold an empty object in the folder's own name
+    # a bucket may contain an empty object with the folder's own name
     return {name.rsplit("/", 1)[-1]: one for name, one in keys.items() if name.strip("/") != key.strip("/")}
 
 
@@ -248,7 +252,7 @@ def read_bytes(file: Path) -> bytes:
     """Read a file.
 
     Raises:
-        OSError: If it is not there, or a local one cannot be read.
+        OSError: If the file does not exist, or a local one cannot be read.
         RunError: If the bucket cannot be reached.
     """
     if is_local(file):
@@ -259,10 +263,10 @@ def read_bytes(file: Path) -> bytes:
 
 
 def write_bytes(file: Path, data: bytes) -> None:
-    """Write a file, and make its folder; a local one is not written whole or not at all.
+    """Write a file and create its folder; a local file is not written atomically.
 
     Raises:
-        OSError: If it cannot be written.
+        OSError: If the file cannot be written.
     """
     if is_local(file):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -273,16 +277,16 @@ def write_bytes(file: Path, data: bytes) -> None:
 
 
 def put_object(file: Path, data: bytes, mode: str = "overwrite") -> None:
-    """Put a file into a bucket in one step.
+    """Upload a file to a bucket in a single operation.
 
     Args:
         file: The file; not a local one.
-        data: What goes in.
-        mode: ``overwrite``, or ``create`` if it must not be there yet.
+        data: The content.
+        mode: ``overwrite``, or ``create`` if it must not exist yet.
 
     Raises:
-        FileExistsError: If it must not be there, but is.
-        OSError: If it takes too long; the library raises whatever it likes.
+        FileExistsError: If the file exists, but must not.
+        OSError: If it takes too long. The library may raise other errors.
     """
     store, key = store_of(file), key_of(file)
     if not store.async_impl:
@@ -290,16 +294,16 @@ def put_object(file: Path, data: bytes, mode: str = "overwrite") -> None:
         return
     from fsspec.asyn import sync
 
-    # a server that takes the connection and never answers is waited for without end otherwise
+    # without a timeout, a server that accepts the connection but never responds would block forever
     seconds = PUT_SECONDS + len(data) / PUT_RATE
     sync(store.loop, store._pipe_file, key, data, mode=mode, timeout=seconds)
 
 
 def remove_file(file: Path) -> None:
-    """Remove a file, if it is there.
+    """Remove a file if it exists.
 
     Raises:
-        OSError: If it cannot be removed.
+        OSError: If the file cannot be removed.
     """
     if is_local(file):
         file.unlink(missing_ok=True)
@@ -309,7 +313,7 @@ def remove_file(file: Path) -> None:
 
 
 def map_files(function: Callable[[Path], T], files: Iterable[Path]) -> list[T]:
-    """Apply a function to many files, in order; those in a bucket are read side by side."""
+    """Apply a function to many files, in order; files in a bucket are processed concurrently."""
     files = list(files)
     if all(is_local(file) for file in files):
         return [function(file) for file in files]
@@ -318,18 +322,18 @@ def map_files(function: Callable[[Path], T], files: Iterable[Path]) -> list[T]:
 
 
 def store_of(path: Path) -> Any:
-    """The fsspec file system of a path that is not local."""
+    """Return the fsspec file system of a path that is not local."""
     return cast(Any, path).fs
 
 
 def key_of(path: Path) -> str:
-    """The name that the file system of :func:`store_of` knows a path by."""
+    """Return the key of a path in the file system of :func:`store_of`."""
     return str(cast(Any, path).path)
 
 
 @contextmanager
 def as_os_error() -> Iterator[None]:
-    """Turn whatever the library of a bucket raises into an OSError of one line."""
+    """Turn any error of a bucket's library into an OSError with a message of one line."""
     try:
         yield
     except (OSError, InputError, RunError):
@@ -340,10 +344,10 @@ def as_os_error() -> Iterator[None]:
 
 @contextmanager
 def reaching(path: Path) -> Iterator[None]:
-    """Turn a bucket that does not answer, or lets nobody in, into one clear line.
+    """Report a bucket that does not respond or denies access in one clear line.
 
     Raises:
-        RunError: If anything is raised inside but that there is no such file.
+        RunError: If any error other than a missing file is raised in the context.
     """
     try:
         with as_os_error():
@@ -352,18 +356,18 @@ def reaching(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise RunError(
-            f"{path} cannot be reached ({one_line(error)}); all finished jobs are safe: see to network, credentials "
-            "and permissions, then type the command again, or 'prunepeft resume' if a search had begun"
+            f"{path} cannot be reached ({one_line(error)}); all finished jobs are safe: check network, credentials and "
+            "permissions, then retry the command, or run 'prunepeft resume' if a search had already started"
         ) from error
 
 
 def _check_bucket(path: Path, error: OSError) -> None:
-    """Tell a missing bucket from a missing file."""
+    """Raise an error if the bucket itself, rather than a file, is missing."""
     if error_code(error) == "NoSuchBucket":
-        raise InputError(f"{path}: there is no such bucket; make it first, or mend its name") from error
+        raise InputError(f"{path}: there is no such bucket; create it, or correct its name") from error
 
 
 def error_code(error: BaseException) -> str:
-    """The code that the server gave for an error of s3fs, or nothing."""
+    """Return the server's code of an error from s3fs, or an empty string."""
     response = getattr(error.__cause__, "response", None)
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""

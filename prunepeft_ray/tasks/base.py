@@ -1,4 +1,4 @@
-"""What a task is: texts, labels and metrics in three splits, and the registry of the named ones."""
+"""The definition of a task (texts, labels and metrics in three splits), and the registry of named tasks."""
 
 from __future__ import annotations
 
@@ -24,21 +24,20 @@ Indices = npt.NDArray[np.int64]
 _log = logging.getLogger(__name__)
 
 Tell = Callable[[str], None]
-"""Takes a line for the user."""
+"""Callback that receives a line for the user."""
 
 NO_CLASS = -1
-"""The class id of an example whose label is not known; NaN in a regression task."""
+"""The class id of an unlabelled example; in regression tasks, the label is NaN instead."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Split:
-    """Examples of one split.
+    """The examples of a split.
 
     Attributes:
         texts: The (first) text of each of the N examples.
         texts2: The second text of each pair, or None for single texts.
-        labels: Shape (N,): class ids as int64, or numbers to predict as float32. Where labels are not known,
-            -1 or NaN.
+        labels: Shape (N,): class ids as int64, or numbers to predict as float32; -1 or NaN if unlabelled.
     """
 
     texts: list[str]
@@ -48,7 +47,7 @@ class Split:
     def __post_init__(self) -> None:
         lengths = {len(self.texts), len(self.labels), len(self.texts if self.texts2 is None else self.texts2)}
         if len(lengths) != 1:
-            raise ValueError(f"texts and labels of a split must be equally many, got {sorted(lengths)}")
+            raise ValueError(f"a split must have as many texts as labels, got {sorted(lengths)}")
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -60,7 +59,7 @@ class Split:
         """Return the examples at these positions, in this order.
 
         Args:
-            indices: Shape (M,): positions of at least 0 and below N.
+            indices: Shape (M,): positions from 0 to N - 1.
         """
         chosen = np.asarray(indices, dtype=np.int64)
         positions = chosen.tolist()
@@ -73,14 +72,14 @@ class TaskData:
     """A task that is ready to train on.
 
     Attributes:
-        name: As the user wrote it.
-        train: What is learnt from.
-        dev: What decisions such as the best epoch are made on.
-        test: What is reported; no decision sees it.
+        name: The task's name, as the user wrote it.
+        train: The training split.
+        dev: The split that decisions are based on, such as the choice of the best epoch.
+        test: The split for reporting; no decision depends on it.
         labels: Class names by class id; empty for regression.
-        metrics: Names of everything that is measured.
-        metric: The deciding one of them.
-        further_tests: Further splits to report, by name; their metrics get it as a suffix, as in
+        metrics: Names of all metrics to compute.
+        metric: The primary metric, on which decisions are based.
+        further_tests: Additional test splits by name; the name is the suffix of their metrics, as in
             ``accuracy_mismatched``.
     """
 
@@ -95,7 +94,7 @@ class TaskData:
 
     @property
     def tests(self) -> dict[str, Split]:
-        """All that is reported, by the suffix of its metrics; that of the test split is empty."""
+        """All test splits by the suffix of their metrics, which is empty for ``test``."""
         return {"": self.test} | {f"_{name}": split for name, split in self.further_tests.items()}
 
     @property
@@ -105,12 +104,12 @@ class TaskData:
 
     @property
     def num_labels(self) -> int:
-        """Outputs of the task's head: the number of classes, or 1 for regression."""
+        """Number of outputs of the task head: the number of classes, or 1 for regression."""
         return len(self.labels) or 1
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits over texts, labels, class names and splits in order, whatever the name or path."""
+        """A digest of texts, labels, class names and splits in order, 16 hexadecimal digits; ignores name and path."""
         digest = hashlib.sha256(json.dumps(self.labels).encode())
         for split in (self.train, self.dev, *self.tests.values()):
             content = json.dumps([split.texts, split.texts2, str(split.labels.dtype)])
@@ -121,13 +120,13 @@ class TaskData:
 
 @dataclass(frozen=True)
 class TaskSource:
-    """A named task: what it is, and how to load it.
+    """A named task: its description, and how to load it.
 
     Attributes:
-        description: One line.
-        size: A hint at the number of examples before splitting, such as ``"10.6k"``.
-        metrics: What is measured by default; the first one decides.
-        load: Reads the task in full; metric and sub-sampling of the config are applied by ``load_task``.
+        description: One-line description.
+        size: Approximate number of examples before splitting, such as ``"10.6k"``.
+        metrics: Default metrics, the primary one first.
+        load: Reads the whole task; ``load_task`` then applies the config's metric and subsampling.
     """
 
     description: str
@@ -137,7 +136,7 @@ class TaskSource:
 
     @property
     def metric(self) -> str:
-        """The deciding metric."""
+        """The primary metric."""
         return self.metrics[0]
 
 
@@ -145,26 +144,26 @@ TASKS: Registry[TaskSource] = Registry("task")
 
 
 def log_line(line: str) -> None:
-    """Log a line as a warning, where nobody else wants to be told."""
+    """Log a line as a warning: the default callback."""
     _log.warning("%s", line)
 
 
 def one_line(error: object) -> str:
-    """Return the text of an error of another library without its line breaks, at most 200 characters."""
+    """Return the message of another library's error on one line of at most 200 characters."""
     text = " ".join(str(error).split())
     return text if len(text) <= 200 else text[:197] + "..."
 
 
 def same_words(text: str) -> str:
-    """Reduce a text to its words, whatever the case and white space."""
+    """Normalise case and whitespace of a text."""
     return " ".join(text.casefold().split())
 
 
 def same_letters(text: str) -> str:
-    """Reduce a text to its letters, digits and symbols, whatever the case, punctuation and white space.
+    """Reduce a text to its letters, digits and symbols, ignoring case, punctuation and whitespace.
 
-    In Unicode's normal form NFKC. What lies between two digits stays, as in 1.5, and so does a text of nothing but
-    punctuation.
+    The text is normalised to NFKC first. Punctuation between two digits is kept, as in 1.5; so is a text that consists
+    of punctuation only.
     """
     normal = same_words(unicodedata.normalize("NFKC", text))
     pieces = _BETWEEN_DIGITS.split(normal)
@@ -173,7 +172,7 @@ def same_letters(text: str) -> str:
 
 
 class _Letters(dict[int, int | None]):
-    """A table for ``str.translate`` that deletes punctuation, white space and control characters; made as needed."""
+    """A lazily filled table for ``str.translate`` that deletes punctuation, whitespace and control characters."""
 
     def __missing__(self, code: int) -> int | None:
         category = unicodedata.category(chr(code))
@@ -186,12 +185,12 @@ _BETWEEN_DIGITS = re.compile(r"(?<=\d)([\W_]+)(?=\d)")
 
 
 def pair_keys(texts: Sequence[str], texts2: Sequence[str] | None, reduce: Callable[[str], str]) -> Any:
-    """What makes two examples the same text, or pair of texts.
+    """Return keys that are equal for examples with equivalent texts, or pairs of texts.
 
     Args:
         texts: N texts.
         texts2: N second texts, or None.
-        reduce: What is left of a text that tells it from others, without line breaks.
+        reduce: Reduces a text to the part that is compared, without line breaks.
 
     Returns:
         A pandas Series of N strings.

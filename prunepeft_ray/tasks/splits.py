@@ -1,7 +1,7 @@
 """Seeded, stratified splits and subsets.
 
-All of them depend on labels and seed alone. They draw from ``RandomState``, whose stream NumPy promises never
-to change, so a fixed split stays the same split with the next NumPy.
+They depend only on labels and seed. Random numbers come from ``RandomState``, whose stream NumPy guarantees never to
+change, so that splits stay the same in future NumPy versions.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ QUANTILE_BINS = 10
 
 
 def stratified_subset(labels: npt.ArrayLike, size: int, seed: int) -> Indices:
-    """Choose a subset with the label proportions of the whole, by largest remainder.
+    """Choose a subset with the label proportions of the whole, by the largest-remainder method.
 
-    Every class is in the subset when its size allows. Numbers to predict are stratified by quantile bins. For
-    the same seed a smaller subset lies within a larger one, except that with three classes or more largest
-    remainder may take one example from a class while the subset grows.
+    Every class is in the subset if the size allows. Numbers to predict are stratified by quantile bins. For the same
+    seed, a smaller subset is contained in a larger one, except that with three or more classes, the largest-remainder
+    method may drop an example of a class as the subset grows.
 
     Args:
         labels: Shape (N,): class ids (integers) or numbers to predict (floats).
-        size: Number of examples, at least 0; N or more takes all.
-        seed: Any whole number.
+        size: Number of examples, at least 0; N or more selects all.
+        seed: Any integer.
 
     Returns:
         Sorted positions, shape (min(size, N),).
@@ -50,20 +50,20 @@ def stratified_subset(labels: npt.ArrayLike, size: int, seed: int) -> Indices:
 
 
 def stratified_split(labels: npt.ArrayLike, shares: Sequence[float], seed: int) -> list[Indices]:
-    """Deal all examples out over parts with equal label proportions.
+    """Distribute all examples over parts with equal label proportions.
 
-    A class with too few examples for every part goes to the earlier parts first, so put training first.
+    A class with too few examples for every part goes to the earlier parts first, so training should come first.
 
     Args:
         labels: Shape (N,): class ids (integers) or numbers to predict (floats).
-        shares: Share of each part; they add up to 1.
-        seed: Any whole number.
+        shares: Fraction of each part; they add up to 1.
+        seed: Any integer.
 
     Returns:
-        Sorted positions of each part; together each of the N positions once. No part is empty if N allows.
+        Sorted positions of each part; every position is in exactly one part. No part is empty if N allows.
 
     Raises:
-        ValueError: If a share is not positive, or they do not add up to 1.
+        ValueError: If a fraction is not positive, or they do not add up to 1.
     """
     values = np.asarray(labels)
     if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
@@ -82,18 +82,18 @@ def stratified_split(labels: npt.ArrayLike, shares: Sequence[float], seed: int) 
 
 
 def largest_remainder(weights: npt.ArrayLike, size: int) -> Indices:
-    """Share out whole units in proportion to weights; what is left over goes to the largest remainders.
+    """Apportion whole units in proportion to weights; leftover units go to the largest remainders.
 
     Args:
-        weights: Shape (K,), not negative, not all zero.
-        size: Units to share out.
+        weights: Shape (K,), non-negative, not all zero.
+        size: Number of units to apportion.
 
     Returns:
         Shape (K,), adding up to ``size``. Equal remainders are served in order.
     """
     values = np.asarray(weights, dtype=np.float64)
     quotas = values * (size / values.sum())
-    # a quota such as 2.9999999999999996 is the 3 that it stands for
+    # a quota such as 2.9999999999999996 means 3
     quotas = np.where(np.abs(quotas - np.rint(quotas)) < 1e-9, np.rint(quotas), quotas)
     result: Indices = np.floor(quotas).astype(np.int64)
     order = np.argsort(-np.round(quotas - result, 9), kind="stable")
@@ -101,12 +101,12 @@ def largest_remainder(weights: npt.ArrayLike, size: int) -> Indices:
     return result
 
 
-def different_examples(
+def distinct_examples(
     texts: Sequence[str], texts2: Sequence[str] | None, labels: npt.NDArray[np.generic]
 ) -> tuple[Indices, npt.NDArray[np.generic]]:
-    """Keep one example of each text, or pair of texts, whatever its case, punctuation and white space.
+    """Keep one example of each text, or pair of texts, ignoring case, punctuation and whitespace.
 
-    Copies with different classes get the most frequent one, and are left out altogether on a tie; copies with
+    Duplicates with different classes get the most frequent one, and are dropped altogether on a tie; duplicates with
     different numbers get their mean.
 
     Args:
@@ -133,7 +133,7 @@ def different_examples(
 
 
 def _strata(labels: npt.NDArray[np.generic]) -> Indices:
-    """Number the strata 0..K-1: the classes that occur, or quantile bins of numbers."""
+    """Return stratum ids 0..K-1: the classes that occur, or quantile bins of numbers."""
     if not np.issubdtype(labels.dtype, np.floating):
         return np.asarray(np.unique(labels, return_inverse=True)[1], dtype=np.int64)
     bins = max(1, min(QUANTILE_BINS, len(labels) // 2))
@@ -143,7 +143,7 @@ def _strata(labels: npt.NDArray[np.generic]) -> Indices:
 
 
 def _keep_all(shares: Indices, weights: npt.ArrayLike) -> Indices:
-    """Give one unit to who got none, from who got most above its due, when there is one for each."""
+    """Give one unit to every part that has none, from the part furthest above its quota, if there are enough."""
     result = shares.copy()
     if result.sum() < len(result):
         return result

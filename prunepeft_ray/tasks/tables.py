@@ -1,4 +1,4 @@
-"""Reading a local file into a table, and saying where in the file a row is."""
+"""Local files read as tables, whose rows know their position in the file."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _COMPRESSED = (".gz", ".bz2", ".xz", ".zip", ".zst")
 
 @dataclass(frozen=True)
 class FileFormat:
-    """How a text file is to be read.
+    """How to read a text file.
 
     Attributes:
-        encoding: Its encoding; None: told from the file.
-        separator: What lies between columns of a CSV or TSV file, one character or ``tab``; None: told from the file.
+        encoding: Name of the encoding; None to detect it.
+        separator: The character between columns of a CSV or TSV file, or ``tab``; None to detect it.
     """
 
     encoding: str | None = None
@@ -33,7 +33,7 @@ class FileFormat:
 
 
 AS_FOUND = FileFormat()
-"""Everything is told from the file."""
+"""Everything is detected from the file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +42,9 @@ class Table:
 
     Attributes:
         path: The file.
-        frame: A pandas DataFrame with at least one row, columns named by strings, rows numbered from 0. Values
-            of CSV and TSV are strings. Names of columns may repeat.
-        lines: The 1-based line on which each row begins; None where rows have no line of their own.
+        frame: A pandas DataFrame with at least one row, string column names, and rows numbered from 0. Values from CSV
+            and TSV are strings. Column names may repeat.
+        lines: The 1-based line on which each row begins; None if the format has no lines.
     """
 
     path: Path
@@ -52,7 +52,7 @@ class Table:
     lines: Sequence[int] | None
 
     def where(self, row: int) -> str:
-        """Name the file and the line on which a row begins, as an editor shows it, or the row's number."""
+        """Return the file and the line on which a row begins, as shown by an editor, or the row's number."""
         return f"{self.path}, row {row + 1}" if self.lines is None else f"{self.path}, line {self.lines[row]}"
 
 
@@ -63,27 +63,27 @@ def read_table(
 
     Args:
         path: The file.
-        form: Its encoding and separator, where they are not to be told from the file.
-        columns: Names of columns that are meant, which tell a separator; may be empty.
-        tell: Told which encoding and separator were found, unless they are UTF-8 and the usual one.
+        form: Its encoding and separator, as far as they are not to be detected.
+        columns: Names of expected columns, which help to detect the separator; may be empty.
+        tell: Callback that receives the detected encoding and separator, unless they are UTF-8 and the usual one.
 
     Raises:
-        InputError: If there is no such file, its suffix is not one of ``SUFFIXES``, its content is malformed or
-            it has no rows.
+        InputError: If there is no such file, its suffix is not one of ``SUFFIXES``, its content is malformed, or it has
+            no rows.
     """
     if "://" in str(path):
-        raise InputError(f"{path}: only local files are read; download it first")
+        raise InputError(f"{path}: only local files can be read; download it first")
     file = Path(path).expanduser()
     _check_path(file)
     suffix = file.suffix.lower()
     if form.separator is not None and suffix not in _SEPARATORS:
-        raise InputError(f"{file}: --separator is for CSV and TSV files; leave it out")
+        raise InputError(f"{file}: --separator is for CSV and TSV files; omit it")
     if suffix in _SEPARATORS:
         return _read_delimited(file, _SEPARATORS[suffix], form, columns, tell)
     if suffix != ".parquet":
         return _read_json(file, suffix == ".jsonl", form, tell)
     if form.encoding is not None:
-        raise InputError(f"{file}: --encoding is for text files; leave it out")
+        raise InputError(f"{file}: --encoding is for text files; omit it")
     return _table(file, _read_parquet(file), None)
 
 
@@ -97,12 +97,12 @@ def find_column(table: Table, name: str, key: str) -> str:
     """Check that a column exists.
 
     Args:
-        table: Where to look.
-        name: What the user wrote.
-        key: The setting in which it was written, such as ``"task.text"``.
+        table: The table.
+        name: The column, as the user wrote it.
+        key: The setting that names it, such as ``"task.text"``.
 
     Raises:
-        InputError: If there is no such column, and names the nearest and all columns; or if there are several.
+        InputError: If there is no such column (names the closest match and all columns), or if there are several.
     """
     found = list(table.frame.columns).count(name)
     if found > 1:
@@ -115,15 +115,15 @@ def find_column(table: Table, name: str, key: str) -> str:
 
 
 def columns_text(table: Table) -> str:
-    """List a table's columns for an error message; says if they look like a row of data."""
+    """Return a table's columns for an error message, with a hint if they look like a row of data."""
     names = one_line(", ".join(table.frame.columns))
     repeated = any(name in set(table.frame.iloc[:, at]) for at, name in enumerate(table.frame.columns))
-    return f"{names} (is this a row of data? the first line must name the columns)" if repeated else names
+    return f"{names} (is this a row of data? The first line must contain the column names)" if repeated else names
 
 
 def _check_path(file: Path) -> None:
     if file.suffix.lower() in _COMPRESSED:
-        raise InputError(f"{file}: compressed; unpack it first")
+        raise InputError(f"{file}: is compressed; decompress it first")
     if file.suffix.lower() not in SUFFIXES:
         raise InputError(f"{file}: unknown format '{file.suffix}'; expected {', '.join(SUFFIXES)}")
     if file.is_dir():
@@ -142,13 +142,13 @@ def _read_delimited(file: Path, usual: str, form: FileFormat, columns: Collectio
     separator = parse_separator(form.separator) if form.separator else find_separator(text, usual, columns)
     _tell_format(file, form, encoding, None if separator == usual else separator, tell)
     records = read_records(file, text, separator)
-    # as they are written: no number is read into them, and "NA" is a text
+    # values as written: nothing is parsed as a number, and "NA" is a text
     frame = pd.DataFrame(records.rows, columns=range(len(records.header)), dtype=object)
     return _table(file, frame.set_axis(records.header, axis=1), records.lines)
 
 
 def _tell_format(file: Path, form: FileFormat, encoding: str, separator: str | None, tell: Tell) -> None:
-    """Say what was told from the file and is not what a file is expected to be."""
+    """Report what was detected from the file and differs from the usual format."""
     found = []
     if form.encoding is None and encoding != UTF8:
         found.append((f"encoding {encoding}", "--encoding"))
@@ -156,7 +156,7 @@ def _tell_format(file: Path, form: FileFormat, encoding: str, separator: str | N
         found.append((f"separator {separator_name(separator)}", "--separator"))
     if found:
         what, options = zip(*found, strict=True)
-        tell(f"{file}: told from the file: {', '.join(what)}; {' and '.join(options)} would override this")
+        tell(f"{file}: detected {' and '.join(what)}; override with {' and '.join(options)}")
 
 
 def _read_json(file: Path, by_line: bool, form: FileFormat, tell: Tell) -> Table:
@@ -166,19 +166,19 @@ def _read_json(file: Path, by_line: bool, form: FileFormat, tell: Tell) -> Table
     _tell_format(file, form, encoding, None, tell)
     if not text.strip():
         raise InputError(f"{file}: the file is empty; expected one JSON object per example")
-    # many files named .json hold one object per line
+    # many files named .json contain one object per line
     records = None if by_line else _parse(text, str(file), whole=True)
     lines = None
     if records is None:
         lines, records = _records_by_line(file, text)
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise InputError(f"{file}: expected a list of JSON objects, one per example")
-    # as objects, whole numbers beside fractions stay as they are written
+    # with dtype object, integers stay integers even beside fractions
     return _table(file, pd.DataFrame(records, dtype=object), lines)
 
 
 def _parse(text: str, where: str, whole: bool) -> Any:
-    """Parse JSON; None for a whole file that goes on after its first value."""
+    """Parse JSON; returns None for a whole file that continues after its first value."""
     try:
         return json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
@@ -196,7 +196,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"'{next(name for name in names if names.count(name) > 1)}' is there twice in an object")
+        raise ValueError(f"'{next(name for name in names if names.count(name) > 1)}' occurs twice in an object")
     return found
 
 
@@ -217,7 +217,7 @@ def _read_parquet(file: Path) -> Any:
     import pyarrow.parquet
 
     try:
-        # a null would make fractions of whole numbers
+        # otherwise a null would turn integers into floats
         return pyarrow.parquet.read_table(file).to_pandas(integer_object_nulls=True)
     except (OSError, ValueError) as error:
         raise InputError(f"{file}: cannot be read as Parquet: {one_line(error)}") from error

@@ -1,4 +1,4 @@
-"""Training one job: data, optimiser, loop, metrics, cost; and using what came of it."""
+"""Training of a single job (data, optimiser, loop, metrics, cost), and use of the trained adapter."""
 
 from prunepeft_ray.training.checkpoint import DamagedCheckpointError, Keeper, State, pack, unpack
 from prunepeft_ray.training.encoding import EncodedSplit, EncodedTask, cut_line, encode_task

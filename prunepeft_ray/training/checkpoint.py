@@ -1,7 +1,7 @@
-"""The state of a job in the middle of its training: all that is needed to go on as if nothing had happened.
+"""Checkpoints: the state of a job during training, from which it resumes as if it had never been interrupted.
 
-Only what trains is in it, never the backbone. There are no random states: everything random in a job is seeded by the
-job's seed and its place (step and micro-batch for dropout, epoch for the order of the data), so the position is enough.
+A checkpoint contains only what is trained, never the backbone. It needs no random states: everything random in a job is
+seeded by the job's seed and the position (step and micro-batch for dropout, epoch for the order of the data).
 """
 
 from __future__ import annotations
@@ -20,60 +20,60 @@ from torch import Tensor
 from prunepeft_ray.jobs import Epoch
 
 State = dict[str, Any]
-"""Nested dicts and lists of tensors, numbers and texts."""
+"""Nested dicts and lists of tensors, numbers and strings."""
 
 _HEAD = b"prunepeft checkpoint 2\n"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class DamagedCheckpointError(ValueError):
-    """The bytes are no whole checkpoint."""
+    """The bytes are not an intact checkpoint."""
 
 
 class UnusableStateError(ValueError):
-    """A state that is whole, and yet not one of this job."""
+    """The state is intact, but does not belong to this job."""
 
 
 class Keeper(Protocol):
-    """Keeps the state of one job while it trains, and notes how much it trains."""
+    """Saves a job's state while it trains, and records how much work is done."""
 
     def load(self) -> State | None:
-        """Return the state that was kept last, or None to begin at the beginning."""
+        """Return the last saved state, or None to start from scratch."""
 
     def refuse(self, reason: str) -> None:
-        """Take note that the state which was loaded cannot be used: the job starts from its beginning."""
+        """Record that the loaded state cannot be used, so that the job starts from scratch."""
 
     def begin(self, examples: int) -> None:
-        """Take note that training begins after so many examples: 0, or those of the state which was loaded."""
+        """Record the number of examples after which training begins: 0, or that of the loaded state."""
 
     def before_step(self, examples: int, batch: int) -> None:
-        """Take note that after so many examples a batch of that size is about to be trained on."""
+        """Record that a batch of that size is about to be trained on, after that many examples."""
 
     def wanted(self) -> bool:
-        """Whether the state should be kept now; asked after every step."""
+        """Whether the state should be saved now; called after every step."""
 
     def save(self, state: State) -> None:
-        """Keep a state in place of the last one."""
+        """Save a state, replacing the previous one."""
 
 
 @dataclass
 class Progress:
-    """How far a job has come, and what it has cost so far.
+    """How far a job has progressed, and what it has cost so far.
 
     Args:
-        batch: Batches done of the epoch under way.
-        loss: Sum of the losses of its examples, a float64 scalar on the device.
-        epoch_seconds: Wall-clock time spent on it.
-        epochs: The epochs done.
-        best_epoch: 1-based number of the best of them that may be chosen; 0 before the first such.
-        best_state: The best epoch's weights; empty where the last epoch counts.
-        step: Optimiser steps.
-        examples: Examples trained on.
-        evaluated: Examples evaluated.
+        batch: Number of finished batches of the current epoch.
+        loss: Sum of the losses of the current epoch's examples, a float64 scalar on the device.
+        epoch_seconds: Wall-clock time spent on the current epoch.
+        epochs: The finished epochs.
+        best_epoch: 1-based number of the best eligible epoch; 0 if there is none yet.
+        best_state: Weights of the best epoch; empty if the last epoch is used instead.
+        step: Number of optimiser steps.
+        examples: Number of examples trained on.
+        evaluated: Number of examples evaluated.
         seconds: Wall-clock time.
-        device_seconds: Wall-clock time times devices.
-        peak_memory_bytes: Most memory used.
-        restarts: How often the job was taken up again from a checkpoint.
+        device_seconds: Wall-clock time times the number of devices.
+        peak_memory_bytes: Peak memory use.
+        restarts: How often the job was resumed from a checkpoint.
     """
 
     loss: Tensor
@@ -96,10 +96,10 @@ class Progress:
 
     @classmethod
     def from_state(cls, state: State, device: torch.device) -> Progress:
-        """Rebuild what :meth:`to_state` gave.
+        """Rebuild the progress from :meth:`to_state`.
 
         Raises:
-            KeyError: If parts are missing.
+            KeyError: If a field is missing.
         """
         if missing := [one.name for one in fields(cls) if one.name not in state]:
             raise KeyError(missing[0])
@@ -108,7 +108,7 @@ class Progress:
 
 
 def pack(state: State) -> bytes:
-    """Write a state as bytes that begin with a digest of the rest, so that damage is noticed."""
+    """Serialise a state, preceded by a digest so that damage is detected."""
     stream = io.BytesIO()
     torch.save(state, stream)
     body = stream.getbuffer()
@@ -116,13 +116,13 @@ def pack(state: State) -> bytes:
 
 
 def unpack(data: bytes) -> State:
-    """Read what :func:`pack` wrote; nothing but tensors and plain data is ever loaded.
+    """Deserialise a state from :func:`pack`; only tensors and plain data are ever loaded.
 
     Raises:
-        DamagedCheckpointError: If bytes are missing or have changed, or another version wrote them.
+        DamagedCheckpointError: If bytes are missing or have changed, or the format is that of another version.
     """
     if not data.startswith(_HEAD):
-        raise DamagedCheckpointError("it is none, or of another version")
+        raise DamagedCheckpointError("it is not a checkpoint, or one of another version")
     start = len(_HEAD) + _DIGEST_BYTES
     body = memoryview(data)[start:]
     if hashlib.sha256(body).digest() != data[len(_HEAD) : start]:

@@ -1,4 +1,4 @@
-"""What a job costs: operations and memory."""
+"""Cost of a job: floating-point operations and memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _attention_backward(gradient: Any, query: Any, key: Any, value: Any, *_args:
     return count
 
 
-# torch's counter knows the fused attention of GPUs alone
+# torch's counter only knows the fused attention of GPUs
 _CPU_ATTENTION = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
@@ -28,9 +28,9 @@ _CPU_ATTENTION = {
 
 
 class FlopMeter:
-    """Counts the operations of one micro-batch with torch's counter and scales them by tokens.
+    """Counts the operations of one micro-batch with torch's counter, and scales them by tokens.
 
-    Counting every step would slow training down; the operations per padded token hardly vary.
+    Counting in every step would slow training down, and the operations per padded token hardly vary.
     """
 
     def __init__(self) -> None:
@@ -44,28 +44,28 @@ class FlopMeter:
 
     @property
     def flops(self) -> float:
-        """Operations of all training so far."""
+        """Total number of floating-point operations in training so far."""
         return (self._per_token or 0.0) * self.tokens
 
     def state(self) -> dict[str, Any]:
-        """Return what was counted, as plain data."""
+        """Return the meter's state, as plain data."""
         return {"per_token": self._per_token, "tokens": self.tokens}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`state` gave."""
+        """Restore what :meth:`state` returned."""
         self._per_token, self.tokens = state["per_token"], state["tokens"]
 
     def counter(self) -> FlopCounterMode:
-        """Return the context in which to run the micro-batch to count."""
+        """Return the context in which to run the micro-batch that is counted."""
         return FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
 
     def set(self, counter: FlopCounterMode, tokens: int) -> None:
-        """Take over what was counted for a micro-batch of that many padded tokens."""
+        """Record the operations that were counted for a micro-batch of that many padded tokens."""
         self._per_token = counter.get_total_flops() / tokens
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most memory used so far, in bytes: on the GPU, or resident memory of this process."""
+    """Return the peak memory use so far, in bytes: of the GPU, or resident memory of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024

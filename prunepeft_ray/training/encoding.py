@@ -1,4 +1,4 @@
-"""Texts as token ids, encoded once per process."""
+"""Encoding of texts as token ids, once per process."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class EncodedSplit:
-    """A split as padded token ids; batches are cut from it without touching single examples.
+    """A split as padded token ids; batches are sliced from it without touching individual examples.
 
     Args:
         input_ids: Shape (examples, tokens), int32.
-        token_types: The same for pairs of texts where the model tells them apart, else None.
-        lengths: Real tokens per example, shape (examples,).
+        token_types: Token types of text pairs, of the same shape, if the model uses them; otherwise None.
+        lengths: Number of tokens per example without padding, shape (examples,).
         labels: Class ids (int64) or numbers (float32), shape (examples,).
     """
 
@@ -37,13 +37,13 @@ class EncodedSplit:
         return len(self.labels)
 
     def take(self, indices: Indices) -> EncodedSplit:
-        """Return some of the examples."""
+        """Return the examples at some positions."""
         rows = torch.from_numpy(indices)
         types = None if self.token_types is None else self.token_types[rows]
         return EncodedSplit(self.input_ids[rows], types, self.lengths[indices], self.labels[rows])
 
     def batch(self, indices: Indices, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
-        """Cut out a batch, padded to its own longest example.
+        """Return a batch, padded to the length of its own longest example.
 
         Returns:
             The model's inputs, each of shape (batch, tokens), and the labels, of shape (batch,).
@@ -61,7 +61,7 @@ class EncodedSplit:
 
 
 def padded_tokens(lengths: Indices) -> int:
-    """Tokens of a batch of examples of those lengths, padding included."""
+    """Return the number of tokens in a batch of examples of these lengths, including padding."""
     return len(lengths) * int(lengths.max())
 
 
@@ -71,7 +71,8 @@ def encode(split: Split, backbone: Backbone, max_length: int) -> EncodedSplit:
     Args:
         split: Texts and labels.
         backbone: The backbone whose tokenizer to use.
-        max_length: Most tokens of an example; longer ones are cut, and those longer than the backbone takes.
+        max_length: Maximum number of tokens per example, capped by what the backbone accepts; longer ones are
+            truncated.
     """
     backbone.tokenizer.padding_side = "right"
     limit = min(max_length, backbone.max_length)
@@ -89,22 +90,22 @@ def encode(split: Split, backbone: Backbone, max_length: int) -> EncodedSplit:
 
 @dataclass(frozen=True, eq=False)
 class EncodedTask:
-    """A task's splits as token ids, with what training needs to know of the task."""
+    """A task and its splits as token ids."""
 
     data: TaskData
     train: EncodedSplit
     dev: EncodedSplit
     tests: Mapping[str, EncodedSplit]
-    """By the suffix of their metrics, as in the data."""
+    """Test splits by the suffix of their metrics, as in ``data``."""
 
     def subset(self, size: int | None, holdout: float) -> tuple[EncodedSplit, EncodedSplit]:
-        """Cut a stratified subset of the training split into a part to train on and a part held out.
+        """Draw a stratified subset of the training split, and divide it into a part to train on and a held-out part.
 
-        The subset depends on the task alone, so all jobs of a search with the same size train on the same examples.
+        The subset depends only on the task, so all jobs of a search with the same size train on the same examples.
 
         Args:
-            size: Examples in the subset; None for the whole split.
-            holdout: Share of the subset to hold out; 0 for none.
+            size: Number of examples in the subset; None for the whole split.
+            holdout: Fraction of the subset to hold out; 0 for none.
         """
         labels = self.data.train.labels
         seed = derive_seed(0, "subset", self.data.fingerprint)
@@ -122,7 +123,7 @@ def encode_task(data: TaskData, backbone: Backbone, max_length: int) -> EncodedT
 
 
 def cut_line(task: EncodedTask, backbone: Backbone, max_length: int) -> str | None:
-    """Say how many texts of a task's splits were cut, and at what length; None if none was."""
+    """Describe how many texts of a task's splits were truncated, and at what length; None if there are none."""
     data = task.data
     parts = {"train": (data.train, task.train), "dev": (data.dev, task.dev)}
     parts |= {f"test{suffix}": (split, task.tests[suffix]) for suffix, split in data.tests.items()}
@@ -132,14 +133,14 @@ def cut_line(task: EncodedTask, backbone: Backbone, max_length: int) -> str | No
 
 
 def cut_text(counts: str, backbone: Backbone, max_length: int) -> str:
-    """Put into words how many texts were cut."""
+    """Describe how many texts were truncated."""
     limit = min(max_length, backbone.max_length)
-    why = "training.max_length" if limit < backbone.max_length else "the most that the model takes"
-    return f"texts of more than {limit} tokens ({why}) are cut: {counts}"
+    why = "training.max_length" if limit < backbone.max_length else "the model's maximum"
+    return f"texts of more than {limit} tokens ({why}) are truncated: {counts}"
 
 
 def count_cut(split: Split, encoded: EncodedSplit, backbone: Backbone, max_length: int) -> int:
-    """Count the texts, or pairs, that were too long."""
+    """Count the texts, or pairs of texts, that were truncated."""
     limit = min(max_length, backbone.max_length)
     longest = split.take(np.flatnonzero(encoded.lengths >= limit))
     if not len(longest):
@@ -151,12 +152,12 @@ def count_cut(split: Split, encoded: EncodedSplit, backbone: Backbone, max_lengt
 def epoch_batches(lengths: Indices, batch_size: int, seed: int, epoch: int) -> list[Indices]:
     """Shuffle examples into batches of similar length.
 
-    Examples are shuffled, sorted by length within pools of 50 batches, cut into batches, and the batches shuffled:
-    little padding, and an order that is new in every epoch.
+    Examples are shuffled, sorted by length within pools of 50 batches and divided into batches, which are shuffled in
+    turn. This needs little padding, and the order differs in every epoch.
 
     Args:
-        lengths: Tokens per example.
-        batch_size: Examples per batch; the last one may be smaller.
+        lengths: Number of tokens per example.
+        batch_size: Examples per batch; the last batch may be smaller.
         seed: The job's seed.
         epoch: 1-based.
     """

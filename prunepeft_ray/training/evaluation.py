@@ -1,4 +1,4 @@
-"""Predictions and metrics of a model as it is."""
+"""Evaluation: predictions of a model in its current state, and their metrics."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from prunepeft_ray.training.optimiser import autocast
 
 
 def loss_sum(logits: Tensor, labels: Tensor, regression: bool) -> Tensor:
-    """Sum of the loss over examples: cross-entropy, or squared error for regression.
+    """Return the sum of the loss over examples: cross-entropy, or squared error for regression.
 
     Args:
         logits: Shape (batch, outputs).
         labels: Shape (batch,).
-        regression: Whether labels are numbers.
+        regression: Whether labels are numbers to predict.
     """
     if regression:
         return F.mse_loss(logits[:, 0].float(), labels.float(), reduction="sum")
@@ -39,14 +39,14 @@ def predict_logits(
     group: Group,
     on_batch: Callable[[], None] = lambda: None,
 ) -> Tensor:
-    """Run a model over a split; the group's processes share the batches.
+    """Run a model on a split; the group's processes share the batches.
 
     Args:
         model: The model.
         split: The examples.
-        outputs: Logits per example.
+        outputs: Number of logits per example.
         batch_size: Examples per batch.
-        precision: As in the recipe.
+        precision: ``training.precision`` of the recipe.
         group: The processes that share the batches.
         on_batch: Called after every batch.
 
@@ -70,7 +70,7 @@ def predict_logits(
 
 
 def to_predictions(logits: Tensor, regression: bool) -> npt.NDArray[np.float32] | npt.NDArray[np.int64]:
-    """Turn logits into class ids, or into numbers for regression."""
+    """Convert logits to class ids, or to numbers for regression."""
     found: npt.NDArray[np.float32] = (logits[:, 0] if regression else logits.argmax(dim=1)).numpy()
     return found
 

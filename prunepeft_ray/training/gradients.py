@@ -1,4 +1,4 @@
-"""Gradients of a batch, summed so that the result does not depend on who computed which part."""
+"""Gradients of a batch, summed such that the result does not depend on which process computed which part."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from prunepeft_ray.training.group import Group
 
 
 class GradientBuffer:
-    """One row per micro-batch: all gradients, then further values that are summed over examples.
+    """A buffer with one row per micro-batch: all gradients, followed by further values that are summed over examples.
 
-    Processes fill the rows of their micro-batches; rows of others are zero until the group adds them up. The rows are
-    then summed in order, so one process and several get the same bits.
+    Each process fills the rows of its own micro-batches; the others are zero until the group sums them up. The rows are
+    then added in order, so that the result is bitwise the same for any number of processes.
 
     Args:
-        parameters: The parameters that train, all in fp32 on one device.
+        parameters: The trained parameters, all in fp32 on one device.
         extra: Number of further values.
         micro_batches: Number of rows.
     """
@@ -42,16 +42,16 @@ class GradientBuffer:
         self._rows.zero_()
 
     def begin(self, micro_batch: int) -> None:
-        """Make the coming backward pass add to that micro-batch's row."""
+        """Make the next backward pass add to the row of that micro-batch."""
         for parameter, view in zip(self._parameters, self._views[micro_batch], strict=True):
             parameter.grad = view
 
     def put(self, micro_batch: int, extra: Tensor) -> None:
-        """Store that micro-batch's further values."""
+        """Store the further values of that micro-batch."""
         self._rows[micro_batch, self._size :] = extra
 
     def total(self, group: Group) -> Tensor:
-        """Sum over processes and micro-batches; the parameters' gradients are then the batch's.
+        """Sum over processes and micro-batches; the parameters' gradients are then those of the batch.
 
         Returns:
             The sum of the further values, shape (extra,).

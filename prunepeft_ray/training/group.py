@@ -1,4 +1,4 @@
-"""The processes that train one job together."""
+"""Groups of processes that train a job together."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ T = TypeVar("T")
 
 
 class Group(Protocol):
-    """Processes that run the same code on the same job, each on its share of every batch."""
+    """Processes that run the same code for the same job, each on its part of every batch."""
 
     rank: int
     world: int
 
     def sum_(self, tensor: torch.Tensor) -> None:
-        """Add a tensor up over all processes, in place."""
+        """Sum a tensor over all processes, in place."""
 
     def gather(self, item: T) -> list[T]:
         """Return every process's item, by rank."""
 
 
 class SoloGroup:
-    """One process by itself."""
+    """A group of a single process."""
 
     rank = 0
     world = 1
@@ -44,7 +44,7 @@ class DistributedGroup:
         self.world = torch.distributed.get_world_size()
 
     def sum_(self, tensor: torch.Tensor) -> None:
-        """Add a tensor up over all processes, in place."""
+        """Sum a tensor over all processes, in place."""
         torch.distributed.all_reduce(tensor)
 
     def gather(self, item: T) -> list[T]:

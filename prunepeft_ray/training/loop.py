@@ -1,4 +1,4 @@
-"""Training one job: the loop."""
+"""The training loop of a job."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from prunepeft_ray.training.optimiser import autocast, build_optimiser, build_sc
 Value = TypeVar("Value")
 
 OnStep = Callable[[int, int], None]
-"""Called after every step, and every batch evaluated, with examples trained on so far, and in all."""
+"""Called after every step and every evaluated batch, with the number of examples trained on so far, and in total."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of a job, and the best epoch's weights."""
+    """The result of a job, and the weights of its best epoch."""
 
     result: TrainResult
     state: Mapping[str, Tensor]
 
 
 class _NotFiniteError(ArithmeticError):
-    """The loss left the numbers."""
+    """The loss is NaN or infinite."""
 
 
 def _check_finite(what: str, loss: float, epoch: int) -> None:
@@ -60,25 +60,26 @@ def train(
     keeper: Keeper | None = None,
     split: int = 1,
 ) -> Trained:
-    """Train a job from scratch, measure it and score its slots.
+    """Train a job from scratch, evaluate it and score its slots.
 
-    The result does not depend on the number of processes in the group: batches are cut into the recipe's micro-batches
-    whoever computes them, dropout is seeded per micro-batch, and sums are taken in a fixed order. Nor does it depend on
-    interruptions: a job that goes on from a kept state gives the bits of one that was never interrupted.
+    The result does not depend on the number of processes in the group: batches are split into the recipe's
+    micro-batches whichever process computes them, dropout is seeded per micro-batch, and sums are taken in a fixed
+    order. Nor does it depend on interruptions: a job that is resumed from a saved state yields bitwise the same result
+    as one that was never interrupted.
 
     Args:
-        job: What to train.
-        backbone: The job's backbone; adapted meanwhile and given back as it was.
+        job: The job to train.
+        backbone: The job's backbone; it is adapted during the call, and restored afterwards.
         task: The job's task.
-        group: The processes that train this job together.
-        on_step: Told the progress.
-        keeper: Keeps the job's state, on the group's first process alone; None where nothing is kept.
-        split: Cut every micro-batch, and every batch of an evaluation, into that many, to save memory.
+        group: The processes that train the job together.
+        on_step: Callback that receives the progress.
+        keeper: Saves the job's state, on the first process of the group only; None to save nothing.
+        split: Number of parts that every micro-batch and every evaluation batch is divided into, to save memory.
 
     Returns:
-        Result and weights. A loss that is not finite gives a result with status ``"failed"``.
+        Result and weights. If the loss is not finite, the result has status ``"failed"``.
     """
-    # the first process looks, so that all begin at the same place
+    # only the first process loads, so that all start from the same state
     kept = group.gather(keeper.load() if keeper else None)[0]
     while True:
         with AdaptedBackbone(backbone, job.architecture, job.modules, task.data.num_labels, job.seed) as adapted:
@@ -88,7 +89,7 @@ def train(
                     run.restore(kept)
                 return run.train()
             except UnusableStateError as error:
-                # half of it may have been taken over: begin with fresh modules
+                # it may have been loaded partially, so start over with new modules
                 kept = None
                 if keeper:
                     keeper.refuse(str(error))
@@ -124,7 +125,7 @@ class _Run:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.recipe.precision == "fp16")
         self.collector = self._collector()
         trainable = list(adapted.trainable.values())
-        # the last value is the loss
+        # the last of the further values is the loss
         self.buffer = GradientBuffer(trainable, self.collector.vector_size + 1, self.micro_batches)
         self.slot_tensors = sum(len(found) for found in adapted.slot_parameters.values())
         self.trainable = trainable
@@ -135,10 +136,10 @@ class _Run:
 
     def _collector(self) -> Collector:
         adapted = self.adapted
-        unseen = [site.slot for site in adapted.sites if site.update is None]
-        if unseen and self.job.collect:
-            module = adapted.architecture[unseen[0]].type
-            raise InputError(f"slot {unseen[0]}: criteria cannot be collected of '{module}' modules")
+        unobservable = [site.slot for site in adapted.sites if site.update is None]
+        if unobservable and self.job.collect:
+            module = adapted.architecture[unobservable[0]].type
+            raise InputError(f"slot {unobservable[0]}: criteria cannot be collected for '{module}' modules")
         updates = [
             Update(site.slot, site.update, site.scale, adapted.backbone.width(site.slot.layer, site.name)[1])
             for site in adapted.sites
@@ -163,7 +164,7 @@ class _Run:
         except _NotFiniteError as error:
             failed = self._result(epochs[-1] if epochs else None, {})
             return Trained(replace(failed, status="failed", reason=str(error)), {})
-        # Theta describes the module as the pass left it, the metrics the best epoch
+        # Theta describes the modules at the end of the pass; the metrics are those of the best epoch
         scores, halves = _by_name(self.collector.thetas()), _by_name(self.collector.halves())
         best, best_state = epochs[-1], self.progress.best_state
         if self._chooses_epoch:
@@ -180,7 +181,7 @@ class _Run:
 
     @property
     def _over(self) -> bool:
-        """Whether all epochs are done, or there was no gain for too long."""
+        """Whether all epochs are done, or there was no improvement for too long."""
         done = len(self.progress.epochs)
         waited = done - self.progress.best_epoch
         impatient = self._chooses_epoch and self.recipe.patience is not None and waited >= self.recipe.patience
@@ -207,7 +208,7 @@ class _Run:
         evaluated = {"none": None, "dev": self.task.dev, "holdout": self.held_out}[self.job.evaluate]
         metrics = self._measure(evaluated) if evaluated is not None else {}
         if metrics:
-            # the weights may have left the numbers in the last step
+            # the weights may have become non-finite in the last step
             _check_finite(self.job.evaluate, metrics["loss"], number)
         self._end_epoch(Epoch(number, train_loss, metrics, progress.epoch_seconds + self._count_time()))
 
@@ -215,13 +216,13 @@ class _Run:
         progress = self.progress
         best = progress.epochs[progress.best_epoch - 1] if progress.best_epoch else None
         progress.epochs.append(epoch)
-        # modules that are still too large are not what was asked for; at the end none is
+        # an epoch counts only once all modules are down to their final sizes, which they are at the end
         if self.adapted.within_size and (best is None or self._value(epoch) > self._value(best)):
             progress.best_epoch = epoch.epoch
             progress.best_state = self.adapted.state() if self._chooses_epoch else {}
         progress.batch, progress.epoch_seconds = 0, 0.0
         progress.loss.zero_()
-        # a job that is over is stored for good at once, unless there is something to measure
+        # a finished job is committed right away, unless it still has to be evaluated on the test split
         if self.keeper and (not self._over or self.job.test):
             self._keep()
 
@@ -229,7 +230,7 @@ class _Run:
         self.on_step(self.progress.examples, len(self.split) * self.recipe.epochs)
 
     def _count_time(self) -> float:
-        """Add the time since this was called last to the job's cost; returns it."""
+        """Add the time since the last call to the job's cost, and return it."""
         now = time.monotonic()
         passed, self.clock = now - self.clock, now
         self.progress.seconds += passed
@@ -254,10 +255,10 @@ class _Run:
         )
 
     def restore(self, state: State) -> None:
-        """Go on where a kept state ends.
+        """Resume from a saved state.
 
         Raises:
-            UnusableStateError: If it is not one of this job; what was taken over of it is of no use then.
+            UnusableStateError: If the state does not belong to this job; it may have been loaded partially.
         """
         try:
             self._restore(state)
@@ -265,7 +266,7 @@ class _Run:
             if is_out_of_memory(error):
                 raise
             text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            raise UnusableStateError(f"it is not a state of this job: {text}") from error
+            raise UnusableStateError(f"it does not belong to this job: {text}") from error
 
     def _restore(self, state: State) -> None:
         self.progress = Progress.from_state(state["progress"], self.device)
@@ -276,22 +277,22 @@ class _Run:
         self.scaler.load_state_dict(state["scaler"])
         self.collector.load(state["scores"])
         self.flops.load(state["flops"])
-        # states from before there were allocators lack them
+        # states of earlier versions have no allocators
         self.adapted.load_allocators(state.get("allocators", {}))
 
     def _step(self, indices: Indices) -> Tensor:
-        """Train on one batch; returns its mean loss, on the device."""
+        """Train on one batch; return its mean loss, on the device."""
         self.buffer.clear()
         parts = [part for part in np.array_split(indices, self.micro_batches) if len(part)]
         for number in range(self.group.rank, len(parts), self.group.world):
             self._micro_batch(number, parts[number], len(indices))
-        # those of others count too, so the sum is the same on every process
+        # parts of other processes are counted too, so that the sum is the same on every process
         self.flops.tokens += sum(padded_tokens(self.split.lengths[part]) for part in parts)
         extra = self.buffer.total(self.group)
         loss_scale = self.scaler.get_scale()
         self.adapted.before_step(loss_scale)
         self.scaler.unscale_(self.optimiser)
-        # with fp16 a step may overflow; it then counts neither for the weights nor for scores and allocators
+        # with fp16, a step may overflow; it then affects neither the weights nor scores and allocators
         if not self.scaler.is_enabled() or bool(self.buffer.gradient.isfinite().all()):
             gradients = [p.grad for p in self.trainable[: self.slot_tensors] if p.grad is not None]
             self.collector.step(gradients, extra[:-1], loss_scale)
@@ -326,7 +327,7 @@ class _Run:
         loss: Tensor = self.scaler.scale(loss_sum(logits, labels, self.task.data.regression) / batch_size)
         whole = loss
         if self.adapted.allocators:
-            # every part of the batch carries its share, whoever computes it
+            # each part of the batch carries its share of the penalty, whichever process computes it
             whole = loss + self.scaler.scale(self.adapted.penalty() * (len(labels) / batch_size))
         whole.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
@@ -364,7 +365,7 @@ class _Run:
                 train_examples=progress.examples,
                 eval_examples=progress.evaluated,
                 steps=progress.step,
-                # counted by the first process, which always has a part of the batch
+                # counted by the first process, which always has a part of every batch
                 flops=self.group.gather(self.flops.flops)[0],
                 device_seconds=progress.device_seconds,
                 wall_seconds=progress.seconds,
@@ -378,5 +379,5 @@ def _by_name(rows: Mapping[str, Mapping[Slot, Value]]) -> dict[str, dict[str, Va
 
 
 def default_micro_batches(device: torch.device) -> int:
-    """Parts that a batch is split into unless the recipe says: 2 on a CPU, so two workers can share it, 1 on a GPU."""
+    """Return the default number of micro-batches: 2 on a CPU, so that two workers can share a batch; 1 on a GPU."""
     return 1 if device.type == "cuda" else 2

@@ -20,7 +20,7 @@ def build_optimiser(trainable: Mapping[str, nn.Parameter], recipe: TrainingConfi
     """Build AdamW with one learning rate per slot kind and one for the head.
 
     Args:
-        trainable: Parameters by name; a name's first part is its slot kind or ``head``.
+        trainable: Parameters by name; the first part of each name is its slot kind or ``head``.
         recipe: Learning rates and weight decay.
     """
     by_kind: dict[str, list[nn.Parameter]] = {}
@@ -42,15 +42,15 @@ def build_schedule(optimiser: torch.optim.Optimizer, recipe: TrainingConfig, ste
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
-    """Return the context of forward passes: ``auto`` is bf16 on a GPU that has it, fp32 elsewhere.
+    """Return the context for forward passes: ``auto`` is bf16 on GPUs that support it, and fp32 elsewhere.
 
     Raises:
-        InputError: If the device cannot compute in that precision.
+        InputError: If the device does not support the precision.
     """
     if precision == "auto":
         bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
         precision = "bf16" if bf16 else "fp32"
     if precision == "fp16" and device.type != "cuda":
-        raise InputError("training.precision: fp16 needs a GPU; on a CPU use fp32 or bf16")
+        raise InputError("training.precision: fp16 requires a GPU; use fp32 or bf16 on a CPU")
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")

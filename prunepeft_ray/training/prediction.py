@@ -1,4 +1,4 @@
-"""Using a trained adapter: predictions, and metrics on labelled data."""
+"""Predictions and evaluation with a trained adapter."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ BATCH_SIZE = 64
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one example.
+    """The prediction for one example.
 
     Args:
-        label: The class's name, or None for regression.
-        value: The class's probability, or the predicted number.
+        label: Name of the predicted class, or None for regression.
+        value: Probability of that class, or the predicted number.
     """
 
     label: str | None
@@ -43,8 +43,8 @@ class Predictor:
     """A backbone with a saved adapter and head, ready to use.
 
     Args:
-        config: What the adapter is.
-        adapted: The backbone that carries it.
+        config: The adapter's configuration.
+        adapted: The backbone that carries the adapter.
     """
 
     def __init__(self, config: AdapterConfig, adapted: AdaptedBackbone) -> None:
@@ -57,10 +57,10 @@ class Predictor:
         return self._adapted.backbone
 
     def logits(self, split: Split, tell: Tell = log_line) -> np.ndarray:
-        """Compute logits, shape (examples, outputs); tells how many texts were too long and cut.
+        """Compute logits, shape (examples, outputs), and report how many texts were truncated.
 
         Raises:
-            InputError: If one of them is not finite.
+            InputError: If a logit is not finite.
         """
         encoded = encode(split, self.backbone, self.config.max_length)
         if cut := count_cut(split, encoded, self.backbone, self.config.max_length):
@@ -69,7 +69,7 @@ class Predictor:
             self.backbone.model, encoded, self.config.num_outputs, BATCH_SIZE, "fp32", SoloGroup()
         ).numpy()
         if not np.isfinite(found).all():
-            raise InputError(f"the adapter on '{self.config.model}' gives logits that are not finite: it is damaged")
+            raise InputError(f"the adapter on '{self.config.model}' is damaged: it yields non-finite logits")
         return found
 
     def predict(self, texts: list[str], texts2: list[str] | None = None, tell: Tell = log_line) -> list[Prediction]:
@@ -78,7 +78,7 @@ class Predictor:
         Args:
             texts: The (first) texts.
             texts2: The second texts of pairs, or None.
-            tell: Told how many texts were too long and cut, if any.
+            tell: Callback that receives how many texts were truncated, if any.
         """
         if not texts:
             return []
@@ -94,24 +94,24 @@ class Predictor:
         ]
 
     def evaluate(self, split: Split, tell: Tell = log_line) -> dict[str, float]:
-        """Measure the adapter's metrics, and the mean loss, on labelled examples.
+        """Compute the adapter's metrics and the mean loss on labelled examples.
 
         Args:
             split: The examples.
-            tell: Told how many texts were too long and cut, if any.
+            tell: Callback that receives how many texts were truncated, if any.
 
         Raises:
-            InputError: If there is no example.
+            InputError: If there are no examples.
         """
         if not len(split):
-            raise InputError("there is no example to evaluate")
+            raise InputError("there are no examples to evaluate")
         empty = split.take([])
         metrics = self.config.metrics
         data = TaskData(self.config.task, empty, empty, empty, self.config.labels, metrics, metrics[0])
         return measure(torch.from_numpy(self.logits(split, tell)), torch.from_numpy(split.labels), data)
 
     def close(self) -> None:
-        """Take the adapter off the backbone."""
+        """Remove the adapter from the backbone."""
         self._adapted.close()
 
 
@@ -119,8 +119,8 @@ def load_adapter(folder: str | Path, model: str | None = None, device: str = "cp
     """Load a saved adapter onto its backbone.
 
     Args:
-        folder: An ``adapter`` folder, or the folder of a run that has one; a path or a URL such as ``s3://``.
-        model: Where to load the backbone from, if not from where it was in training.
+        folder: An ``adapter`` folder, or the folder of a run that has one; a path or a URL such as ``s3://...``.
+        model: Where to load the backbone from; default: as in training.
         device: Torch device.
 
     Raises:
@@ -136,7 +136,7 @@ def load_adapter(folder: str | Path, model: str | None = None, device: str = "cp
     backbone = load_backbone(model or config.model, device)
     if backbone.fingerprint != config.model_fingerprint:
         raise InputError(
-            f"{path}: the adapter was trained on other weights than those of '{model or config.model}' "
+            f"{path}: the adapter was trained on different weights from those of '{model or config.model}' "
             f"(fingerprint {quoted(config.model_fingerprint)}, found {backbone.fingerprint})"
         )
     state = read_adapter_weights(path, config, backbone)
@@ -154,4 +154,4 @@ def load_adapter(folder: str | Path, model: str | None = None, device: str = "cp
 def _check_metrics(config: AdapterConfig) -> None:
     for name in config.metrics:
         if METRICS[name].regression != (not config.labels):
-            raise InputError(f"the metric '{name}' does not suit its labels")
+            raise InputError(f"the metric '{name}' does not suit the adapter's labels")

@@ -135,14 +135,14 @@ def damage(file, how):
 @pytest.mark.parametrize("how", ["truncated", "empty", "foreign", "other table"])
 @pytest.mark.parametrize("merged", [False, True])
 def test_a_damaged_job_is_named_and_left_out_of_every_frame(tmp_path, monkeypatch, how, merged):
-    monkeypatch.setattr("prunepeft_ray.results.compaction.FEWEST", 1)
+    monkeypatch.setattr("prunepeft_ray.results.compaction.MIN_FILES", 1)
     folder = start_run(tmp_path / "run")
     finish(folder)
     results = open_results(folder.path)
     lost = results["jobs"][results["jobs"].kind == "round"].job_id.item()
     file = folder.results / "jobs" / f"{lost}.parquet"
     if merged:
-        results.merge()
+        results.compact()
     damage(file, how)
     results = open_results(folder.path)
     assert lost not in set(results["architectures"].job_id)
@@ -182,9 +182,9 @@ def test_a_place_without_a_run_is_the_users_error(tmp_path):
 
 
 def test_where_nothing_can_be_written_results_are_read_without_merging(study, monkeypatch):
-    monkeypatch.setattr("prunepeft_ray.results.compaction.FEWEST", 1)
+    monkeypatch.setattr("prunepeft_ray.results.compaction.MIN_FILES", 1)
     (study.store.folder / "merged").write_text("in the way")
     results = opened(study)
-    results.merge()
+    results.compact()
     assert len(results["jobs"]) == 8
     assert compare_methods(results).rows

@@ -109,12 +109,12 @@ def test_slot_text_round_trip(slot):
 
 @pytest.mark.parametrize("text", ["", "PA", "PA.", "PA.x", "PA.-1", "XX.1", "pa.1", "PA.1.2", "1.PA"])
 def test_what_is_no_slot_is_refused(text):
-    with pytest.raises(InputError, match="is no slot"):
+    with pytest.raises(InputError, match="is not a slot"):
         Slot.parse(text)
 
 
 def test_impossible_slots_and_modules_are_errors():
-    with pytest.raises(ValueError, match="no slot at layer -1"):
+    with pytest.raises(ValueError, match="there is no slot of kind 'PA' at layer -1"):
         Slot(-1, "PA")
     with pytest.raises(ValueError, match="'FFN'"):
         Slot(0, "FFN")

@@ -115,7 +115,7 @@ def test_a_tokenizer_that_cannot_pad_is_refused(copy):
     data = json.loads((folder / "tokenizer_config.json").read_text())
     del data["eos_token"]
     (folder / "tokenizer_config.json").write_text(json.dumps(data))
-    assert "neither a padding nor an end-of-text token" in refusal(folder)
+    assert "neither a padding token nor an end-of-text token" in refusal(folder)
 
 
 def test_a_checkpoint_with_a_head_of_another_size_loads(tiny_bert, tmp_path):
@@ -180,7 +180,7 @@ def test_weights_of_other_shapes_than_configured_are_refused(copy):
     folder = copy()
     change_config(folder, intermediate_size=48)
     message = refusal(folder)
-    assert "12 weights have another shape" in message
+    assert "12 weights have a different shape" in message
     assert "bert.encoder.layer.0.intermediate.dense" in message
 
 
@@ -204,7 +204,7 @@ def test_a_folder_without_a_tokenizer_is_refused(copy):
     folder = copy()
     for file in folder.glob("tokenizer*"):
         file.unlink()
-    assert "without a tokenizer" in refusal(folder)
+    assert "has no tokenizer" in refusal(folder)
 
 
 def test_a_damaged_tokenizer_is_refused(copy):

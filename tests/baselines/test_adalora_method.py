@@ -41,6 +41,6 @@ def test_of_a_real_budget_at_least_99_percent_is_used(budget):
 
 
 def test_a_budget_below_rank_1_is_refused(tiny_bert):
-    message = r"^method 'adalora': a budget of 519 parameters is too small: size 1 in every layer takes 520"
+    message = r"^method 'adalora': a budget of 519 parameters is too small: size 1 in every layer needs 520"
     with pytest.raises(InputError, match=message):
         build(make_problem(tiny_bert, RANK_BERT - 1))

@@ -126,7 +126,9 @@ def assert_uniform(coding, codes):
 
 
 def test_a_budget_that_the_own_space_cannot_meet_is_an_error_of_one_line():
-    with pytest.raises(InputError, match=r"budget of 5 parameters holds no architecture.*smallest has \d+$"):
+    with pytest.raises(
+        InputError, match=r"budget of 5 parameters is too small for its own space.* architecture has \d+$"
+    ):
         own(budget=5)
 
 

@@ -120,5 +120,5 @@ def test_without_partitions_all_criteria_take_part_and_blocks_do_not():
 
 
 def test_a_budget_that_holds_no_slot_is_an_input_error():
-    with pytest.raises(InputError, match="a budget of 5 parameters holds no slot"):
+    with pytest.raises(InputError, match="a budget of 5 parameters is too small for any slot"):
         build("single", make_problem(budget=5))

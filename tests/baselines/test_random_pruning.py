@@ -48,7 +48,7 @@ def test_it_ends_within_the_budget_and_removes_no_more_than_it_must(info, layers
     space = problem.space
     costs = [space.slot_parameters(slot) for slot in space.supernet.slots]
     if budget < min(costs):
-        with pytest.raises(InputError, match="holds no slot"):
+        with pytest.raises(InputError, match="is too small for any slot"):
             build(info, problem)
         return
     best = build(info, problem).best()

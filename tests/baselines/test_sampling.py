@@ -33,7 +33,7 @@ spaces = st.lists(st.integers(1, 40), min_size=1, max_size=9).map(lambda costs: 
 def test_the_count_is_that_of_trying_all(space, budget):
     smallest = min(map(space.slot_parameters, space.supernet.slots))
     if budget < smallest:
-        with pytest.raises(InputError, match=f"holds no slot: the smallest has {smallest}"):
+        with pytest.raises(InputError, match=f"is too small for any slot: the smallest has {smallest}"):
             FeasibleSampler(space, budget)
     else:
         assert FeasibleSampler(space, budget).count == len(within(space, budget))
@@ -49,7 +49,7 @@ def test_asking_for_all_gives_each_once(space, budget, seed):
 
 @pytest.mark.parametrize("units", [8192, 4])
 def test_all_are_equally_likely_on_a_fine_and_on_a_coarse_grid(monkeypatch, units):
-    monkeypatch.setattr(sampling, "MOST_UNITS", units)
+    monkeypatch.setattr(sampling, "MAX_UNITS", units)
     space, budget = space_of(slots_named([3, 5, 5, 7, 11, 13])), 17
     rng = random.Random(0)
     expected = within(space, budget)

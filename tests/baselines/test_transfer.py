@@ -106,7 +106,7 @@ def test_nothing_is_learned_even_where_the_study_learns_before_every_round():
 def test_a_strategy_that_lacks_a_partition_is_refused(other):
     content = strategy_for(make_problem(layers=6, **other))
     missing = "0.SA" if "kinds" in other else "1.PA"
-    says = f"^amazon/strategy.json: the strategy does not know partition {missing}; it knows .*: use the pruning.blocks"
+    says = f"^amazon/strategy.json: the strategy lacks partition {missing}; its partitions are .*: use the pruning"
     with pytest.raises(InputError, match=says):
         of_strategy(make_problem(layers=6), content)
 
@@ -114,7 +114,7 @@ def test_a_strategy_that_lacks_a_partition_is_refused(other):
 def test_a_strategy_of_more_blocks_is_refused():
     problem = make_problem(layers=6, pruning={"blocks": "none"})
     with pytest.raises(
-        InputError, match=r"^amazon/strategy.json: the strategy has partition 1\.PA, which is none here"
+        InputError, match=r"^amazon/strategy.json: the strategy has partition 1\.PA, which does not exist here"
     ):
         of_strategy(problem, strategy_for(make_problem(layers=6)))
 
@@ -135,7 +135,7 @@ def test_what_is_no_strategy_is_refused(content):
 
 def test_what_is_wrong_without_the_strategy_is_not_blamed_on_its_file():
     problem = make_problem()
-    with pytest.raises(InputError, match=r"^a budget of 5 parameters holds no slot"):
+    with pytest.raises(InputError, match=r"^a budget of 5 parameters is too small for any slot"):
         of_strategy(make_problem(budget=5), strategy_for(problem))
 
 

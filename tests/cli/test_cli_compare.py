@@ -65,18 +65,18 @@ def complaint(capsys, arguments, code=2):
         ({"methods": []}, "study.yaml: methods: "),
         ({"tasks": []}, "study.yaml: tasks: "),
         ({"seeds": []}, "study.yaml: seeds: "),
-        ({"methods": ["prunepeft", "prunepeft"]}, "methods: 'prunepeft' is there twice; give one of them a label"),
+        ({"methods": ["prunepeft", "prunepeft"]}, "methods: 'prunepeft' occurs twice; give one of them a label"),
         ({"method": ["prunepeft"]}, "unknown key 'method'; did you mean 'methods'?"),
         ({"budget": "1000"}, "smallest slot has 49,152"),
         ({"budget": "50%"}, "supernet has only 887,808"),
         ({"tasks": ["packaged:movies"]}, "did you mean 'packaged:movie'"),
         ({"models": ["packaged:minlm"]}, "did you mean 'packaged:minilm'"),
-        ({"methods": ["random-search:3"]}, "'random-search' takes nothing after a colon"),
+        ({"methods": ["random-search:3"]}, "'random-search' takes no argument after a colon"),
         ({"methods": [{"name": "prunepeft", "options": {"x": 1}}]}, "unknown key 'x'"),
         ({"methods": ["single:weigth"]}, "did you mean 'weight'"),
         (NO_ADAPTER_FITS, "uniform-adapter, packaged:movie, packaged:minilm: "),
         ({"plugins": ["./nope.py"]}, "nope.py on this machine"),
-        ({"pruning": {"blocks": [0.5, 0.4]}}, "edges must rise"),
+        ({"pruning": {"blocks": [0.5, 0.4]}}, "edges must increase"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
@@ -123,14 +123,14 @@ def make_study(path, **changes):
 def test_a_folder_of_another_study_is_refused(capsys, tmp_path, write):
     make_study(tmp_path / "run", budget="2%")
     message = complaint(capsys, ["compare", write(), "--output", "run"])
-    assert "run holds another study (budget: '2%' there, '1.3%' here)" in message
+    assert "run contains a different study (budget: '2%' there, '1.3%' here)" in message
     assert "--output" in message
 
 
 def test_a_folder_of_a_search_is_refused(capsys, tmp_path, write):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "spec.yaml").write_text("{model: m, task: {name: t}, budget: 1%}")
-    assert "run holds a search, not a study" in complaint(capsys, ["compare", write(), "--output", "run"])
+    assert "run contains a search, not a study" in complaint(capsys, ["compare", write(), "--output", "run"])
 
 
 def test_a_method_that_goes_wrong_in_an_unexpected_way_is_one_line(capsys, tmp_path, write):

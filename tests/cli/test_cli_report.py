@@ -133,7 +133,7 @@ def test_a_newer_version_of_the_store_is_refused_in_one_line(capsys, tmp_path):
 
 
 def test_many_parts_are_merged_for_the_next_time(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("prunepeft_ray.results.compaction.FEWEST", 3)
+    monkeypatch.setattr("prunepeft_ray.results.compaction.MIN_FILES", 3)
     finish(start_run(tmp_path / "run"))
     assert run(["report", "run", "--json"]) == 0
     assert len(list((tmp_path / "run" / "results" / "merged" / "jobs").iterdir())) == 1

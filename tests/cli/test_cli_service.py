@@ -83,7 +83,7 @@ def test_wrong_commands_are_told(capsys, arguments, code, says):
         (["submit", "nope.yaml"], "nope.yaml: cannot be read"),
         (["submit", "search.yaml"], "--output is missing"),
         (["submit", "search.yaml", "--output", "runs/x"], "expected a whole path that all nodes share"),
-        (["submit", "search.yaml", "--output", "s3://key:secret@bucket/run"], "credentials do not belong into a URL"),
+        (["submit", "search.yaml", "--output", "s3://key:secret@bucket/run"], "credentials do not belong in a URL"),
         (["submit", "search.yaml", "--output", "/x", "--set", "training.epoch=1"], "did you mean 'training.epochs'"),
         (["submit", "study.yaml", "--output", "/x", "--set", "seeds=[1]"], "write its settings into the file"),
         (["submit", "study.yaml", "--output", "/x", "--workers", "2"], "a study says execution.workers"),

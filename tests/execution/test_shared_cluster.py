@@ -70,7 +70,7 @@ def test_studies_share_a_cluster_and_one_that_finds_no_room_says_what_it_waits_f
                 # no two on one folder
                 with running(nodes, "study", long, one, job="another") as other:
                     assert other.process.wait(60) == 2
-                    assert f"{one} is being written by process {first.process.pid}" in other.told
+                    assert f"{one} has been working on {first.process.pid}" in other.told
                 assert job_ids(three) == set()
                 assert second.end(signal.SIGTERM) == 143, second.told
                 assert third.process.wait(120) == 0, third.told

@@ -371,11 +371,11 @@ def test_a_state_of_another_architecture_is_refused(backbone):
     with AdaptedBackbone(backbone, filled(2, "lora"), DEFAULT, 2, seed=0) as adapted:
         state = adapted.state()
     others = [
-        (filled(1, "lora"), 2, "'PA.1.query.lora_A.default.weight' does not match"),
-        (filled(3, "lora"), 2, "'PA.2.query.lora_A.default.weight' does not match"),
-        (filled(2, "dora"), 2, "does not match"),
-        (filled(2, "lora", size=5), 2, "'PA.0.query.lora_A.default.weight' has another shape"),
-        (filled(2, "lora"), 3, "has another shape"),
+        (filled(1, "lora"), 2, "'PA.1.query.lora_A.default.weight' is missing or unexpected"),
+        (filled(3, "lora"), 2, "'PA.2.query.lora_A.default.weight' is missing or unexpected"),
+        (filled(2, "dora"), 2, "is missing or unexpected"),
+        (filled(2, "lora", size=5), 2, "'PA.0.query.lora_A.default.weight' has a different shape"),
+        (filled(2, "lora"), 3, "has a different shape"),
     ]
     for architecture, outputs, message in others:
         with (
@@ -392,8 +392,8 @@ def test_a_state_of_another_architecture_is_refused(backbone):
     ("slot", "module", "message"),
     [
         (Slot(5, "PA"), "lora", r"slot PA\.5 does not exist: the backbone has [45] layers"),
-        (Slot(0, "SA"), "lora", r"slot SA\.0 cannot hold a 'lora', which fills PA slots"),
-        (Slot(1, "PA"), "houlsby", r"slot PA\.1 cannot hold a 'houlsby', which fills SA slots"),
+        (Slot(0, "SA"), "lora", r"slot SA\.0 cannot hold a 'lora' module, which fills PA slots"),
+        (Slot(1, "PA"), "houlsby", r"slot PA\.1 cannot hold a 'houlsby' module, which fills SA slots"),
         (Slot(0, "PA"), "lorra", r"unknown module type 'lorra': did you mean 'lora'\?"),
     ],
 )

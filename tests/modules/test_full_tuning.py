@@ -130,7 +130,7 @@ def test_some_layers_alone_can_train_beside_modules_in_others(backbone):
 
 def test_a_module_beside_the_whole_layer_is_refused(backbone):
     architecture = Architecture.of({Slot(1, "FT"): Module("full", 1), Slot(1, "SA"): Module("pfeiffer", 2)})
-    with pytest.raises(InputError, match=r"slot SA\.1 cannot be filled beside FT\.1, which is the whole layer"):
+    with pytest.raises(InputError, match=r"slot SA\.1 cannot be filled beside FT\.1, which covers the whole layer"):
         tune(backbone, architecture)
     assert not backbone.adapted
 

@@ -242,7 +242,7 @@ def test_gradients_reach_the_network_as_if_it_ran_in_the_forward_pass():
     found = Reparametrisation(network, (prefix.keys, prefix.values))
     query, key, value = random_heads()
     prefix(query, key, value, None, 1.0).square().sum().backward()
-    found.carry_gradients()
+    found.propagate_gradients()
     carried = [parameter.grad.clone() for parameter in network.parameters()]
     network.zero_grad()
     keys, values = network()
@@ -256,10 +256,10 @@ def test_a_scaled_loss_is_left_to_the_optimisers_scaler_in_the_network_alone():
     network, prefix = PrefixNetwork(16, 3), Prefix(16, 3)
     found = Reparametrisation(network, (prefix.keys, prefix.values))
     prefix.keys.grad, prefix.values.grad = torch.ones(3, 16), torch.ones(3, 16)
-    found.carry_gradients()
+    found.propagate_gradients()
     plain = [parameter.grad.clone() for parameter in network.parameters()]
     prefix.keys.grad, prefix.values.grad = 8 * torch.ones(3, 16), 8 * torch.ones(3, 16)
-    found.carry_gradients(8.0)
+    found.propagate_gradients(8.0)
     for gradient, parameter in zip(plain, network.parameters(), strict=True):
         torch.testing.assert_close(parameter.grad, 8 * gradient)
     assert torch.equal(prefix.keys.grad, torch.ones(3, 16))

@@ -99,17 +99,17 @@ def test_a_saved_adapter_can_be_overwritten(saved, tiny_bert):
 def test_a_folder_that_lacks_a_file_is_refused(saved, missing):
     folder, *_ = saved
     (folder / missing).unlink()
-    assert "holds no adapter" in refusal(folder)
+    assert "contains no adapter" in refusal(folder)
 
 
 def test_a_missing_folder_is_refused(tmp_path):
-    assert "holds no adapter" in refusal(tmp_path / "nothing")
+    assert "contains no adapter" in refusal(tmp_path / "nothing")
 
 
 def test_another_format_is_refused_and_named(saved):
     folder, *_ = saved
     change_config(folder, format=2)
-    assert "format 2 cannot be read; this version reads 1" in refusal(folder)
+    assert "format 2 is not supported; expected 1" in refusal(folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"text"', b"5", b"null", b"{}", b"\xff\xfe\x00"])

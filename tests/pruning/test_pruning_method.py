@@ -408,16 +408,16 @@ def test_an_unknown_selector_is_refused_at_once():
 def test_impossible_searches_are_refused_at_once():
     with pytest.raises(InputError, match="too shallow"):
         make_method(make_space(3), 500)
-    with pytest.raises(InputError, match="holds no slot: the smallest has 100"):
+    with pytest.raises(InputError, match="is too small for any slot: the smallest has 100"):
         make_method(budget=99)
 
 
 def test_a_strategy_of_other_partitions_is_refused():
     strategy = Strategy.uniform([Partition(0, "PA"), Partition(0, "SA")], CRITERIA)
-    with pytest.raises(InputError, match=r"does not know partition 1\.PA; it knows 0\.PA, 0\.SA"):
+    with pytest.raises(InputError, match=r"lacks partition 1\.PA; its partitions are 0\.PA, 0\.SA"):
         make_method(strategy=strategy)
     more = Strategy.uniform([Partition(block, kind) for block in range(5) for kind in ("PA", "SA", "PT")], CRITERIA)
-    with pytest.raises(InputError, match=r"the strategy has partition 4\.PA, which is none here; it knows 0\.PA, "):
+    with pytest.raises(InputError, match=r"has partition 4\.PA, which does not exist here; its partitions are 0\.PA, "):
         make_method(strategy=more)
     unknown = Strategy.uniform(partition_of(make_space(12).supernet.slots, 12).values(), ("magic",))
     with pytest.raises(InputError, match="unknown criterion 'magic'"):

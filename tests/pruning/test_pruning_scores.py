@@ -13,6 +13,7 @@ from prunepeft_ray.criteria.base import Criterion
 from prunepeft_ray.errors import RunError
 from prunepeft_ray.jobs import TrainResult
 from prunepeft_ray.pruning import (
+    distinguished,
     most_prunable,
     prunability,
     read_halves,
@@ -22,7 +23,6 @@ from prunepeft_ray.pruning import (
     softmax,
     standardise,
     tied_for_last,
-    told_apart,
 )
 
 SMALL = Criterion("small", "", "", "small")
@@ -205,10 +205,10 @@ def test_scores_are_shrunk_within_each_kind():
 
 def test_slots_are_told_apart_within_each_kind_unless_kinds_compare():
     thetas = dict(zip(pa(0, 1) + sa(0, 1), (1.0, 2.0, 5.0, 5.0), strict=True))
-    assert told_apart(SMALL, thetas, "within-kind") == set(pa(0, 1))
-    assert told_apart(SMALL, thetas, "raw") == told_apart(FREE, thetas, "within-kind") == set(thetas)
-    assert told_apart(SMALL, dict.fromkeys(thetas, 0.1), "within-kind") == set()
-    assert told_apart(SMALL, {}, "raw") == set()
+    assert distinguished(SMALL, thetas, "within-kind") == set(pa(0, 1))
+    assert distinguished(SMALL, thetas, "raw") == distinguished(FREE, thetas, "within-kind") == set(thetas)
+    assert distinguished(SMALL, dict.fromkeys(thetas, 0.1), "within-kind") == set()
+    assert distinguished(SMALL, {}, "raw") == set()
 
 
 def test_slots_tie_for_last_within_each_kind():
@@ -259,8 +259,8 @@ def test_halves_are_read_as_far_as_they_are_known():
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        ({}, r"round 1/3: the result has no score of criterion 'weight' for slot PA\.0"),
-        ({"weight": {"PA.1": 1.0}}, r"no score of criterion 'weight' for slot PA\.0"),
+        ({}, r"round 1/3: the result lacks the score of criterion 'weight' for slot PA\.0"),
+        ({"weight": {"PA.1": 1.0}}, r"lacks the score of criterion 'weight' for slot PA\.0"),
         ({"weight": {"PA.0": math.nan}}, r"round 1/3: criterion 'weight' of slot PA\.0 is nan: .*diverged"),
         ({"weight": {"PA.0": math.inf}}, "is inf"),
     ],

@@ -78,7 +78,7 @@ def test_unknown_and_repeated_tells_are_errors():
     with pytest.raises(ValueError, match="was not handed out"):
         tell(method, work(3))
     tell(method, work(1))
-    with pytest.raises(ValueError, match="was told before"):
+    with pytest.raises(ValueError, match="has already been reported"):
         tell(method, work(1))
     assert not method.done
     tell(method, work(2))

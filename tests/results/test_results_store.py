@@ -422,9 +422,9 @@ def test_a_job_of_which_a_part_is_gone_is_named_and_runs_again(store):
 
 
 def test_what_a_merged_part_still_holds_is_missing_all_the_same(store, monkeypatch):
-    monkeypatch.setattr(merged, "FEWEST", 1)
+    monkeypatch.setattr(merged, "MIN_FILES", 1)
     commit(store)
-    assert store.merge()
+    assert store.compact()
     file_of(store, "jobs").unlink()
     assert store.missing([make_job().id]) == [f"jobs/{make_job().id}"]
     assert len(store.read("jobs")) == 0
@@ -470,7 +470,7 @@ def test_files_of_an_older_version_are_read_beside_new_ones(store):
 def test_a_parquet_file_of_somebody_else_is_damage(store, metadata):
     commit(store)
     write_table(pa.table({"a": [1]}).replace_schema_metadata(metadata), store.folder / "jobs" / "other.parquet")
-    with pytest.raises(RunError, match=r"other\.parquet.*version (none|new): it is no part"):
+    with pytest.raises(RunError, match=r"other\.parquet.*version (none|new): it does not belong"):
         store.read("jobs")
 
 

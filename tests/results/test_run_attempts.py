@@ -44,7 +44,7 @@ def quick(monkeypatch):
     """Beats and patience of a moment."""
     monkeypatch.setattr(attempts, "RENEW_SECONDS", 0.05)
     monkeypatch.setattr(attempts, "PATIENCE_SECONDS", 0.6)
-    monkeypatch.setattr(attempts, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(attempts, "POLL_SECONDS", 0.05)
 
 
 def record(folder, number):
@@ -71,7 +71,7 @@ def assert_refused(folder, *words, tell=lambda line: None):
     before = names(folder.attempts)
     with pytest.raises(InputError) as caught, attempt(folder, tell):
         raise AssertionError("two owners")
-    for word in ("is being written by process", f"prunepeft resume {folder.path}", *words):
+    for word in ("has been working on", f"prunepeft resume {folder.path}", *words):
         assert str(word) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert names(folder.attempts) == before
@@ -329,7 +329,7 @@ def test_an_owner_elsewhere_that_ends_meanwhile_is_followed_at_once(quick, local
 def test_an_owner_that_was_taken_over_learns_of_it(quick, run):
     calls = []
     with (
-        pytest.raises(RunError, match=rf"another one has taken the run over.*prunepeft resume {run.path}") as caught,
+        pytest.raises(RunError, match=rf"another one has taken over the run.*prunepeft resume {run.path}") as caught,
         attempt(run, on_lost=lambda: calls.append(1)) as own,
     ):
         leave(run, 2, host="elsewhere")
@@ -344,7 +344,7 @@ def test_an_owner_that_was_taken_over_learns_of_it(quick, run):
 
 @pytest.mark.parametrize("how", ["other token", "deleted"])
 def test_an_attempt_whose_file_is_another_one_is_lost(quick, local_run, how):
-    with pytest.raises(RunError, match="taken the run over"), attempt(local_run) as own:
+    with pytest.raises(RunError, match="taken over the run"), attempt(local_run) as own:
         if how == "deleted":
             attempt_file(local_run, 1).unlink()
         else:

@@ -90,7 +90,7 @@ def assert_refused(path, *words):
 
 def test_a_file_in_the_way_is_refused(tmp_path):
     (tmp_path / "run").write_text("mine")
-    assert_refused(tmp_path / "run", "there is a file of that name")
+    assert_refused(tmp_path / "run", "is a file; choose a folder")
     assert (tmp_path / "run").read_text() == "mine"
 
 
@@ -114,7 +114,7 @@ def test_what_a_killed_search_left_of_its_spec_does_not_stand_in_the_way(tmp_pat
 
 def test_a_folder_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="no run can be kept there"):
+    with pytest.raises(InputError, match="cannot be used"):
         RunFolder.create(tmp_path / "file" / "run", SPEC)
 
 
@@ -153,7 +153,7 @@ def test_of_two_searches_that_begin_in_one_folder_only_one_gets_it(tmp_path):
 
 def test_a_search_that_comes_a_moment_later_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("prunepeft_ray.results.run.write_whole", lambda *_args, **_kwargs: False)
-    with pytest.raises(InputError, match="holds another run"):
+    with pytest.raises(InputError, match="contains another run"):
         RunFolder.create(tmp_path / "run", SPEC)
 
 
@@ -258,7 +258,7 @@ def test_what_is_in_a_bucket_already_is_left_alone(in_bucket):
     RunFolder.create(in_bucket, FULL)
     assert_bucket_refused(in_bucket, f"prunepeft resume {in_bucket}")
     assert_bucket_refused(in_bucket.parent, "is not empty")
-    assert_bucket_refused(in_bucket / "spec.yaml", "there is a file of that name")
+    assert_bucket_refused(in_bucket / "spec.yaml", "is a file; choose a folder")
     assert_bucket_refused(open_path("s3://nowhere-at-all/run"), "no such bucket")
     assert RunFolder.open(in_bucket).spec == FULL
     with pytest.raises(InputError, match="holds no run"):

@@ -70,7 +70,7 @@ def test_a_run_that_nobody_submitted_stays_its_owners(tmp_path, package):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "spec.yaml").write_text("budget: 1%\n")
-    with pytest.raises(InputError, match="holds another run"):
+    with pytest.raises(InputError, match="contains another run"):
         _take_folder(a_submission(), folder, package())
     assert RunOwner.read(folder) is None
 

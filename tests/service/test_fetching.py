@@ -114,7 +114,7 @@ def test_an_archive_that_reaches_outside_is_not_unpacked(run, tmp_path, monkeypa
         tar.add(run / "spec.yaml", "../outside")
     server = PackingServer(tmp_path / "logs", monkeypatch)
     monkeypatch.setattr(server, "log_file", lambda node, name: evil.read_bytes())
-    with pytest.raises(RunError, match="no name within the folder"):
+    with pytest.raises(RunError, match="does not stay within the folder"):
         fetch(server, job_at(run), tmp_path / "home", lambda line: None)
     assert not (tmp_path / "outside").exists()
 

@@ -206,7 +206,7 @@ def test_the_file_in_a_folder_goes_through_the_same_gate(tmp_path):
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_names_of_files_that_lead_elsewhere_are_refused_before_anything_is_written(name, tmp_path):
-    with pytest.raises(RunError, match="no name within the folder"):
+    with pytest.raises(RunError, match="does not stay within the folder"):
         check_name(name)
     home = tmp_path / "home"
     if name:

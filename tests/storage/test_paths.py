@@ -26,7 +26,7 @@ from prunepeft_ray.storage.paths import (
     stamps,
     write_bytes,
 )
-from prunepeft_ray.text import LONGEST_STEM, file_stem
+from prunepeft_ray.text import MAX_STEM, file_stem
 
 
 @pytest.fixture(params=["disk", "memory", "bucket"])
@@ -133,12 +133,12 @@ def test_a_url_of_a_bucket_is_kept_as_it_is_meant(text):
 WRONG = {
     "s4://bucket/run": "unknown scheme 's4'",
     "ss3://bucket/run": "did you mean s3://?",
-    "s3:/bucket/run": "expected a folder, or text like s3://BUCKET/FOLDER",
+    "s3:/bucket/run": "expected a folder or a URL such as s3://BUCKET/FOLDER",
     "gs:/bucket/run": "gs://BUCKET/FOLDER",
     "s3://": "names no bucket",
     "s3:///run": "names no bucket",
-    "://run": "no path and no URL",
-    "simplecache::s3://bucket/run": "no path and no URL",
+    "://run": "neither a path nor a URL",
+    "simplecache::s3://bucket/run": "neither a path nor a URL",
 }
 
 
@@ -152,7 +152,7 @@ def test_a_mistyped_url_is_refused_in_one_line(text):
 
 
 def test_a_url_that_pathlib_has_mangled_is_refused():
-    with pytest.raises(InputError, match="or text like s3://"):
+    with pytest.raises(InputError, match="or a URL such as s3://"):
         open_path(Path("s3://bucket/run"))
 
 
@@ -243,7 +243,7 @@ def test_names_of_files_are_short_plain_and_no_others(names):
     assert found[0] != found[1]
     for name in found:
         assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name)
-        assert len(name) <= LONGEST_STEM
+        assert len(name) <= MAX_STEM
 
 
 @given(st.lists(st.lists(st.text("ab-_.:", max_size=4), min_size=2, max_size=2).map(tuple), min_size=2, unique=True))

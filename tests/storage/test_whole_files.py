@@ -119,7 +119,7 @@ def test_two_puts_at_the_same_moment_are_tried_again(file, monkeypatch, times):
 def test_a_put_that_is_always_in_conflict_ends_in_one_line(file, monkeypatch):
     refusing(monkeypatch, "ConditionalRequestConflict")
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    with pytest.raises(RunError, match="others keep writing"):
+    with pytest.raises(RunError, match="other processes keep writing"):
         write_whole(file, b"one", replace=False)
 
 

@@ -210,7 +210,7 @@ def test_numbers_that_are_not_all_whole_are_regression(write):
 def test_many_whole_numbers_must_be_told_apart_by_the_user(write):
     path = write(numbered([i % 25 for i in range(100)]))
     message = refusal(path)
-    assert "25 different whole numbers" in message
+    assert "25 distinct integers" in message
     assert "task.regression=true" in message
     assert "task.regression=false" in message
     assert load(path, regression=True).regression
@@ -245,8 +245,8 @@ def test_names_with_decimals_are_not_mistaken_for_ids(write):
     [
         ("", ["data.csv", "the file is empty"]),
         ("text,label\n", ["data.csv", "no rows"]),
-        (GOOD + "one,two,a\n", ["data.csv, line 42", "3 fields, the header has 2", "double quotes"]),
-        ("text,label\n" + "one,two,a\n" * 30, ["data.csv, line 2", "3 fields, the header has 2"]),
+        (GOOD + "one,two,a\n", ["data.csv, line 42", "3 fields, but the header has 2", "double quotes"]),
+        ("text,label\n" + "one,two,a\n" * 30, ["data.csv, line 2", "3 fields, but the header has 2"]),
         (GOOD + '"open,a\nmore,b\n', ["data.csv, line 42", "quotation mark is never closed"]),
         (GOOD + "word\n", ["data.csv, line 42", "'label'"]),
         (GOOD + "\n\nword,\n", ["data.csv, line 44", "'label'"]),
@@ -258,7 +258,7 @@ def test_names_with_decimals_are_not_mistaken_for_ids(write):
         ("text,label\nx,a\n", ["data.csv", "all 1 rows"]),
         ("text,label\nx,a\ny,b\n", ["data.csv", "2 different texts", "at least 10", "--dev and --test"]),
         ("text,label\n" + "same,a\nsame,b\n" * 20, ["data.csv", "40 rows have 0 different texts"]),
-        (numbered([f"id{i}" for i in range(40)]), ["data.csv", "40 different values in 40 rows", "--label"]),
+        (numbered([f"id{i}" for i in range(40)]), ["data.csv", "40 distinct values in 40 rows", "--label"]),
         (numbered([*"abcdefghijklm"]), ["data.csv", "no example left to train on"]),
         (numbered([i / 3 for i in range(30)] + ["nan"]), ["data.csv, line 32", "'nan' is not a finite number"]),
         (numbered([i / 3 for i in range(30)] + ["inf"]), ["data.csv, line 32", "'inf' is not a finite number"]),
@@ -377,7 +377,7 @@ def test_examples_without_labels_have_none(write):
     numbers = read_examples(path, "text", None, None, (), True)
     assert np.isnan(numbers.labels).all()
     assert numbers.labels.dtype == np.float32
-    with pytest.raises(InputError, match="name it with --label"):
+    with pytest.raises(InputError, match="give it with --label"):
         read_examples(path, "text", None, None, (), True, find_label=True)
 
 

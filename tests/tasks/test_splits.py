@@ -4,7 +4,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from prunepeft_ray.tasks.splits import (
-    different_examples,
+    distinct_examples,
     largest_remainder,
     stratified_split,
     stratified_subset,
@@ -135,14 +135,14 @@ def test_largest_remainder_adds_up_and_stays_within_one(weights, size):
 
 
 def test_copies_of_a_text_are_left_out_whatever_their_case_and_white_space():
-    kept, labels = different_examples(["a  b", "c", "A b ", "d"], None, np.array([1, 0, 1, 0]))
+    kept, labels = distinct_examples(["a  b", "c", "A b ", "d"], None, np.array([1, 0, 1, 0]))
     assert kept.tolist() == [0, 1, 3]
     assert labels.tolist() == [1, 0, 0]
 
 
 def test_copies_of_a_text_are_left_out_whatever_their_punctuation_and_unicode_form():
     texts = ["It's SO good!!", "its so good", "It\u2019s so\u00a0good \u2026", "\uff29ts so good", "its so bad"]
-    kept, _ = different_examples(texts, None, np.zeros(5, dtype=np.int64))
+    kept, _ = distinct_examples(texts, None, np.zeros(5, dtype=np.int64))
     assert kept.tolist() == [0, 4]
 
 
@@ -164,24 +164,24 @@ def test_texts_of_symbols_or_of_punctuation_alone_stay_apart():
         "\u0939\u093f",
         "\u0939\u0940",
     ]
-    kept, _ = different_examples(texts, None, np.zeros(len(texts), dtype=np.int64))
+    kept, _ = distinct_examples(texts, None, np.zeros(len(texts), dtype=np.int64))
     assert kept.tolist() == list(range(len(texts)))
 
 
 def test_copies_with_different_classes_get_the_most_frequent_and_go_on_a_tie():
     texts = ["x", "x", "x", "tie", "tie", "y"]
-    kept, labels = different_examples(texts, None, np.array([0, 2, 2, 1, 0, 1]))
+    kept, labels = distinct_examples(texts, None, np.array([0, 2, 2, 1, 0, 1]))
     assert [texts[i] for i in kept] == ["x", "y"]
     assert labels.tolist() == [2, 1]
 
 
 def test_copies_with_different_numbers_get_their_mean():
-    kept, labels = different_examples(["x", "y", "x"], None, np.array([1.0, 5.0, 2.0], dtype=np.float32))
+    kept, labels = distinct_examples(["x", "y", "x"], None, np.array([1.0, 5.0, 2.0], dtype=np.float32))
     assert kept.tolist() == [0, 1]
     assert labels.tolist() == [1.5, 5.0]
     assert labels.dtype == np.float32
 
 
 def test_pairs_are_copies_only_if_both_texts_are():
-    kept, _ = different_examples(["p", "p", "p"], ["h1", "h2", "H1"], np.array([0, 1, 0]))
+    kept, _ = distinct_examples(["p", "p", "p"], ["h1", "h2", "H1"], np.array([0, 1, 0]))
     assert kept.tolist() == [0, 1]

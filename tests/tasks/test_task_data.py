@@ -27,9 +27,9 @@ def test_take_keeps_texts_and_labels_together_in_the_order_asked_for():
 
 
 def test_split_of_unequal_lengths_is_refused():
-    with pytest.raises(ValueError, match="equally many"):
+    with pytest.raises(ValueError, match="as many texts as labels"):
         Split(["a"], None, np.array([1, 2]))
-    with pytest.raises(ValueError, match="equally many"):
+    with pytest.raises(ValueError, match="as many texts as labels"):
         Split(["a"], ["b", "c"], np.array([1]))
 
 

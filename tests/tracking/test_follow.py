@@ -170,7 +170,7 @@ def test_a_finished_run_is_logged_without_any_news(tmp_path, memory, news):
 
 def test_a_run_that_was_refused_is_left_alone(tmp_path, memory, news):
     run = whole_search(tmp_path / "somebody's")
-    with pytest.raises(InputError, match="holds another run"), tracking(run.folder.path, ["memory"], news[1]):
+    with pytest.raises(InputError, match="contains another run"), tracking(run.folder.path, ["memory"], news[1]):
         RunFolder.check_free(run.folder.path)
     with pytest.raises(RunError), tracking(tmp_path / "nothing", ["memory"], news[1]):
         raise RunError("no room")

@@ -201,7 +201,7 @@ def test_a_whole_state_with_other_keys_is_refused_and_the_job_starts_anew(backbo
     keeper.states, keeper.interrupt_after = [pack(state)], None
     trained = train_with(keeper, job, backbone, task)
     (reason,) = keeper.refused
-    assert reason.startswith("it is not a state of this job: ")
+    assert reason.startswith("it does not belong to this job: ")
     assert "\n" not in reason
     assert keeper.begun == [0, 0]
     assert trained.result.restarts == 0

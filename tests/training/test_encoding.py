@@ -109,11 +109,10 @@ def test_texts_that_are_cut_are_counted_in_every_split_and_at_the_length_that_cu
     data = TaskData("t", train, exact, exact, ("a", "b"), ("accuracy",), "accuracy", {"mismatched": test})
     told = {length: cut_line(encode_task(data, backbone, length), backbone, length) for length in (5, 1000)}
     assert told[5] == (
-        "texts of more than 5 tokens (training.max_length) are cut: 2 of 3 in train, 1 of 3 in test_mismatched"
+        "texts of more than 5 tokens (training.max_length) are truncated: 2 of 3 in train, 1 of 3 in test_mismatched"
     )
     assert told[1000] == (
-        "texts of more than 64 tokens (the most that the model takes) are cut: 1 of 3 in train, 1 of 3 in "
-        "test_mismatched"
+        "texts of more than 64 tokens (the model's maximum) are truncated: 1 of 3 in train, 1 of 3 in test_mismatched"
     )
     short = TaskData("t", exact, exact, exact, ("a", "b"), ("accuracy",), "accuracy")
     assert cut_line(encode_task(short, backbone, 5), backbone, 5) is None

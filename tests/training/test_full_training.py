@@ -73,6 +73,6 @@ def test_operations_are_those_of_training_all_weights(backbone, task):
 @pytest.mark.parametrize(("module", "slot"), [("full", "FT.0"), ("adalora", "PA.0")])
 def test_criteria_need_an_update_that_can_be_seen(backbone, task, module, slot):
     job = make_job(backbone, task, architecture=filled(backbone.layers, module), collect=("weight",))
-    with pytest.raises(InputError, match=f"slot {slot}: criteria cannot be collected of '{module}' modules"):
+    with pytest.raises(InputError, match=f"slot {slot}: criteria cannot be collected for '{module}' modules"):
         train_alone(job, backbone, task)
     assert not backbone.adapted

@@ -63,7 +63,7 @@ def test_without_a_warm_up_a_schedule_starts_at_its_peak():
 
 
 def test_half_precision_without_a_gpu_is_wrong_input(backbone, task):
-    with pytest.raises(InputError, match=r"training\.precision: fp16 needs a GPU"):
+    with pytest.raises(InputError, match=r"training\.precision: fp16 requires a GPU"):
         autocast("fp16", CPU)
     with pytest.raises(InputError, match="fp16"):
         train_alone(make_job(backbone, task, precision="fp16"), backbone, task)

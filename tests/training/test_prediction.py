@@ -73,7 +73,7 @@ def test_predictions_do_not_depend_on_company_or_order(predictor, task):
 def test_texts_that_are_cut_are_counted_once(predictor):
     told = []
     predictor.predict(["film " * 40, "film " * 50, "no"], tell=told.append)
-    assert told == ["texts of more than 32 tokens (training.max_length) are cut: 2 of 3"]
+    assert told == ["texts of more than 32 tokens (training.max_length) are truncated: 2 of 3"]
     predictor.predict(["no"], tell=told.append)
     assert len(told) == 1
 
@@ -96,7 +96,7 @@ def test_closing_gives_the_backbone_back(saved, backbone, task):
 
 def test_another_backbone_is_refused(saved, backbone, tmp_path):
     other = make_tiny_model("bert", tmp_path / "other", seed=1)
-    with pytest.raises(InputError, match="other weights") as caught:
+    with pytest.raises(InputError, match="different weights") as caught:
         load_adapter(saved[0], str(other))
     assert backbone.fingerprint in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -110,7 +110,7 @@ def test_the_backbone_may_have_moved(saved, task, tmp_path):
 
 
 def test_a_folder_without_adapter_is_wrong_input(tmp_path):
-    with pytest.raises(InputError, match="holds no adapter"):
+    with pytest.raises(InputError, match="contains no adapter"):
         load_adapter(tmp_path)
 
 

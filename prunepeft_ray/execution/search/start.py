@@ -117,7 +117,7 @@ def resume_search(
         joining(address, terms) as device,
         _crew(workers, address, device, terms) as crew,
     ):
-        folder.take_back_answer()
+        folder.withdraw_answer()
         _run(folder, data, emit, crew)
     return folder
 

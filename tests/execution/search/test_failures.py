@@ -79,7 +79,7 @@ def test_a_search_that_is_stopped_twice_ends_with_the_same_answer(tmp_path, long
         winner, loser = sorted((one, other), key=lambda search: search.process.wait(120))
         assert (winner.process.returncode, loser.process.returncode) == (0, 2)
         assert "final retraining: goes on after" in winner.told
-        assert loser.told.splitlines()[-1].startswith(f"error: {path} is being written by process {winner.process.pid}")
+        assert loser.told.splitlines()[-1].startswith(f"error: {path} has been working on {winner.process.pid}")
         assert finished_twice(one.told + other.told) == []
     # one of the warm-up too, unless the signal came just between two jobs
     assert restarts(path) >= 1
@@ -129,7 +129,7 @@ def test_a_whole_checkpoint_with_other_keys_is_told_and_its_job_starts_anew(stop
     told = []
     search_here(spec, path, told.append, again=True)
     (text,) = [event.text for event in told if "cannot be used" in event.text]
-    assert "it is not a state of this job: " in text
+    assert "it does not belong to this job: " in text
     assert text.endswith("; the job starts from its beginning")
     assert_same_answer(answer(path), answer(undisturbed[0]))
     # all that was done before the stop, and nothing else

@@ -51,8 +51,8 @@ def test_a_search_says_once_how_many_texts_are_cut(tiny_bert, small_task, tmp_pa
     texts = []
     search_here(spec, tmp_path / "run", lambda event: texts.append(event.text))
     data = load_task(spec.task)
-    assert [text for text in texts if "are cut" in text] == [
-        "texts of more than 4 tokens (training.max_length) are cut: "
+    assert [text for text in texts if "are truncated" in text] == [
+        "texts of more than 4 tokens (training.max_length) are truncated: "
         f"{len(data.train)} of {len(data.train)} in train, {len(data.dev)} of {len(data.dev)} in dev, "
         f"{len(data.test)} of {len(data.test)} in test"
     ]

@@ -166,7 +166,7 @@ WRONG = {
     "unknown task": ({"task": {"name": "packaged:moive"}}, (), "movie"),
     "no such model": ({"model": "./nowhere"}, (), "nowhere"),
     "too many sizes": ({}, ("space.rank=[4,4]",), "space.rank"),
-    "half precision": ({}, ("training.precision=fp16",), "fp16 needs a GPU"),
+    "half precision": ({}, ("training.precision=fp16",), "fp16 requires a GPU"),
 }
 
 
@@ -201,7 +201,7 @@ def test_a_folder_that_is_not_empty_is_left_alone(no_ray, tmp_path, spec, undist
 
 def test_a_run_that_somebody_works_on_is_left_alone(no_ray, tmp_path, spec):
     folder = RunFolder.create(tmp_path / "run", spec)
-    with attempt(folder), pytest.raises(InputError, match=rf"is being written by process {os.getpid()} on"):
+    with attempt(folder), pytest.raises(InputError, match=rf"has been working on {os.getpid()} on"):
         resume_search(folder.path, lambda event: None)
     assert attempts_of(folder) == ["finished"]
 
@@ -219,7 +219,7 @@ def test_a_search_that_another_process_has_taken_over_stops(no_ray, tmp_path, sp
     monkeypatch.setattr(launch, "ray_cluster", lambda *_args: contextlib.nullcontext())
     monkeypatch.setattr(launch, "check_room", lambda *_args: None)
     monkeypatch.setattr(launch, "_run", long_work)
-    with pytest.raises(RunError, match="another one has taken the run over"):
+    with pytest.raises(RunError, match="another one has taken over the run"):
         resume_search(folder.path, lambda event: None)
 
 

@@ -109,7 +109,7 @@ def test_what_is_told_from_a_file_is_said_when_a_study_begins_and_resumes_and_tr
     data = small_task.read_text().replace(",", ";").encode("utf-16")
     file = tmp_path / "small.csv"
     file.write_bytes(data)
-    line = f"{file}: told from the file: encoding UTF-16, separator ';'; --encoding and --separator would override this"
+    line = f"{file}: detected encoding UTF-16 and separator ';'; override with --encoding and --separator"
     messages = []
     begin(study(tasks=[str(file)]), tmp_path / "new", messages)
     go_on(tmp_path / "new", messages)
@@ -144,7 +144,7 @@ def test_a_wrong_name_or_option_is_found_before_anything_is_read(study, refusal)
         ({"budget": "50%"}, "the whole supernet has only 3,216"),
         ({"budget": "much"}, "expected a number"),
         ({"space": {"rank": [1, 2]}}, "the backbone has 4 layers"),
-        ({"plugins": ["/nowhere/x.py"]}, "there is no Python file or package /nowhere/x.py"),
+        ({"plugins": ["/nowhere/x.py"]}, "/nowhere/x.py is not a Python file or package"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
@@ -211,8 +211,8 @@ def test_the_folder_of_a_search_is_refused(study, refusal, tmp_path, tiny_bert, 
     (tmp_path / "run").mkdir()
     text = f"model: {tiny_bert}\ntask: {{name: {small_task}}}\nbudget: '1500'\n"
     (tmp_path / "run" / "spec.yaml").write_text(text)
-    assert "holds a search, not a study" in refusal(study(), tmp_path / "run")
-    assert "holds a search, not a study" in refusal(None, tmp_path / "run", lambda spec, path: go_on(path))
+    assert "contains a search, not a study" in refusal(study(), tmp_path / "run")
+    assert "contains a search, not a study" in refusal(None, tmp_path / "run", lambda spec, path: go_on(path))
     assert (tmp_path / "run" / "spec.yaml").read_text() == text
 
 
@@ -225,7 +225,7 @@ def test_the_folder_of_another_study_is_refused(study, refusal, tmp_path, ray_ru
     ray_runs.clear()
     before = (tmp_path / "run" / "spec.yaml").read_bytes()
     message = refusal(study(budget=1400), tmp_path / "run")
-    assert f"{tmp_path / 'run'} holds another study (budget: '1500' there, '1400' here)" in message
+    assert f"{tmp_path / 'run'} contains a different study (budget: '1500' there, '1400' here)" in message
     assert "methods: 'prune' is missing here" in refusal(study(methods=["lowest"]), tmp_path / "run")
     assert (tmp_path / "run" / "spec.yaml").read_bytes() == before
 
@@ -349,7 +349,7 @@ def test_two_processes_cannot_run_a_study_at_once(study, tmp_path, ray_runs, mon
 
     def meanwhile(folder, spec, *rest):
         monkeypatch.setattr(compare, "_run_on_ray", lambda folder, spec, *rest: pytest.fail("both run"))
-        with pytest.raises(InputError, match="is being written by process"):
+        with pytest.raises(InputError, match="has been working on"):
             begin(study(seeds=[0, 1]), path)
         assert (path / "spec.yaml").read_bytes() == before
 

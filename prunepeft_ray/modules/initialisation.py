@@ -8,7 +8,7 @@ import torch
 def paper_initialisation(down: torch.Tensor, up: torch.Tensor) -> None:
     """Draw both projections from normal distributions (paper, Eqs. 4-5).
 
-    The deviation of each is 1/sqrt(its input width). The module then does not start as the identity.
+    The standard deviation of each is 1/sqrt(its input width). The module does not start as the identity.
 
     Args:
         down: Weight of the down-projection, shape (size, input width).

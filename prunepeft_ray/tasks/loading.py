@@ -1,4 +1,4 @@
-"""From a task's name to its data."""
+"""Loading of tasks by name or file."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ def load_task(config: TaskConfig, tell: Tell = log_line) -> TaskData:
     """Load a task: a GLUE name, ``packaged:<name>``, or the path of a local file.
 
     Args:
-        config: Name, columns, files, metric and sizes. Sizes are of stratified sub-samples.
-        tell: Told, a line each, what was told from local files and which of their rows were left out.
+        config: Name, columns, files, metric, and sizes of stratified subsamples.
+        tell: Callback that receives lines on what was inferred from local files, and which of their rows were left out.
 
     Raises:
-        InputError: If the name, a file, a column, a label, the metric or a size is wrong; one line says what
-            would be right.
-        RunError: If the data is right but cannot be had, such as GLUE without a network.
+        InputError: If the name, a file, a column, a label, the metric or a size is wrong.
+        RunError: If the data cannot be obtained, such as GLUE without network access.
     """
     if is_file(config.name):
         task = load_files(config, tell)
@@ -48,12 +47,12 @@ def load_task(config: TaskConfig, tell: Tell = log_line) -> TaskData:
 
 
 def task_names() -> list[str]:
-    """Names of all tasks that need no file, in the order of registration."""
+    """Return the names of all registered tasks, in the order of registration."""
     return list(TASKS)
 
 
 def is_file(name: str) -> bool:
-    """Whether a task's name stands for a local file; a registered name never does."""
+    """Whether a task's name refers to a local file; a registered name never does."""
     if _canonical(name) in TASKS:
         return False
     path = Path(name)
@@ -61,7 +60,7 @@ def is_file(name: str) -> bool:
 
 
 def registered_name(name: str) -> str:
-    """Return the name under which a task is registered, whatever its case; ``sst-2`` is ``sst2``.
+    """Return the name under which a task is registered, ignoring case; ``sst-2`` is ``sst2``.
 
     Raises:
         InputError: If there is no such task.
@@ -81,7 +80,7 @@ def _canonical(name: str) -> str:
 def _reject_file_options(config: TaskConfig) -> None:
     given = [key for key in _FILE_ONLY if getattr(config, key) is not None]
     if given:
-        raise InputError(f"task.{given[0]} is for local files only; leave it out for task '{config.name}'")
+        raise InputError(f"task.{given[0]} is for local files only; omit it for task '{config.name}'")
 
 
 def _subset(split: Split, size: int | None, name: str, seed: int) -> Split:
@@ -89,5 +88,5 @@ def _subset(split: Split, size: int | None, name: str, seed: int) -> Split:
         return split
     if size > len(split):
         key = name if name in ("train", "dev") else "test"
-        raise InputError(f"task.{key}_size: {size} examples asked for, but the {name} split has {len(split)}")
+        raise InputError(f"task.{key}_size: {size} examples requested, but the {name} split has {len(split)}")
     return split.take(stratified_subset(split.labels, size, seed))

@@ -29,7 +29,7 @@ FAILED = TrainResult(0, 0, (), 0, {}, status="failed", reason="x")
 
 @pytest.fixture(autouse=True)
 def few_files_are_worth_it(monkeypatch):
-    monkeypatch.setattr(merged, "FEWEST", 1)
+    monkeypatch.setattr(merged, "MIN_FILES", 1)
 
 
 @pytest.fixture(params=["disk", "bucket"])
@@ -57,7 +57,7 @@ def merged_files(store, table="jobs"):
 def singly(store):
     """All tables, read file by file."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(merged, "read_merged", lambda *_args: [])
+        patch.setattr(merged, "read_compacted", lambda *_args: [])
         return {table: store.read(table) for table in TABLES}
 
 
@@ -75,7 +75,7 @@ def count_reads(monkeypatch):
 
 def test_what_is_merged_is_read_at_once_and_in_order(store, monkeypatch):
     fill(store, range(5))
-    assert store.merge() == 5 * len(IMMUTABLE)
+    assert store.compact() == 5 * len(IMMUTABLE)
     fill(store, range(5, 8))
     store.commit_search(make_outcome())
     assert_read_as_they_are(store)
@@ -83,30 +83,30 @@ def test_what_is_merged_is_read_at_once_and_in_order(store, monkeypatch):
     assert len(store.read("jobs")) == 8
     assert sorted(read) == sorted(f"{make_job(seed).id}.parquet" for seed in (5, 6, 7))
     assert len(store.read("searches")) == 1
-    assert store.merge() == 3 * len(IMMUTABLE)
+    assert store.compact() == 3 * len(IMMUTABLE)
     read.clear()
     assert_read_as_they_are(store)
-    assert store.merge() == 0
+    assert store.compact() == 0
 
 
 @only_on_a_disk
 def test_few_files_are_not_merged_and_while_a_run_grows_only_a_share(store, monkeypatch):
-    monkeypatch.setattr(merged, "FEWEST", 3)
+    monkeypatch.setattr(merged, "MIN_FILES", 3)
     for seed in range(4):
         commit(store, seed)
-    assert store.merge() == 4 * 4
+    assert store.compact() == 4 * 4
     for seed in (4, 5):
         commit(store, seed)
-    assert store.merge() == 0
+    assert store.compact() == 0
     commit(store, 6)
-    assert store.merge(growth=1.0) == 0
-    assert store.merge(growth=0.75) == 3 * 4
+    assert store.compact(growth=1.0) == 0
+    assert store.compact(growth=0.75) == 3 * 4
 
 
 @only_on_a_disk
 def test_searches_which_may_end_once_more_are_never_merged(store):
     store.commit_search(make_outcome())
-    assert store.merge() == 0
+    assert store.compact() == 0
 
 
 actions = st.lists(
@@ -122,7 +122,7 @@ def test_whatever_is_merged_deleted_or_rewritten_reading_gives_what_the_files_ho
     for action, seed in actions:
         files = [store.folder / table / f"{make_job(seed).id}.parquet" for table in ("jobs", "epochs", "scores")]
         if action == "merge":
-            store.merge()
+            store.compact()
         elif action == "unmerge":
             for file in merged_files(store)[:1]:
                 file.unlink()
@@ -155,16 +155,16 @@ def damage(file, how):
 @pytest.mark.parametrize("how", ["empty", "truncated", "flipped", "foreign"])
 def test_a_damaged_merged_part_is_told_and_does_no_harm(store, how):
     fill(store, range(3))
-    store.merge()
+    store.compact()
     (file,) = merged_files(store)
     damage(file, how)
     assert_read_as_they_are(store)
     told = []
     assert len(store.read("jobs", told.append)) == 3
     assert [one.file for one in told] == [file]
-    assert store.merge() == 3
+    assert store.compact() == 3
     assert len(store.read("jobs", told.append)) == 3
-    assert len(told) == 1, "merging has mended it"
+    assert len(told) == 1, "compaction has repaired it"
 
 
 @only_on_a_disk
@@ -173,7 +173,7 @@ def test_a_damaged_file_is_not_merged_but_still_told(store, how):
     fill(store, range(3))
     file = store.folder / "jobs" / f"{make_job(1).id}.parquet"
     damage(file, how)
-    store.merge()
+    store.compact()
     with pytest.raises(RunError, match=str(file)):
         store.read("jobs")
     told = []
@@ -186,7 +186,7 @@ def test_a_merged_part_of_another_version_is_passed_over(store, monkeypatch):
     fill(store, range(3))
     with monkeypatch.context() as patch:
         patch.setattr("prunepeft_ray.results.schema.SCHEMA_VERSION", 99)
-        merged.put_merged(store.folder, "jobs", merged.MergedPart(arrow_schema("jobs").empty_table(), {}))
+        merged.write_compacted(store.folder, "jobs", merged.CompactedFile(arrow_schema("jobs").empty_table(), {}))
     assert len(merged_files(store)) == 1
     told = []
     assert len(store.read("jobs", told.append)) == 3
@@ -196,11 +196,11 @@ def test_a_merged_part_of_another_version_is_passed_over(store, monkeypatch):
 def test_a_copied_store_is_read_as_it_is_and_may_be_merged_anew(tmp_path):
     store, copy = ResultsStore(tmp_path / "one"), ResultsStore(tmp_path / "two")
     fill(store, range(3))
-    store.merge()
+    store.compact()
     shutil.copytree(store.folder, copy.folder, copy_function=shutil.copyfile)
     for table, frame in singly(store).items():
         pd.testing.assert_frame_equal(copy.read(table), frame)
-    assert copy.merge() == store.merge() + 3 * len(IMMUTABLE)
+    assert copy.compact() == store.compact() + 3 * len(IMMUTABLE)
 
 
 MERGERS = """
@@ -208,7 +208,7 @@ import os, sys
 sys.path.insert(0, sys.argv[1])
 from prunepeft_ray.storage.paths import open_path
 from prunepeft_ray.results import ResultsStore, compaction as merged
-merged.FEWEST, merged.MOST = 1, 4
+merged.MIN_FILES, merged.MAX_FILES = 1, 4
 for merger in range(int(sys.argv[3])):
     if os.fork() == 0:
         os.write(1, f"{os.getpid()}\\n".encode())
@@ -230,7 +230,7 @@ def test_two_mergers_at_once_leave_what_one_would(store):
     fill(store, range(8))
     assert start_mergers(store, 2).wait() == 0
     assert len(merged_files(store)) >= 2
-    assert store.merge() == 0
+    assert store.compact() == 0
     assert_read_as_they_are(store)
 
 
@@ -247,7 +247,7 @@ def test_mergers_killed_at_any_moment_leave_nothing_half(tmp_path):
         store.read(table, told.append)
     assert told == []
     assert_read_as_they_are(store)
-    store.merge()
+    store.compact()
     assert_read_as_they_are(store)
 
 
@@ -256,14 +256,14 @@ def test_a_store_that_cannot_be_written_is_told_and_read_all_the_same(tmp_path, 
     fill(store, range(3))
     (store.folder / "merged").write_text("in the way")
     with pytest.raises(RunError, match="merged"):
-        store.merge()
+        store.compact()
     assert_read_as_they_are(store)
 
 
 @only_on_a_disk
 def test_a_different_request_at_the_same_place_is_seen(store):
     store.commit_request(make_request(0))
-    store.merge()
+    store.compact()
     (file,) = (store.folder / "requests").glob("*.parquet")
     file.unlink()
     assert store.read("requests").empty

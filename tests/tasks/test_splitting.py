@@ -4,7 +4,7 @@ import pytest
 from prunepeft_ray.config import TaskConfig
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.tasks import Split
-from prunepeft_ray.tasks.dividing import divide
+from prunepeft_ray.tasks.splitting import split_examples
 
 
 def examples(*texts, labels=None, texts2=None):
@@ -19,7 +19,7 @@ def divided(train, dev=None, test=None):
     told = []
     given = {part: split for part, split in (("dev", dev), ("test", test)) if split is not None}
     config = TaskConfig(name="d.csv", **{part: f"{part}.csv" for part in given})
-    return divide(config, train, given, ("a", "b"), told.append), told
+    return split_examples(config, train, given, ("a", "b"), told.append), told
 
 
 def test_texts_of_the_users_own_test_are_left_out_of_training_and_said():
@@ -27,7 +27,7 @@ def test_texts_of_the_users_own_test_are_left_out_of_training_and_said():
     assert len(parts["train"]) == 39
     assert "word 3" not in parts["train"].texts
     assert parts["test"].texts == ["WORD, 3!", "y"]
-    assert told == ["d.csv: left out 1 row of training whose text is in test.csv too"]
+    assert told == ["d.csv: left out 1 row of training whose text is also in test.csv"]
 
 
 def test_a_split_that_is_taken_from_training_shares_nothing_with_the_given_one():
@@ -35,7 +35,7 @@ def test_a_split_that_is_taken_from_training_shares_nothing_with_the_given_one()
     parts, told = divided(WORDS, dev=dev)
     assert {"word 1", "word 2"}.isdisjoint(parts["train"].texts + parts["test"].texts)
     assert parts["dev"] is dev
-    assert told == ["d.csv: left out 2 rows of training whose text is in dev.csv too"]
+    assert told == ["d.csv: left out 2 rows of training whose text is also in dev.csv"]
 
 
 def test_dev_and_test_with_texts_in_common_are_kept_and_said():
@@ -56,7 +56,7 @@ def test_copies_that_differ_in_punctuation_or_case_only_are_left_out_before_spli
     copies = examples(*WORDS.texts, *(f"WORD {i}!" for i in range(10)))
     parts, told = divided(copies)
     assert sum(map(len, parts.values())) == 40
-    assert told == ["d.csv: left out 10 of 50 rows that repeat a text before splitting"]
+    assert told == ["d.csv: before splitting, left out 10 of 50 rows that repeat a text"]
 
 
 def test_nothing_is_said_where_nothing_is_shared():
@@ -65,7 +65,7 @@ def test_nothing_is_said_where_nothing_is_shared():
 
 
 def test_training_without_a_text_of_its_own_or_without_a_class_is_refused():
-    with pytest.raises(InputError, match="nothing is left to train on"):
+    with pytest.raises(InputError, match="no example is left to train on"):
         divided(examples("x", "y"), dev=examples("x"), test=examples("Y"))
     with pytest.raises(InputError, match="class 'b' has no example left to train on"):
         divided(examples("x", "y", "z", labels=[0, 1, 0]), dev=examples("y"), test=examples("w"))

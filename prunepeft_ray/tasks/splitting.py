@@ -1,4 +1,4 @@
-"""Dividing a file's examples into splits that share no text."""
+"""Splitting of a file's examples into train, dev and test without shared texts."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ import numpy as np
 from prunepeft_ray.config import TaskConfig
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.tasks.base import Labels, Split, Tell, one_line, pair_keys, same_letters
-from prunepeft_ray.tasks.splits import different_examples, stratified_split
+from prunepeft_ray.tasks.splits import distinct_examples, stratified_split
 
 HELD_OUT_SHARE = 0.15
-FEWEST_TO_SPLIT = 10
+MIN_TO_SPLIT = 10
 
 
-def divide(
+def split_examples(
     config: TaskConfig, train: Split, given: dict[str, Split], names: tuple[str, ...], tell: Tell
 ) -> dict[str, Split]:
-    """Make train, dev and test of a training file and of the files that the user has for the others.
+    """Build train, dev and test from a training file and the user's own dev and test files, if any.
 
-    Texts of the user's own dev and test are left out of training, whatever their case, punctuation and white space;
-    those files stay as they are. What they do not hold is split off, after copies of a text are left out.
+    Texts in the user's dev and test files are removed from the training split, ignoring case, punctuation and
+    whitespace; those files are left unchanged. A split without a file is taken from the training file, after duplicate
+    texts have been removed from it.
 
     Args:
         config: The files, and the seed.
         train: All examples of the training file.
-        given: Those of the files for dev and test, where there are such.
+        given: The examples of the user's dev and test files, by split.
         names: Class names by class id; empty for regression.
-        tell: Told how many rows were left out, and of dev and test with texts in common.
+        tell: Callback that receives how many rows were left out, and whether dev and test share texts.
 
     Returns:
         The splits ``train``, ``dev`` and ``test``.
@@ -37,12 +38,12 @@ def divide(
     Raises:
         InputError: If too few examples are left, or a class has none to train on.
     """
-    rest = _apart(config, train, given, tell)
+    rest = _without_shared(config, train, given, tell)
     return {**_split_off(config.name, rest, names, given, config.seed, tell), **given}
 
 
-def _apart(config: TaskConfig, train: Split, given: dict[str, Split], tell: Tell) -> Split:
-    """Leave out of training what is in a split of the user's own; splits that share texts are told of."""
+def _without_shared(config: TaskConfig, train: Split, given: dict[str, Split], tell: Tell) -> Split:
+    """Remove texts from training that are in one of the user's own splits; report what was removed or shared."""
     keys = {part: set(pair_keys(split.texts, split.texts2, same_letters)) for part, split in given.items()}
     own = pair_keys(train.texts, train.texts2, same_letters)
     left = np.ones(len(train), dtype=bool)
@@ -50,12 +51,12 @@ def _apart(config: TaskConfig, train: Split, given: dict[str, Split], tell: Tell
         shared = own.isin(texts).to_numpy(dtype=bool)
         if shared.any():
             file = getattr(config, part)
-            tell(f"{config.name}: left out {_rows(shared)} of training whose text is in {file} too")
+            tell(f"{config.name}: left out {_rows(shared)} of training whose text is also in {file}")
         left &= ~shared
     if len(keys) == 2 and (shared_texts := keys["dev"] & keys["test"]):
         tell(f"{config.dev} and {config.test} have {len(shared_texts)} texts in common; both are kept as they are")
     if not left.any():
-        raise InputError(f"{config.name}: all texts are in the files for dev or test too; nothing is left to train on")
+        raise InputError(f"{config.name}: all texts are also in the dev or test file; no example is left to train on")
     return train.take(np.flatnonzero(left))
 
 
@@ -67,18 +68,18 @@ def _rows(chosen: Any) -> str:
 def _split_off(
     path: str, train: Split, names: tuple[str, ...], given: dict[str, Split], seed: int, tell: Tell
 ) -> dict[str, Split]:
-    """Divide the training file into train and the parts that have no file of their own."""
+    """Split the training file into train and the parts that have no file of their own."""
     parts = [part for part in ("dev", "test") if part not in given]
     if not parts:
         _check_classes(path, train.labels, names)
         return {"train": train}
-    kept, labels = different_examples(train.texts, train.texts2, train.labels)
+    kept, labels = distinct_examples(train.texts, train.texts2, train.labels)
     if len(kept) < len(train):
-        tell(f"{path}: left out {len(train) - len(kept)} of {len(train)} rows that repeat a text before splitting")
-    if len(kept) < FEWEST_TO_SPLIT:
+        tell(f"{path}: before splitting, left out {len(train) - len(kept)} of {len(train)} rows that repeat a text")
+    if len(kept) < MIN_TO_SPLIT:
         raise InputError(
-            f"{path}: {len(train)} rows have {len(kept)} different texts with a clear label, too few to split; "
-            f"expected at least {FEWEST_TO_SPLIT}, or give {' and '.join('--' + part for part in parts)}"
+            f"{path}: the {len(train)} rows have {len(kept)} distinct texts with a clear label, too few to split; "
+            f"expected at least {MIN_TO_SPLIT}, or give {' and '.join('--' + part for part in parts)}"
         )
     different = replace(train.take(kept), labels=labels)
     shares = [1 - HELD_OUT_SHARE * len(parts)] + [HELD_OUT_SHARE] * len(parts)
@@ -92,5 +93,5 @@ def _check_classes(path: str, train_labels: Labels, names: tuple[str, ...]) -> N
     if len(lost):
         raise InputError(
             f"{path}: class '{one_line(names[int(lost[0])])}' has no example left to train on after splitting; "
-            "expected more examples of it, each with a text that has no other class"
+            "expected more examples of it, with texts that do not also occur in another class"
         )
