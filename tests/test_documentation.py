@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from prunepeft_ray import CRITERIA, METHODS, TASKS, RunFolder, TrainResult
-from prunepeft_ray.cli import adapter as use
+from prunepeft_ray.cli import adapter
 from prunepeft_ray.config import all_keys, validate
 from prunepeft_ray.execution.study.plan import plan_study
 from prunepeft_ray.plugins import load_plugins
@@ -106,5 +106,5 @@ def test_the_documented_task_is_found_again_to_evaluate_a_run_on(documented, tmp
             registry._items.pop(name, None)
     for name in ("greedy", "mine"):
         del sys.modules[name]
-    found = use._task_splits(str(tmp_path / "run"), None, "test", ("negative", "positive"), {}, True)
+    found = adapter._task_splits(str(tmp_path / "run"), None, "test", ("negative", "positive"), {}, True)
     assert [(suffix, len(split)) for suffix, split in found.items()] == [("", 800)]

@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from prunepeft_ray.cluster.address import check_ray_address
 from prunepeft_ray.cluster.ray_folder import ray_folder, remove_ray_folder
 from prunepeft_ray.cluster.ray_thread import end_ray, start_ray
 from prunepeft_ray.cluster.tokens import use_token
@@ -40,7 +41,7 @@ def ray_cluster(address: str | None, workers: int, packages: Mapping[str, Any] |
         packages: Ray's runtime environment for the workers; a job's own is completed by it.
 
     Raises:
-        InputError: If the file of a token is named and cannot be read.
+        InputError: If the address is that of a dashboard, or the file of a token is named and cannot be read.
         RunError: If the cluster cannot be reached or started.
     """
     _set_defaults()
@@ -50,6 +51,7 @@ def ray_cluster(address: str | None, workers: int, packages: Mapping[str, Any] |
     if address is None:
         _keep_to_this_machine()
     else:
+        check_ray_address(address)
         use_token()
     global _own
     with ray_folder() if address is None else nullcontext() as folder:

@@ -64,12 +64,16 @@ def test_without_a_cluster_it_says_how_to_name_or_start_one(capsys, arguments):
     ("arguments", "code", "says"),
     [
         (["jobs", "--address", NOBODY], 1, "no Ray cluster answers at http://127.0.0.1:9"),
-        (["jobs", "--address", "auto"], 2, "expected the address of a Ray cluster's dashboard"),
+        (["jobs", "--address", "auto"], 2, "auto: this is Ray's own address, but search jobs take that of the"),
+        (["jobs", "--address", "ray://head:10001"], 2, "take that of the cluster's dashboard: http://HEAD:8265"),
+        (["status", "demo-3f2a", "--address", "head:6379"], 2, "head:6379: this is Ray's own address"),
+        (["resume", "demo-3f2a", "--address", "auto"], 2, "auto: this is Ray's own address"),
+        (["resume", "runs/demo", "--address", "http://head:8265"], 2, "runs/demo holds no run"),
         (["submit", "search.yaml", "--priority", "11"], 2, "priority 11: expected -10 to 10"),
         (["submit", "search.yaml", "--cpus", "0"], 2, "expected a number of more than 0"),
         (["submit", "search.yaml", "--workers", "0"], 2, "--workers"),
         (["submit"], 2, "FILE.yaml"),
-        (["resume", "search.yaml", "--priority", "1"], 2, "are for search jobs of a cluster"),
+        (["resume", "search.yaml", "--priority", "1"], 2, "are only for search jobs on a cluster"),
         (["jbos"], 2, "Did you mean 'jobs'"),
     ],
 )
@@ -112,6 +116,15 @@ def test_what_never_fits_is_told_with_what_there_is(capsys, cluster, tmp_path):
     told = complaint(capsys, ["submit", "large.yaml", "--output", "/x"])
     assert "a training job needs 4 CPUs" in told
     assert "3 CPUs and 1 GPU on 2 nodes, at most 2 CPUs on one" in told
+
+
+@pytest.mark.parametrize("command", [["search", "--config", "search.yaml"], ["compare", "study.yaml"]])
+@pytest.mark.parametrize("address", ["http://head:8265", "https://head", "head:8265"])
+def test_a_dashboard_cannot_be_joined(capsys, tmp_path, command, address):
+    told = complaint(capsys, [*command, "--output", "run", "--address", address])
+    assert told.startswith(f"error: --address {address}: this is the address of a dashboard")
+    assert "takes Ray's own: auto, HEAD:6379 or ray://HEAD:10001" in told
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_token_is_not_shown(capsys, cluster, monkeypatch):
