@@ -1,4 +1,4 @@
-"""A run, a study or several of them at a glance: which method, at what cost, how sure that is."""
+"""A run, a study or several of them at a glance: the result, cost and uncertainty of each method."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def overview_section(results: Results) -> Section:
-    """Show what every method found, and what one answer of it costs.
+    """Show the results of every method, and the average cost of one.
 
     Args:
         results: The run or study.
@@ -30,12 +30,12 @@ def overview_section(results: Results) -> Section:
         if measured:
             blocks.append(_answers_figure(results, measured, scope))
         blocks.append(_answers_table(results, rows, scope))
-    missing = () if blocks else ("everything: no job has ended yet",)
-    return Section("overview", "Overview", tuple(blocks), "Which method, at what cost, and how sure that is.", missing)
+    missing = () if blocks else ("everything: no job has finished yet",)
+    return Section("overview", "Overview", tuple(blocks), "The result, cost and uncertainty of each method.", missing)
 
 
 def runs_section(runs: Sequence[Results]) -> Section:
-    """Set the answers of several runs or studies side by side, each with its own budget; nothing is averaged.
+    """Show the results of several runs or studies side by side, each with its own budget; nothing is averaged.
 
     Args:
         runs: The runs and studies.
@@ -46,12 +46,12 @@ def runs_section(runs: Sequence[Results]) -> Section:
         here = [(results, row) for results, row in rows if (row.model, row.task, row.metric) == place]
         blocks.append(_runs_figure(here))
         blocks.append(_runs_table(here))
-    intro = "The answers of all runs side by side. Runs may differ in budget, recipe, data and seeds: see each."
+    intro = "The results of all runs side by side. Runs may differ in budget, recipe, data and seeds."
     return Section("runs", "Runs compared", tuple(blocks), intro)
 
 
 def price(row: MethodRow) -> float:
-    """Return what one answer costs: epochs of a search and of one retraining, on average."""
+    """Return the mean cost of one result: epochs of a search plus one retraining."""
     return row.search.epochs + row.single_retraining.epochs
 
 
@@ -79,13 +79,13 @@ def _answers_figure(results: Results, rows: Sequence[MethodRow], scope: dict[str
     plot.update_yaxes(range=span([row.test for row in rows if row.role != "reference"] or [row.test for row in rows]))
     return Figure(
         "answers",
-        f"What an answer is worth, and what it costs: {scope['task']} on {scope['model']}",
+        f"Metric against cost: {scope['task']} on {scope['model']}",
         plot,
         _answers_frame(rows),
         basis_of(results, rows, "test"),
-        "Up is better, left is cheaper. Mean over searches, bars: 95 % interval, for other seeds of search and "
-        "retraining; none without two of both, or where all are equal; a bar that leaves the picture goes on. Hollow: "
-        "reference rows, and choices among single criteria.",
+        "Up is better, left is cheaper. Markers: mean over searches; bars: 95 % interval for other seeds of search and "
+        "retraining; there is none with fewer than two of either, or if all values are equal. Bars may extend beyond "
+        "the plot. Hollow: references, and choices among single criteria.",
         scope,
     )
 
@@ -134,11 +134,11 @@ def _answers_table(results: Results, rows: Sequence[MethodRow], scope: dict[str,
     budget = rows[0].budget
     return Table(
         "methods",
-        f"The methods: {scope['task']} on {scope['model']}",
+        f"Methods: {scope['task']} on {scope['model']}",
         _answers_frame(rows),
         text,
         basis_of(results, rows, "test"),
-        "Mean ± deviation over searches (their number)." + (f" Budget: {budget:,} parameters." if budget else ""),
+        "Mean ± deviation over searches (number of searches)." + (f" Budget: {budget:,} parameters." if budget else ""),
         scope,
     )
 

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 SWEEP = ("lora-rank", "uniform-lora")
-"""Methods, without their arguments, that are LoRA of one rank in every layer."""
+"""Methods, without their arguments, that use LoRA of the same rank in every layer."""
 CANDIDATES = 2000
-"""Most candidates that a figure shows; of more, the fronts and an even sample of the rest."""
+"""Maximum number of candidates in a figure; beyond it, the fronts and an even sample of the rest are shown."""
 FAR = 10
-"""What has more parameters than this many budgets is told below the figure: it would leave no room for the rest."""
+"""Methods with more parameters than this multiple of the budget are listed below the figure instead of drawn."""
 WIDE = 20
-"""From which ratio of most to fewest parameters on their axis is logarithmic."""
+"""Ratio of largest to smallest number of parameters above which their axis is logarithmic."""
 
 
 def parameters_section(results: Results) -> Section:
-    """Show what parameters buy.
+    """Show the metric against the number of parameters.
 
     Args:
         results: The run or study.
@@ -45,13 +45,13 @@ def parameters_section(results: Results) -> Section:
         if len(answers):
             blocks.append(_answers_figure(results, rows, answers, scope))
         else:
-            missing.append(f"answers, {task} on {model}: no retraining has ended yet")
+            missing.append(f"metric against parameters, {task} on {model}: no retraining has finished yet")
         if len(candidates):
             blocks.append(_candidates_figure(results, rows, candidates, scope))
         found = volumes[(volumes.model == model) & (volumes.task == task)]
         if len(found):
             blocks.append(_hypervolumes_table(results, rows, found, scope))
-    intro = "Metric against parameters, with the budget, the Pareto front, and what LoRA of other ranks reaches."
+    intro = "Metric against parameters, with the budget, the Pareto front, and LoRA of other ranks."
     return Section("parameters", "Parameters", tuple(blocks), intro, tuple(missing))
 
 
@@ -98,10 +98,10 @@ def _answers_figure(
         plot,
         answers,
         basis_of(results, rows, "test"),
-        "Up is better, left is smaller. Large markers: means over searches, at the most parameters of their answers; "
-        "small ones: single searches. Hollow: references, which may be above the budget. Grey steps: the front of "
-        "means, references included: no other mean is better at no more parameters. Dotted: LoRA of one rank in every "
-        "layer, rank by rank." + (f" Too large for the picture: {'; '.join(far)}." if far else ""),
+        "Up is better, left is smaller. Large markers: means over searches, at the largest number of parameters among "
+        "them; small ones: single searches. Hollow: references, which may exceed the budget. Grey steps: the Pareto "
+        "front of means, references included. Dotted: LoRA of the same rank in every layer, one point per rank."
+        + (f" Too large to draw: {'; '.join(far)}." if far else ""),
         scope,
     )
 
@@ -127,17 +127,17 @@ def _add_sweep(plot: go.Figure, rows: Sequence[MethodRow]) -> None:
         y=[value for _, value in sweep],
         mode="lines",
         line={"color": INK, "width": 1.2, "dash": "dot"},
-        name="LoRA, rank by rank",
+        name="LoRA by rank",
         hoverinfo="skip",
     )
 
 
 def is_sweep(results: Results, method: str) -> bool:
-    """Whether a method is LoRA of one rank in every layer.
+    """Whether a method uses LoRA of the same rank in every layer.
 
     Args:
         results: The run or study.
-        method: The method's label.
+        method: Label of the method.
     """
     return results.method_names.get(method, method).split(":")[0] in SWEEP
 
@@ -149,7 +149,7 @@ def _candidates_figure(
 
     plot, styles = go.Figure(), method_styles(results)
     shown = _thinned(candidates)
-    share = f"{len(shown):,} of {len(candidates):,}, all fronts among them"
+    share = f"{len(shown):,} of {len(candidates):,}, including all fronts"
     for method, own in shown.groupby("method"):
         colour, marker, _ = styles[str(method)]
         for front, some in own.groupby("front"):
@@ -176,8 +176,9 @@ def _candidates_figure(
         plot,
         candidates,
         replace(basis, n=f"{len(candidates):,} candidates", fidelity=candidate_fidelity(results)),
-        "What searches evaluated, each trained as candidates are: not to be compared with retrainings. Filled: on the "
-        "front of its search, within the budget." + (f" Shown: {share}." if len(shown) < len(candidates) else ""),
+        "The candidates that searches evaluated; their training differs from that of retrainings, so the two are not "
+        "comparable. Filled: on the Pareto front of its search, within the budget."
+        + (f" Shown: {share}." if len(shown) < len(candidates) else ""),
         scope,
     )
 
@@ -197,7 +198,7 @@ def _dress(plot: go.Figure, points: pd.DataFrame, entries: int, y: str, budget: 
         plot.update_xaxes(type="log", dtick=1)
     if budget is not None:
         plot.add_vline(x=budget, line={"color": INK, "width": 1.2, "dash": "dash"})
-        # annotations of a logarithmic axis are placed by logarithms
+        # positions of annotations on a logarithmic axis are logarithms
         plot.add_annotation(
             x=math.log10(budget) if wide else budget,
             y=0,
@@ -230,17 +231,17 @@ def _hypervolumes_table(
             cells.append(text if len(candidates) else text | {"candidates on a front": NOTHING})
     limit = found.reference_parameters.iloc[0]
     ends = {str(what): (of.reference_value.iloc[0], of.best_value.iloc[0]) for what, of in found.groupby("what")}
-    references = ", ".join(f"of {what}s {low:.4f} (the best is {best:.4f})" for what, (low, best) in ends.items())
+    references = ", ".join(f"for {what}s {low:.4f} (best: {best:.4f})" for what, (low, best) in ends.items())
     return Table(
         "hypervolumes",
         f"Hypervolumes: {scope['task']} on {scope['model']}",
         found,
         pd.DataFrame(cells),
         basis_of(results, rows, "test for answers, dev for candidates"),
-        "Share of the rectangle between a reference point, the same for all methods, and the best metric with no "
-        "parameters, that a search's answer, or the front of its candidates, dominates; mean ± deviation over searches "
-        f"(their number). Only what is within the budget counts. Reference point: {limit:,.0f} parameters, a tenth "
-        f"above the budget; a metric a tenth of the range below the worst of any method, {references}. It moves when "
-        "methods are added, so compare within this table alone.",
+        "The share of the rectangle from a reference point, the same for all methods, to the best metric at zero "
+        "parameters that is dominated by the answer of a search, or by the front of its candidates; mean ± deviation "
+        "over searches (number of searches). Only points within the budget count. Reference point: "
+        f"{limit:,.0f} parameters, 10 % above the budget, and a metric below the worst of any method by 10 % of the "
+        f"range, {references}. It moves when methods are added, so compare within this table only.",
         scope,
     )
