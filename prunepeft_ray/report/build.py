@@ -114,7 +114,7 @@ def run_warnings(results: Results) -> list[str]:
     """Return what a reader must know before any number; of damaged files, those found while reading so far."""
     found = []
     if not is_finished(results):
-        found.append(f"Not finished: {_missing_text(results)}. All numbers are those so far.")
+        found.append(f"Not finished: {_missing_text(results)}. All numbers are preliminary.")
     failed = int((results["jobs"].status == "failed").sum())
     if failed:
         found.append(f"{failed:,} job{'s' if failed > 1 else ''} failed: see the failed jobs in the Time section.")

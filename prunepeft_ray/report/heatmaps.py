@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from prunepeft_ray.report.style import SOFT, dress
+from prunepeft_ray.report.style import SOFT, apply_style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +91,7 @@ def stacked(
     colours = {"colorscale": list(LIGHT_TO_DARK), "reversescale": dark_is_low, "cmin": limits[0], "cmax": limits[1]}
     layout = axes | {"annotations": titles, "coloraxis": colours | {"colorbar": bar}, "showlegend": False}
     traces = [trace for number, panel in enumerate(panels, 1) for trace in _traces(panel, number, method)]
-    figure = dress(go.Figure({"data": traces, "layout": layout}), height=inside + _TOP + below)
+    figure = apply_style(go.Figure({"data": traces, "layout": layout}), height=inside + _TOP + below)
     return figure.update_layout(plot_bgcolor=ABSENT, margin={"t": _TOP, "b": below, "l": 40})
 
 

@@ -97,8 +97,8 @@ def _rows(table: Table) -> list[dict[str, Any]]:
 
 
 def _is_numeric(cells: Sequence[str]) -> bool:
-    said = [cell for cell in cells if cell not in ("", "–")]
-    return bool(said) and all(_NUMBER.match(cell) for cell in said)
+    filled = [cell for cell in cells if cell not in ("", "–")]
+    return bool(filled) and all(_NUMBER.match(cell) for cell in filled)
 
 
 def _choices(blocks: Sequence[_Shown]) -> dict[str, list[str]]:

@@ -36,7 +36,7 @@ def style_of(names: Iterable[str]) -> dict[str, tuple[str, str, str]]:
     }
 
 
-def dress(figure: go.Figure, *, height: int, x: str = "", y: str = "") -> go.Figure:
+def apply_style(figure: go.Figure, *, height: int, x: str = "", y: str = "") -> go.Figure:
     """Apply the common style to a figure, and return it.
 
     Args:
@@ -78,7 +78,7 @@ def answer_marker(symbol: str, colour: str, *, hollow: bool) -> dict[str, Any]:
     }
 
 
-def plotted(times: pd.Series[Any]) -> list[str]:
+def plotly_times(times: pd.Series[Any]) -> list[str]:
     """Format times for Plotly, which has no time zones."""
     return list(times.dt.strftime("%Y-%m-%d %H:%M:%S.%f"))
 
@@ -96,7 +96,7 @@ HOLLOW = ("oracle", "choice", "reference")
 """Roles that are drawn hollow, as they do not compete on equal terms."""
 
 
-def span(
+def axis_range(
     found: Sequence[Estimate | Difference], values: Sequence[float] = (), reach: float = 1.5
 ) -> tuple[float, float]:
     """Return an axis range that shows every mean, and as much of the intervals as keeps the means distinguishable.

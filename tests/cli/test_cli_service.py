@@ -1,6 +1,7 @@
 """Wrong commands about clusters end with exit code 2 and one line; nothing is submitted."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -116,6 +117,15 @@ def test_what_never_fits_is_told_with_what_there_is(capsys, cluster, tmp_path):
     told = complaint(capsys, ["submit", "large.yaml", "--output", "/x"])
     assert "a training job needs 4 CPUs" in told
     assert "3 CPUs and 1 GPU on 2 nodes, at most 2 CPUs on one" in told
+
+
+@pytest.mark.parametrize("address", ["auto", "127.0.0.1:6379"])
+def test_rays_own_address_of_the_local_cluster_finds_its_dashboard(capsys, monkeypatch, cluster, address):
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS")
+    local = SimpleNamespace(address=cluster, gcs="127.0.0.1:6379", token_file=None)
+    monkeypatch.setattr("prunepeft_ray.cluster.address.find_local_cluster", lambda: local)
+    assert run(["jobs", "--address", address]) == 0
+    assert "no search jobs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["search", "--config", "search.yaml"], ["compare", "study.yaml"]])

@@ -16,7 +16,7 @@ from prunepeft_ray.report.architecture_drawing import summary_svg
 from prunepeft_ray.report.basis import basis_of_searches
 from prunepeft_ray.report.blocks import Block, Drawing, Figure, Section, Table
 from prunepeft_ray.report.heatmaps import Panel, stacked
-from prunepeft_ray.report.style import dress, style_of
+from prunepeft_ray.report.style import apply_style, style_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -220,7 +220,7 @@ def _rounds_plot(rounds: pd.DataFrame, retrained: pd.DataFrame) -> go.Figure:
             "title": {"text": f"dev {metric.iloc[0] if len(metric) else ''}"},
         },
     }
-    return dress(go.Figure({"data": traces, "layout": layout}), height=450 + 18 * len(styles))
+    return apply_style(go.Figure({"data": traces, "layout": layout}), height=450 + 18 * len(styles))
 
 
 def _look(method: str, style: tuple[str, str, str], first: bool) -> dict[str, Any]:

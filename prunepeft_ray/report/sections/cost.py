@@ -13,7 +13,7 @@ from prunepeft_ray.analysis.results import Results
 from prunepeft_ray.report.basis import basis_of, candidate_fidelity
 from prunepeft_ray.report.blocks import Block, Figure, Section, Table
 from prunepeft_ray.report.labels import NOTHING, notes_text
-from prunepeft_ray.report.style import HOLLOW, LONG_LEGEND, dress, method_styles
+from prunepeft_ray.report.style import HOLLOW, LONG_LEGEND, apply_style, method_styles
 from prunepeft_ray.text import duration_text
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _curves_figure(
     for trace, points in flat:
         x, y = points["epochs"]
         plot.add_scatter(x=x, y=y, **trace)
-    dress(plot, height=440 + 22 * len(traces), x=UNITS["epochs"], y=f"{rows[0].metric} on dev")
+    apply_style(plot, height=440 + 22 * len(traces), x=UNITS["epochs"], y=f"{rows[0].metric} on dev")
     plot.update_layout(legend=LONG_LEGEND, margin={"t": 56}, updatemenus=[_unit_menu(flat)])
     plot.update_xaxes(rangemode="tozero")
     basis = basis_of(results, rows, "dev")

@@ -14,7 +14,7 @@ from prunepeft_ray.report.blocks import Basis, Block, Figure, Section, Table
 from prunepeft_ray.report.comparison_columns import OVERALL, RESULTS, overall_cells
 from prunepeft_ray.report.cost_columns import RETRAINING_COSTS, SEARCH_COSTS, Columns
 from prunepeft_ray.report.labels import p_text, test_text
-from prunepeft_ray.report.style import HOLLOW, INK, answer_marker, dress, method_styles, span
+from prunepeft_ray.report.style import HOLLOW, INK, answer_marker, apply_style, axis_range, method_styles
 from prunepeft_ray.report.terminal_comparison import few_seeds_text, few_tasks_text
 
 if TYPE_CHECKING:
@@ -86,9 +86,9 @@ def _tests_figure(results: Results, rows: Sequence[MethodRow], scope: Mapping[st
             customdata=list(row.tests),
             hovertemplate=f"{row.method}, seed %{{customdata}}: %{{x:.4f}}<extra></extra>",
         )
-    _dress_lines(plot, len(measured), f"{rows[0].metric} on test")
+    _style_lines(plot, len(measured), f"{rows[0].metric} on test")
     seen = [value for row in measured for value in row.tests.values()]
-    plot.update_xaxes(range=span([row.test for row in measured], seen, REACH))
+    plot.update_xaxes(range=axis_range([row.test for row in measured], seen, REACH))
     return Figure(
         "tests",
         f"Final metric: {scope['task']} on {scope['model']}",
@@ -173,11 +173,11 @@ def _forest(
     plot = _lines({row.method: f"{_named(row)}, {_p_named(row.difference)}" for row in rows})
     for row in rows:
         found = row.difference
-        said = f"{row.method}: {found.mean:+.4f}, {row.pairs} pair{'s' if row.pairs > 1 else ''}"
-        _add_interval(plot, row, found, said, styles[row.method])
-    _dress_lines(plot, len(rows), title)
+        hover = f"{row.method}: {found.mean:+.4f}, {row.pairs} pair{'s' if row.pairs > 1 else ''}"
+        _add_interval(plot, row, found, hover, styles[row.method])
+    _style_lines(plot, len(rows), title)
     plot.add_vline(x=0, line={"color": INK, "width": 1})
-    plot.update_xaxes(range=span([row.difference for row in rows], [0.0], REACH))
+    plot.update_xaxes(range=axis_range([row.difference for row in rows], [0.0], REACH))
     return plot
 
 
@@ -196,8 +196,8 @@ def _lines(names: Mapping[str, str]) -> go.Figure:
     return plot
 
 
-def _dress_lines(plot: go.Figure, lines: int, title: str) -> None:
-    dress(plot, height=90 + PER_METHOD * lines, x=title)
+def _style_lines(plot: go.Figure, lines: int, title: str) -> None:
+    apply_style(plot, height=90 + PER_METHOD * lines, x=title)
     plot.update_layout(margin={"l": 16})
     plot.update_xaxes(nticks=6, tickangle=0)
     plot.update_yaxes(showticklabels=False, ticks="")
@@ -207,7 +207,7 @@ def _add_interval(
     plot: go.Figure,
     row: MethodRow | OverallRow,
     found: Estimate | Difference,
-    said: str,
+    hover: str,
     style: tuple[str, str, str],
 ) -> None:
     colour, marker, _ = style
@@ -219,7 +219,7 @@ def _add_interval(
         mode="markers",
         marker=answer_marker(marker, colour, hollow=row.role in HOLLOW),
         meta={"method": row.method},
-        hovertemplate=f"{said}<extra></extra>",
+        hovertemplate=f"{hover}<extra></extra>",
     )
 
 

@@ -10,7 +10,7 @@ from prunepeft_ray.analysis.results import Results
 from prunepeft_ray.report.basis import basis_of
 from prunepeft_ray.report.blocks import Basis, Block, Figure, Section, Table
 from prunepeft_ray.report.labels import NOTHING, difference_text, notes_text, parameters_text, test_text
-from prunepeft_ray.report.style import HOLLOW, dress, span, style_of
+from prunepeft_ray.report.style import HOLLOW, apply_style, axis_range, style_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +50,7 @@ def runs_section(runs: Sequence[Results]) -> Section:
     return Section("runs", "Runs compared", tuple(blocks), intro)
 
 
-def price(row: MethodRow) -> float:
+def epochs_per_answer(row: MethodRow) -> float:
     """Return the mean cost of one result: epochs of a search plus one retraining."""
     return row.search.epochs + row.single_retraining.epochs
 
@@ -63,7 +63,7 @@ def _answers_figure(results: Results, rows: Sequence[MethodRow], scope: dict[str
         colour, marker, _ = styles[row.method]
         half = 0.0 if row.test.high is None or row.test.mean is None else row.test.high - row.test.mean
         plot.add_scatter(
-            x=[price(row)],
+            x=[epochs_per_answer(row)],
             y=[row.test.mean],
             error_y={"type": "data", "array": [half], "visible": half > 0, "thickness": 1.2, "width": 4},
             mode="markers",
@@ -72,11 +72,13 @@ def _answers_figure(results: Results, rows: Sequence[MethodRow], scope: dict[str
             meta={"method": row.method},
             hovertemplate=f"{row.method}: {test_text(row)}<br>%{{x:.2f}} epochs<extra></extra>",
         )
-    dress(plot, height=420 + 12 * len(rows), x="epochs, search + retraining", y=f"{rows[0].metric} on test")
-    lowest, highest = min(map(price, rows)), max(map(price, rows))
+    apply_style(plot, height=420 + 12 * len(rows), x="epochs, search + retraining", y=f"{rows[0].metric} on test")
+    lowest, highest = min(map(epochs_per_answer, rows)), max(map(epochs_per_answer, rows))
     if lowest > 0 and highest / lowest > 20:
         plot.update_xaxes(type="log")
-    plot.update_yaxes(range=span([row.test for row in rows if row.role != "reference"] or [row.test for row in rows]))
+    plot.update_yaxes(
+        range=axis_range([row.test for row in rows if row.role != "reference"] or [row.test for row in rows])
+    )
     return Figure(
         "answers",
         f"Metric against cost: {scope['task']} on {scope['model']}",
@@ -160,7 +162,7 @@ def _runs_figure(rows: Sequence[tuple[Results, MethodRow]]) -> Figure:
             customdata=[[row.method, test_text(row)] for row in own],
             hovertemplate="%{customdata[0]}: %{customdata[1]}<br>%{x:,} parameters<extra>" + results.label + "</extra>",
         )
-    dress(plot, height=440, x="PEFT parameters", y=f"{first.metric} on test")
+    apply_style(plot, height=440, x="PEFT parameters", y=f"{first.metric} on test")
     scope = {"model": first.model, "task": first.task}
     return Figure(
         "runs",

@@ -13,7 +13,7 @@ from prunepeft_ray.analysis.statistics import estimate
 from prunepeft_ray.report.basis import basis_of, candidate_fidelity
 from prunepeft_ray.report.blocks import Block, Figure, Section, Table
 from prunepeft_ray.report.labels import NOTHING, estimate_text, notes_text, parameters_text, test_text
-from prunepeft_ray.report.style import HOLLOW, INK, LONG_LEGEND, SOFT, answer_marker, dress, method_styles
+from prunepeft_ray.report.style import HOLLOW, INK, LONG_LEGEND, SOFT, answer_marker, apply_style, method_styles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +91,7 @@ def _answers_figure(
             hovertemplate=f"{row.method}: {test_text(row)}<br>{parameters_text(row)} parameters<extra></extra>",
         )
     shown = answers[answers.method.isin([row.method for row in measured])]
-    _dress(plot, shown, len(measured), f"{rows[0].metric} on test", rows[0].budget)
+    _apply_style(plot, shown, len(measured), f"{rows[0].metric} on test", rows[0].budget)
     return Figure(
         "answers",
         f"Metric against parameters: {scope['task']} on {scope['model']}",
@@ -168,7 +168,7 @@ def _candidates_figure(
                 customdata=some.seed,
                 hovertemplate=f"{method}, seed %{{customdata}}: %{{y:.4f}}<br>%{{x:,}} parameters<extra></extra>",
             )
-    _dress(plot, candidates, 2 * candidates.method.nunique(), f"{rows[0].metric} on dev", rows[0].budget)
+    _apply_style(plot, candidates, 2 * candidates.method.nunique(), f"{rows[0].metric} on dev", rows[0].budget)
     basis = basis_of(results, [row for row in rows if row.method in set(candidates.method)], "dev")
     return Figure(
         "candidates",
@@ -190,8 +190,8 @@ def _thinned(candidates: pd.DataFrame) -> pd.DataFrame:
     return candidates[candidates.front | candidates.index.isin(kept.index)]
 
 
-def _dress(plot: go.Figure, points: pd.DataFrame, entries: int, y: str, budget: int | None) -> None:
-    dress(plot, height=400 + 22 * entries, x="PEFT parameters", y=y)
+def _apply_style(plot: go.Figure, points: pd.DataFrame, entries: int, y: str, budget: int | None) -> None:
+    apply_style(plot, height=400 + 22 * entries, x="PEFT parameters", y=y)
     plot.update_layout(legend=LONG_LEGEND)
     wide = points.parameters.min() > 0 and points.parameters.max() / points.parameters.min() > WIDE
     if wide:

@@ -12,7 +12,7 @@ from prunepeft_ray.report.basis import basis_of_searches
 from prunepeft_ray.report.blocks import Basis, Block, Figure, Section, Table
 from prunepeft_ray.report.heatmaps import Panel, share_text, stacked
 from prunepeft_ray.report.labels import short_names
-from prunepeft_ray.report.style import INK, dress, style_of
+from prunepeft_ray.report.style import INK, apply_style, style_of
 from prunepeft_ray.text import file_stem
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ def _layer_plot(by_layer: pd.DataFrame) -> go.Figure:
     for method, rows in by_layer.groupby("method"):
         words = rows.removed.astype(str) + " of " + rows.there.astype(str)
         figure.add_trace(_line(str(method), rows.layer, rows.frequency, words, "layer", styles))
-    dress(figure, height=330 + 18 * len(styles), x="layer", y="removed / present")
+    apply_style(figure, height=330 + 18 * len(styles), x="layer", y="removed / present")
     figure.update_yaxes(rangemode="tozero")
     return figure.update_xaxes(dtick=1 if by_layer.layer.max() < 16 else 4)
 
@@ -275,7 +275,7 @@ def _block_plot(blocks: pd.DataFrame) -> go.Figure:
         )
     )
     figure.add_hline(y=1, line={"color": INK, "width": 1, "dash": "dot"})
-    dress(figure, height=330 + 18 * (1 + len(styles)), x="block", y="relative to an even spread")
+    apply_style(figure, height=330 + 18 * (1 + len(styles)), x="block", y="relative to an even spread")
     figure.update_yaxes(rangemode="tozero")
     return figure.update_xaxes(dtick=1)
 

@@ -9,7 +9,7 @@ from prunepeft_ray.analysis.results import Results
 from prunepeft_ray.analysis.time_frames import _KINDS
 from prunepeft_ray.report.blocks import Basis, Block, Figure, Section, Table
 from prunepeft_ray.report.labels import PHASES
-from prunepeft_ray.report.style import COLOURS, dress, plotted
+from prunepeft_ray.report.style import COLOURS, apply_style, plotly_times
 from prunepeft_ray.text import duration_text
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def time_section(results: Results) -> Section:
 def _time_line(results: Results, jobs: pd.DataFrame) -> Figure:
     workers = list(jobs.worker.unique())
     plot = _bars(jobs) if len(jobs) <= BARS else _busy_heatmap(jobs, workers)
-    dress(plot, height=min(900, 150 + 26 * len(workers)), x="time (UTC)")
+    apply_style(plot, height=min(900, 150 + 26 * len(workers)), x="time (UTC)")
     plot.update_yaxes(categoryorder="array", categoryarray=workers[::-1])
     caption = (
         "One bar per job and worker. "
@@ -77,7 +77,7 @@ def _bars(jobs: pd.DataFrame) -> go.Figure:
         plot.add_bar(
             orientation="h",
             y=some.worker,
-            base=plotted(some.started_at),
+            base=plotly_times(some.started_at),
             x=(some.finished_at - some.started_at).dt.total_seconds() * 1000,
             name=PARTS[kind],
             marker={"color": _COLOURS[kind], "line": {"color": "#ffffff", "width": 0.5}},
@@ -107,7 +107,9 @@ def _busy_heatmap(jobs: pd.DataFrame, workers: list[str]) -> go.Figure:
     share = np.diff(busy, axis=1) / np.diff(edges)
     middles = begin + pd.to_timedelta((edges[:-1] + edges[1:]) / 2, unit="s")
     return go.Figure(
-        go.Heatmap(z=share.round(3), x=plotted(middles.to_series()), y=workers, zmin=0, zmax=1, colorscale="Cividis")
+        go.Heatmap(
+            z=share.round(3), x=plotly_times(middles.to_series()), y=workers, zmin=0, zmax=1, colorscale="Cividis"
+        )
     )
 
 
@@ -147,7 +149,7 @@ def _time_spent_figure(results: Results, spent: pd.DataFrame, model: str, task: 
         )
     methods = list(spent.method.unique())
     plot.update_layout(barmode="stack")
-    dress(plot, height=170 + 26 * len(methods), x="device-seconds")
+    apply_style(plot, height=170 + 26 * len(methods), x="device-seconds")
     plot.update_yaxes(categoryorder="array", categoryarray=methods[::-1])
     return Figure(
         "time-spent",
