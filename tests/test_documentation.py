@@ -14,7 +14,7 @@ from transformers import ElectraConfig
 from prunepeft_ray import CRITERIA, METHODS, TASKS, RunFolder, TrainResult
 from prunepeft_ray.architecture import KINDS, Architecture, Module, Slot
 from prunepeft_ray.backbones import FAMILIES, load_backbone, load_outline
-from prunepeft_ray.cli import adapter as use
+from prunepeft_ray.cli import adapter
 from prunepeft_ray.config import ModulesConfig, SpaceConfig, all_keys, validate
 from prunepeft_ray.execution.study.plan import plan_study
 from prunepeft_ray.modules import MODULE_TYPES, AdaptedBackbone, build_space, module_cost
@@ -173,5 +173,5 @@ def test_the_documented_task_is_found_again_to_evaluate_a_run_on(documented, tmp
             registry._items.pop(name, None)
     for name in PLUGINS:
         del sys.modules[name]
-    found = use._task_splits(str(tmp_path / "run"), None, "test", ("negative", "positive"), {}, True)
+    found = adapter._task_splits(str(tmp_path / "run"), None, "test", ("negative", "positive"), {}, True)
     assert [(suffix, len(split)) for suffix, split in found.items()] == [("", 800)]

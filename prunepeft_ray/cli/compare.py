@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prunepeft_ray.cli.options import RayAddress
 from prunepeft_ray.cli.streams import run_is_over
 from prunepeft_ray.cli.study_progress import show_study
 from prunepeft_ray.cli.terminal import Terminal, put_json, say
@@ -17,8 +18,7 @@ from prunepeft_ray.text import readable
 if TYPE_CHECKING:
     from prunepeft_ray.analysis import Comparison, Results
 
-Address = Annotated[str | None, typer.Option(help="Address of a running Ray cluster; default: one on this machine.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the comparison as JSON, progress on standard error.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the comparison as JSON; progress goes to standard error.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -27,19 +27,19 @@ def add_to(app: typer.Typer) -> None:
 
 
 def compare(
-    study: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="Methods, tasks, models, seeds and a budget.")],
+    study: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="Methods, tasks, models, seeds and budget.")],
     output: Annotated[
-        str | None, typer.Option(help="Folder of the study, or s3:// or gs:// URL; default: runs/NAME of the file.")
+        str | None, typer.Option(help="Folder, or s3:// or gs:// URL, of the study; default: runs/NAME of the file.")
     ] = None,
-    address: Address = None,
+    address: RayAddress = None,
     track: Track = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare search methods on equal terms; a study that is there already goes on with what is missing."""
+    """Compare search methods on equal terms; an existing study is resumed, running only what is missing."""
     from prunepeft_ray.study import load_study
 
     spec = load_study(study)
-    # what is wrong in the file is said without waiting for torch
+    # errors in the file are reported before the slow import of torch
     from prunepeft_ray.analysis import compare_study
     from prunepeft_ray.execution import start_study
     from prunepeft_ray.tracking import tracking
@@ -55,7 +55,7 @@ def compare(
 def resume_compare(
     folder: Path, address: str | None, track: list[str] | None, trust_plugins: bool, as_json: bool
 ) -> None:
-    """Go on with a study, and print the comparison."""
+    """Resume a study, and print the comparison."""
     from prunepeft_ray.analysis import compare_study
     from prunepeft_ray.execution import resume_study
     from prunepeft_ray.tracking import tracking
@@ -68,7 +68,7 @@ def resume_compare(
 
 
 def print_comparison(comparison: Comparison, as_json: bool) -> None:
-    """Print what a study has found so far, as tables or as JSON."""
+    """Print the results of a study so far, as tables or as JSON."""
     from prunepeft_ray.report import comparison_tables
 
     if as_json:
@@ -80,7 +80,7 @@ def print_comparison(comparison: Comparison, as_json: bool) -> None:
 
 
 def write_comparison(results: Results, output: Path) -> None:
-    """Write a comparison as a Markdown document, and its numbers as CSV into a folder of the same name beside it.
+    """Write a comparison as a Markdown document, and its numbers as CSV files in a folder of the same name beside it.
 
     Raises:
         RunError: If it cannot be written.
@@ -92,14 +92,14 @@ def write_comparison(results: Results, output: Path) -> None:
     command = f"prunepeft compare {results.run.path / 'spec.yaml'}"
     write_text(output, comparison_markdown(results.comparison, command, versions, hardware))
     files = write_csv(results.comparison, output.with_suffix(""))
-    say(f"written: {', '.join(map(str, (output, *files)))}")
+    say(f"wrote {', '.join(map(str, (output, *files)))}")
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write what a user asked for into a file, in a folder that is there.
+    """Write a text to a file in an existing folder.
 
     Raises:
-        RunError: If it cannot be written.
+        RunError: If the file cannot be written.
     """
     from prunepeft_ray.errors import RunError
 

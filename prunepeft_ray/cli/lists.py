@@ -1,19 +1,18 @@
-"""``prunepeft models``, ``tasks``, ``criteria`` and ``methods``: what there is."""
+"""``prunepeft models``, ``tasks``, ``criteria`` and ``methods``: what is available."""
 
 from __future__ import annotations
 
 import importlib.metadata
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.table import Table
 
+from prunepeft_ray.cli.options import AsJson
 from prunepeft_ray.cli.terminal import Terminal, put, put_json
 
 if TYPE_CHECKING:
     from prunepeft_ray.methods import MethodInfo
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -40,11 +39,11 @@ def models(as_json: AsJson = False) -> None:
     _print(rows, as_json, "packaged models")
     if not as_json:
         families = ", ".join(FAMILIES[key].name for key in FAMILIES)
-        put(f"Also any Hub id, local folder (safetensors) or GGUF file of these families: {families}.")
+        put(f"Also: any Hub id, local folder (safetensors) or GGUF file of these families: {families}.")
 
 
 def tasks(as_json: AsJson = False) -> None:
-    """List named tasks."""
+    """List the built-in tasks."""
     from prunepeft_ray.tasks import METRICS, TASKS
 
     rows = [
@@ -56,10 +55,10 @@ def tasks(as_json: AsJson = False) -> None:
         }
         for name in TASKS
     ]
-    _print(rows, as_json, "tasks (the first metric decides)")
+    _print(rows, as_json, "tasks (searches optimise the first metric)")
     if not as_json:
         put(f"Metrics, for task.metric: {', '.join(METRICS)}.")
-        put("Also any CSV, JSONL or Parquet file: --task FILE --text COLUMN --label COLUMN.")
+        put("Also: any CSV, JSONL or Parquet file: --task FILE --text COLUMN --label COLUMN.")
 
 
 def criteria(as_json: AsJson = False) -> None:
@@ -74,7 +73,7 @@ def criteria(as_json: AsJson = False) -> None:
 
 
 def methods(as_json: AsJson = False) -> None:
-    """List search methods for a study, and the variants of prunepeft: profiles and warm-up selectors."""
+    """List the search methods for studies, and the variants of prunepeft: profiles and warm-up selectors."""
     from prunepeft_ray.methods import METHODS
     from prunepeft_ray.pruning import PROFILES, SELECTORS
 
@@ -86,8 +85,8 @@ def methods(as_json: AsJson = False) -> None:
         put_json([*(_method_facts(name, METHODS[name]) for name in METHODS), *variants])
         return
     _print([_method_row(name, METHODS[name]) for name in METHODS], as_json, "search methods")
-    put("Also methods of your own: see plugins and entry points in docs/extending.md.")
-    _print(variants, as_json, "variants of method prunepeft")
+    put("Also: your own methods, as plugins or entry points; see docs/extending.md.")
+    _print(variants, as_json, "variants of the method prunepeft")
 
 
 def _method_facts(name: str, info: MethodInfo) -> dict[str, Any]:

@@ -8,8 +8,7 @@ import sys
 
 import typer
 
-from prunepeft_ray.cli import adapter as use
-from prunepeft_ray.cli import cluster, compare, doctor, driver, lists, report, search, service, track
+from prunepeft_ray.cli import adapter, cluster, compare, doctor, driver, lists, report, search, service, track
 from prunepeft_ray.cli.streams import drop_output, flush_output, prepare_streams
 from prunepeft_ray.cli.terminal import complain
 from prunepeft_ray.ending import ENDING, asked_to_end, exit_code
@@ -19,39 +18,42 @@ from prunepeft_ray.text import one_line
 # typer does not export the base of its usage errors
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
+RENAMED = {"--text-column": "--text", "--text2-column": "--text2", "--label-column": "--label"}
+"""Options of earlier versions, and what they are called now."""
+
 app = typer.Typer(
     name="prunepeft",
-    help="Find the best parameter-efficient fine-tuning architecture for a model, a task and a budget.",
+    help="Search for the best parameter-efficient fine-tuning architecture for a model, a task and a budget.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (search, compare, report, track, use, service, cluster, lists, doctor, driver):
+for module in (search, compare, report, track, adapter, service, cluster, lists, doctor, driver):
     module.add_to(app)
 
 
 def main() -> None:
-    """Run the command line: exit code 0 done, 1 failed, 2 wrong input, 130 interrupted, 143 asked to end."""
+    """Run the command line; exit code 0: success, 1: failure, 2: bad input, 130: interrupted, 143: terminated."""
     ENDING.hear()
     ENDING.begin()
     prepare_streams()
     try:
         ENDING.finish(run(sys.argv[1:]))
     except (KeyboardInterrupt, Terminated):
-        # just before the outcome was said
+        # the signal came just before the outcome was printed
         ENDING.leave_as_asked(ENDING.asked or signal.SIGINT)
 
 
 def run(arguments: list[str]) -> int:
-    """Run a command and return its exit code; errors of ours become one line on standard error.
+    """Run a command and return its exit code; our own errors become one line on standard error.
 
     Args:
-        arguments: The command line without the program's name.
+        arguments: Command-line arguments, without the name of the program.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         code = typer.main.get_command(app).main(arguments or ["--help"], prog_name="prunepeft", standalone_mode=False)
-        # typer turns Ctrl-C into this exit code without a word
+        # typer silently turns Ctrl-C into this exit code
         if code == 130:
             raise KeyboardInterrupt
         flush_output()
@@ -59,21 +61,20 @@ def run(arguments: list[str]) -> int:
     except PrunePEFTError as error:
         return _complain(str(error), error.exit_code)
     except UsageError as error:
-        message = error.format_message()  # type: ignore[attr-defined]
-        return _complain(f"{' '.join(message.split())}; see prunepeft --help", 2)
+        return _complain(_usage_text(error), 2)
     except (KeyboardInterrupt, typer.Abort):
         return _ended_by(signal.SIGINT)
     except Terminated:
         return _ended_by(signal.SIGTERM)
     except BrokenPipeError:
-        # the reader of our output has gone, as with `| head`
+        # whoever reads our output has closed it, as `| head` does
         drop_output()
         return 0
     except OSError as error:
-        # what a signal has broken is not worth a word
+        # errors that follow from a signal are not reported
         if ENDING.asked is not None:
             return _ended_by(ENDING.asked)
-        # errors of files have names
+        # errors of files carry a file name; those of the output do not
         if error.filename is not None:
             raise
         drop_output()
@@ -82,6 +83,14 @@ def run(arguments: list[str]) -> int:
         if ENDING.asked is None:
             raise
         return _ended_by(ENDING.asked)
+
+
+def _usage_text(error: Exception) -> str:
+    option = getattr(error, "option_name", None)
+    if option in RENAMED:
+        return f"{option} is now called {RENAMED[option]}"
+    message = error.format_message()  # type: ignore[attr-defined]
+    return f"{' '.join(message.split())}; see prunepeft --help"
 
 
 def _ended_by(number: int) -> int:

@@ -1,4 +1,4 @@
-"""Showing what a search does while it runs."""
+"""Showing the progress of a running search."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class _Bars:
         if event.type in MESSAGES:
             self._console.tell(event.text)
         elif event.type == "start":
-            # a job that is tried again
+            # a job that is retried
             if event.job_id in self._bars:
                 self._progress.remove_task(self._bars.pop(event.job_id))
             self._labels[event.job_id] = event.text
@@ -78,7 +78,7 @@ class _Bars:
 
 
 class _Lines:
-    """Plain lines; a running job's progress every few seconds."""
+    """Plain lines; the progress of a running job every few seconds."""
 
     def __init__(self, console: Terminal) -> None:
         self._console = console
@@ -100,7 +100,7 @@ class _Lines:
 
     def _show_progress(self, event: Event) -> None:
         now = time.monotonic()
-        # a job that goes on does not begin at 0
+        # a resumed job does not start at 0
         since, done_before = self._since.setdefault(event.job_id, (now, event.done))
         if now - self._shown[event.job_id] < PLAIN_SECONDS or event.done == done_before:
             return

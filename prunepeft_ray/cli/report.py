@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunepeft_ray.cli.compare import print_comparison, write_comparison, write_text
-from prunepeft_ray.cli.service import Address, connect, is_service
+from prunepeft_ray.cli.options import DashboardAddress
+from prunepeft_ray.cli.service import connect, is_service
 from prunepeft_ray.cli.terminal import Terminal, put_json, say
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.storage.paths import open_path
@@ -23,19 +24,19 @@ Folders = Annotated[
     list[str],
     typer.Argument(
         metavar="DIR|ID...",
-        help="Folder of a run or study, its URL, or the id of a search job on a cluster.",
+        help="Folder or URL of a run or study, or id of a search job on a cluster; several are compared.",
     ),
 ]
 Output = Annotated[
     str | None,
     typer.Option(
-        help="Write here instead of DIR/report.html: a page (.html), a drawing of a search's architecture (.svg) or a "
-        "document about a study (.md)."
+        help="File to write instead of DIR/report.html: a page (.html), a drawing of the architecture that a search "
+        "found (.svg), or a document about a study (.md)."
     ),
 ]
-Watching = Annotated[bool, typer.Option("--watch", help="Write the page again and again until the run has ended.")]
-Every = Annotated[int, typer.Option(min=1, help="Seconds between two pages of --watch.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; write nothing unless --output says so.")]
+Watching = Annotated[bool, typer.Option("--watch", help="Rewrite the page until the run has finished.")]
+Every = Annotated[int, typer.Option(min=1, help="With --watch: seconds between updates of the page.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; no file is written without --output.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -48,19 +49,19 @@ def report(
     output: Output = None,
     watch: Watching = False,
     every: Every = 30,
-    address: Address = None,
+    address: DashboardAddress = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a page of what a run or study found and what it cost, with every table as CSV, Markdown and LaTeX."""
+    """Write a page with the results and costs of a run or study, and every table as CSV, Markdown and LaTeX."""
     from prunepeft_ray.results import RunFolder
 
     folders = [_folder(which, address) for which in folders]
     runs = [RunFolder.open(open_path(folder)) for folder in folders]
     endings = _endings(runs)
     if output is not None and Path(output).suffix not in endings:
-        raise InputError(f"--output {output}: expected a file that ends in {' or '.join(endings)}")
+        raise InputError(f"--output {output}: expected a file name ending in {' or '.join(endings)}")
     if watch and (as_json or (output is not None and Path(output).suffix != ".html")):
-        raise InputError("--watch writes pages: expected no --json, and an --output that ends in .html, if any")
+        raise InputError("--watch writes a page: expected no --json, and an --output ending in .html, if any")
     if watch:
         _watch(folders, _page(folders, output), every)
         return
@@ -78,14 +79,14 @@ def report(
 
 
 def _folder(which: str, address: str | None) -> str:
-    """The folder of a run, which for a search job of a cluster may have to be brought here first."""
+    """The folder of a run; that of a search job on a cluster may have to be downloaded first."""
     if address is None and not is_service(which, address):
         return which
     return str(connect(address).folder(which, say))
 
 
 def _print(results: Results, as_json: bool) -> None:
-    """Print what a search or a study has found so far, as tables or as JSON."""
+    """Print the results of a search or a study so far, as tables or as JSON."""
     from prunepeft_ray.analysis import summarise
 
     if results.is_study:
@@ -95,7 +96,7 @@ def _print(results: Results, as_json: bool) -> None:
 
 
 def print_summary(summary: Summary, as_json: bool) -> None:
-    """Print what a search has found so far, as tables or as JSON."""
+    """Print the results of a search so far, as tables or as JSON."""
     from prunepeft_ray.report import summary_tables
 
     if as_json:
@@ -113,7 +114,7 @@ def _endings(runs: Sequence[RunFolder]) -> tuple[str, ...]:
 
 
 def _opened(folders: Sequence[str]) -> list[Results]:
-    """Open runs, and make them quick to read for the next time too."""
+    """Open runs, and merge their files so that they open faster next time."""
     from prunepeft_ray.analysis import open_several
 
     runs = open_several(folders)
@@ -129,11 +130,11 @@ def _page(folders: Sequence[str], output: str | None) -> Path:
 
 
 def _write(runs: Sequence[Results], page: Path, refresh: int | None = None) -> bool:
-    """Write a page and say so; whether nothing more will come."""
+    """Write a page and print its name; returns whether the runs have finished."""
     from prunepeft_ray.report import write_report
 
     written = write_report(runs, page, refresh)
-    _tell(*written.warnings, f"written: {page}, its tables in {page.with_suffix('')}")
+    _tell(*written.warnings, f"wrote {page}, and its tables to {page.with_suffix('')}")
     return written.finished
 
 
@@ -152,4 +153,4 @@ def _draw(results: Results, output: Path) -> None:
     from prunepeft_ray.report import summary_svg
 
     write_text(output, summary_svg(summarise(results.run, results)))
-    say(f"drawn: {output}")
+    say(f"wrote {output}")

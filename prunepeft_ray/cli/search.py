@@ -7,8 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from prunepeft_ray.cli.adapter import Encoding, Separator, TrustPlugins
-from prunepeft_ray.cli.compare import Address, resume_compare
+from prunepeft_ray.cli.compare import resume_compare
+from prunepeft_ray.cli.options import (
+    EitherAddress,
+    Encoding,
+    Label,
+    RayAddress,
+    Separator,
+    Text,
+    Text2,
+    TrustPlugins,
+    Workers,
+)
 from prunepeft_ray.cli.progress import show_progress
 from prunepeft_ray.cli.report import print_summary
 from prunepeft_ray.cli.service import (
@@ -30,10 +40,7 @@ from prunepeft_ray.errors import InputError
 from prunepeft_ray.storage.paths import open_path
 from prunepeft_ray.text import file_stem
 
-Workers = Annotated[
-    int | None, typer.Option(min=1, help="Workers; default: every GPU, or 2 on a CPU. Results do not depend on it.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON, progress on standard error.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON; progress goes to standard error.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -44,29 +51,39 @@ def add_to(app: typer.Typer) -> None:
 
 def search(
     model: Annotated[str | None, typer.Option(help="Hub id, local folder, GGUF file or packaged:NAME.")] = None,
-    task: Annotated[str | None, typer.Option(help="GLUE task, packaged:NAME or a CSV, JSONL or Parquet file.")] = None,
-    budget: Annotated[str | None, typer.Option(help="Parameters (300000, 1.5M) or % of the backbone (1%).")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file with any of the settings.")] = None,
+    task: Annotated[str | None, typer.Option(help="GLUE task, packaged:NAME, or a CSV, JSONL or Parquet file.")] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="Maximum number of parameters (300000, 1.5M), or percentage of the backbone (1%)."),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting; repeatable.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one setting; repeatable.")
     ] = None,
     output: Annotated[
-        str | None, typer.Option(help="Folder of the run, or s3:// or gs:// URL; default: runs/MODEL-TASK-BUDGET-SEED.")
+        str | None,
+        typer.Option(help="Folder, or s3:// or gs:// URL, of the run; default: runs/MODEL-TASK-BUDGET-SEED."),
     ] = None,
     workers: Workers = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random in the search.")] = None,
-    address: Address = None,
-    text: Annotated[str | None, typer.Option(help="Column of the text in a local file.")] = None,
-    text2: Annotated[str | None, typer.Option(help="Column of the second text of pairs.")] = None,
-    label: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
-    dev: Annotated[str | None, typer.Option(help="File of the dev split; default: split off for you.")] = None,
-    test: Annotated[str | None, typer.Option(help="File of the test split; default: split off for you.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed of the search.")] = None,
+    address: RayAddress = None,
+    text: Text = None,
+    text2: Text2 = None,
+    label: Label = None,
+    dev: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="File with the dev split; default: held out from --task."),
+    ] = None,
+    test: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="File with the test split; default: held out from --task."),
+    ] = None,
     encoding: Encoding = None,
     separator: Separator = None,
     track: Track = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search the best PEFT architecture for a model, a task and a budget."""
+    """Search for the best PEFT architecture for a model, a task and a budget."""
     values: dict[str, Any] = {
         "model": model,
         "task": {
@@ -96,7 +113,7 @@ def search(
 
 
 def default_output(model: str, task: str, budget: str, seed: int) -> Path:
-    """Name a run's folder after what it searches."""
+    """Name the folder of a run after its model, task, budget and seed."""
     parts = [part.split(":")[-1].rstrip("/").split("/")[-1] for part in (model, task)]
     named = (*parts, budget.replace("%", "pct").replace(" ", ""), f"seed{seed}")
     return Path("runs") / "-".join(map(file_stem, named))
@@ -105,10 +122,10 @@ def default_output(model: str, task: str, budget: str, seed: int) -> Path:
 def resume(
     folder: Annotated[
         str,
-        typer.Argument(metavar="DIR|ID", help="Folder of the run, its URL, or the id of a search job on a cluster"),
+        typer.Argument(metavar="DIR|ID", help="Folder or URL of the run, or id of a search job on a cluster."),
     ],
     workers: Workers = None,
-    address: Address = None,
+    address: EitherAddress = None,
     track: Track = None,
     priority: Priority = None,
     cpus: Cpus = None,
@@ -118,19 +135,19 @@ def resume(
     trust_plugins: TrustPlugins = False,
     as_json: AsJson = False,
 ) -> None:
-    """Go on with an interrupted search, study or search job of a cluster; finished jobs are not run again."""
+    """Resume an interrupted search, study or search job; finished training jobs are not run again."""
     if is_service(folder, address):
         if track:
-            raise InputError("--track: a search job logs to the trackers that it was submitted with")
+            raise InputError("--track: a search job keeps logging to the trackers it was submitted with")
         client = connect(address)
-        with leaving("what was submitted"):
+        with leaving("the submitted job"):
             job = client.resume(
                 folder, workers=workers, priority=priority, cpus=cpus, gpus=gpus, ship_code=ship_code, tell=say
             )
         tell_started(client, job, wait, as_json)
         return
     if ship_code or wait or (priority, cpus, gpus) != (None, None, None):
-        raise InputError("--priority, --cpus, --gpus, --ship-code and --wait are for search jobs of a cluster")
+        raise InputError("--priority, --cpus, --gpus, --ship-code and --wait are only for search jobs on a cluster")
     _resume_here(folder, workers, address, track, trust_plugins, as_json)
 
 
@@ -150,7 +167,7 @@ def _resume_here(
     path = open_path(folder)
     if RunFolder.open(path).is_study:
         if workers is not None:
-            raise InputError("--workers is for searches; a study says execution.workers")
+            raise InputError("--workers is for searches; for a study, set execution.workers in its file")
         resume_compare(path, address, track, trust_plugins, as_json)
         return
     with show_progress(Terminal(stderr=as_json)) as show, tracking(path, track or (), show) as emit:

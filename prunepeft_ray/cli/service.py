@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from prunepeft_ray.cli.options import AsJson, DashboardAddress, Workers
 from prunepeft_ray.cli.terminal import Terminal, put, put_json, put_log, say
 from prunepeft_ray.cli.track import Track
 from prunepeft_ray.errors import LeftRunningError
@@ -18,26 +19,21 @@ from prunepeft_ray.errors import LeftRunningError
 if TYPE_CHECKING:
     from prunepeft_ray.service import Client, SearchJob
 
-Address = Annotated[
-    str | None,
-    typer.Option(
-        help="Dashboard of the cluster, http://HEAD:8265; default: RAY_API_SERVER_ADDRESS, or the cluster that "
-        "'prunepeft cluster up' has started here."
-    ),
-]
-Job = Annotated[str, typer.Argument(metavar="ID", help="The search job's id, or a beginning of it.")]
+Job = Annotated[str, typer.Argument(metavar="ID", help="Id of the search job, or an unambiguous prefix of it.")]
 Priority = Annotated[
     int | None,
-    typer.Option(help="From -10 to 10: who is higher begins first, and gets twice the share for each step."),
+    typer.Option(
+        help="Priority from -10 to 10: higher ones start first, and each step doubles the job's share of the cluster."
+    ),
 ]
-Cpus = Annotated[float | None, typer.Option(help="Most CPUs that the job's workers may have at once.")]
-Gpus = Annotated[float | None, typer.Option(help="Most GPUs that the job's workers may have at once.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Workers of a search; default: every GPU, or 2 on CPUs.")]
+Cpus = Annotated[float | None, typer.Option(help="Maximum number of CPUs the job's workers may use at once.")]
+Gpus = Annotated[float | None, typer.Option(help="Maximum number of GPUs the job's workers may use at once.")]
 ShipCode = Annotated[
-    bool, typer.Option("--ship-code", help="Send this machine's prunepeft_ray along, instead of the cluster's own.")
+    bool, typer.Option("--ship-code", help="Run the prunepeft_ray of this machine instead of the cluster's own.")
 ]
-Wait = Annotated[bool, typer.Option("--wait", help="Show what it prints, and end when it ends, with its exit code.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="Print the job's output until it ends, then exit with its exit code.")
+]
 
 PLAIN_WIDTH = 160
 
@@ -49,18 +45,20 @@ def add_to(app: typer.Typer) -> None:
 
 
 def submit(
-    file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="Settings of a search, or a study.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="Settings of a search or study.")],
     output: Annotated[
         str | None,
         typer.Option(
-            help="Folder of the run as the cluster sees it: a whole path that all nodes share, or s3://, gs://."
+            help="Folder of the run as the cluster sees it: an absolute path shared by all nodes, or an s3:// or gs:// "
+            "URL."
         ),
     ] = None,
-    address: Address = None,
-    name: Annotated[str | None, typer.Option(help="Name for people; default: the file's.")] = None,
-    owner: Annotated[str | None, typer.Option(help="Whose it is; default: you.")] = None,
+    address: DashboardAddress = None,
+    name: Annotated[str | None, typer.Option(help="Name of the job, and start of its id; default: the file's.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Owner of the job; default: your user name.")] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting of a search; repeatable.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override one setting of a search; repeatable."),
     ] = None,
     workers: Workers = None,
     priority: Priority = None,
@@ -71,12 +69,12 @@ def submit(
     wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
-    """Submit a search or a study to a Ray cluster; it goes on there, whatever becomes of this machine."""
+    """Submit a search or study to a Ray cluster, where it runs independently of this machine."""
     from prunepeft_ray.cluster import Terms
 
     terms = Terms("", priority or 0, cpus, gpus)
     client = connect(address)
-    with leaving("what was submitted"):
+    with leaving("the submitted job"):
         job = client.submit(
             file,
             output=output,
@@ -93,23 +91,23 @@ def submit(
 
 
 def jobs(
-    address: Address = None,
-    owner: Annotated[str | None, typer.Option(help="Only those of this owner.")] = None,
+    address: DashboardAddress = None,
+    owner: Annotated[str | None, typer.Option(help="List only the jobs of this owner.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the search jobs of a cluster, the newest first."""
+    """List the search jobs of a cluster, newest first."""
     found = [job for job in connect(address).jobs() if owner is None or job.submission.owner == owner]
     if as_json:
         put_json([job.to_dict() for job in found])
         return
     if not found:
-        say("no search jobs: 'prunepeft submit FILE.yaml' submits one")
+        say("no search jobs; submit one with 'prunepeft submit FILE.yaml'")
         return
     wide_console().print(_jobs_table(found))
 
 
-def status(job: Job, address: Address = None, as_json: AsJson = False) -> None:
-    """Tell how a search job stands, and what to type next."""
+def status(job: Job, address: DashboardAddress = None, as_json: AsJson = False) -> None:
+    """Show the status of a search job, and what to type next."""
     found = connect(address).status(job)
     if as_json:
         put_json(found.to_dict())
@@ -121,10 +119,10 @@ def status(job: Job, address: Address = None, as_json: AsJson = False) -> None:
 
 def logs(
     job: Job,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
-    address: Address = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing until the job ends.")] = False,
+    address: DashboardAddress = None,
 ) -> None:
-    """Print what a search job prints."""
+    """Print the output of a search job."""
     client = connect(address)
     if not follow:
         put_log(client.logs(job).removesuffix("\n"))
@@ -134,35 +132,35 @@ def logs(
             put_log(line)
 
 
-def stop(job: Job, address: Address = None) -> None:
-    """Ask a search job to keep its state and end; 'prunepeft resume ID' goes on with it."""
+def stop(job: Job, address: DashboardAddress = None) -> None:
+    """Stop a search job, saving checkpoints of running training jobs; 'prunepeft resume ID' resumes it."""
     client = connect(address)
     before = client.status(job)
     if before.over:
-        say(f"{before.id} has ended already: {before.state}")
+        say(f"{before.id} has already ended: {before.state}")
         return
-    say(f"stopping {before.id}: running training jobs keep their state")
+    say(f"stopping {before.id}: saving checkpoints of running training jobs")
     found = client.stop(before.id)
-    again = f"; 'prunepeft resume {found.id}' goes on" if found.state != "finished" else ""
-    say(f"{found.id} is {found.state}{again}")
+    hint = f"; resume it with 'prunepeft resume {found.id}'" if found.state != "finished" else ""
+    say(f"{found.id} is {found.state}{hint}")
 
 
 def fetch(
     job: Job,
-    output: Annotated[str | None, typer.Option(help="Folder to put it into; default: runs/ID.")] = None,
-    address: Address = None,
+    output: Annotated[str | None, typer.Option(help="Folder to download to; default: runs/ID.")] = None,
+    address: DashboardAddress = None,
 ) -> None:
-    """Bring home what a search job has so far: results, architecture and adapter, without checkpoints."""
+    """Download a search job's results so far: measurements, architecture and adapter, without checkpoints."""
     folder = connect(address).fetch(job, output, say)
-    say(f"'prunepeft report {folder}' shows it")
+    say(f"view the results with 'prunepeft report {folder}'")
 
 
 def connect(address: str | None) -> Client:
     """Connect to a cluster.
 
     Raises:
-        InputError: If there is none of that address, or the token is missing or wrong.
-        RunError: If it does not answer.
+        InputError: If the address is not that of a cluster's dashboard, or the token is missing or wrong.
+        RunError: If the cluster does not answer.
     """
     from prunepeft_ray.service import Client
 
@@ -170,26 +168,25 @@ def connect(address: str | None) -> Client:
 
 
 def is_service(which: str, address: str | None) -> bool:
-    """Whether a search job of a cluster is meant rather than a run's folder that this machine is to work on.
+    """Whether a search job on a cluster is meant, rather than the folder or URL of a run.
 
     Args:
-        which: What the user wrote: an id, or a beginning of one, or a folder.
-        address: A cluster's address, if one is given.
+        which: What the user typed: an id, a prefix of one, a folder or a URL.
+        address: DashboardAddress of the cluster, if one is given.
     """
-    if address is not None:
-        return address.startswith(("http://", "https://"))
-    if "/" in which or Path(which).exists():
-        return False
-    from prunepeft_ray.cluster.address import is_named
+    from prunepeft_ray.cluster.address import is_dashboard, is_named
     from prunepeft_ray.service.ids import is_id
 
-    return is_id(which) or is_named()
+    # the folder of a run that its cluster has lost is resumed there as well
+    if address is not None and is_dashboard(address):
+        return True
+    return "/" not in which and not Path(which).exists() and (is_id(which) or (address is None and is_named()))
 
 
 def tell_started(client: Client, job: SearchJob, wait: bool, as_json: bool) -> None:
-    """Say what became of a submission, and follow it to its end if that is wished."""
+    """Print the id of a submitted job and what to type next; with ``wait``, follow the job until it ends."""
     if wait:
-        say(f"{job.id} is on {client.address}; Ctrl-C leaves it running there")
+        say(f"{job.id} was submitted to {client.address}; Ctrl-C leaves it running there")
         with leaving(job.id):
             for line in client.follow(job.id):
                 put_log(line)
@@ -207,7 +204,10 @@ def tell_started(client: Client, job: SearchJob, wait: bool, as_json: bool) -> N
 
 @contextmanager
 def leaving(what: str) -> Iterator[None]:
-    """Say at Ctrl-C that a job goes on without whoever watches it.
+    """Tell a user who presses Ctrl-C that the job keeps running on the cluster.
+
+    Args:
+        what: What keeps running, for the message.
 
     Raises:
         LeftRunningError: Instead of KeyboardInterrupt.
@@ -216,24 +216,25 @@ def leaving(what: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         raise LeftRunningError(
-            f"interrupted; {what} stays on the cluster: 'prunepeft jobs' shows it, 'prunepeft stop ID' ends it"
+            f"interrupted; {what} keeps running on the cluster: 'prunepeft jobs' lists it, 'prunepeft stop ID' stops it"
         ) from error
 
 
 def wide_console() -> Terminal:
-    """A console for tables of many columns: as wide as the terminal, and wider where nobody looks at it."""
+    """A console for wide tables: as wide as the terminal, and of a fixed width where there is none."""
     console = Terminal()
     return console if console.is_terminal else Terminal(width=PLAIN_WIDTH)
 
 
 def _next_steps(job: SearchJob) -> list[str]:
     steps = {
-        "finished": f"finished: 'prunepeft report {job.id}' shows what was found, 'prunepeft fetch {job.id}' brings it",
-        "failed": f"failed: {job.error}; 'prunepeft logs {job.id}' has more, 'prunepeft resume {job.id}' goes on",
-        "stopped": f"stopped: 'prunepeft resume {job.id}' goes on",
-        "waiting": f"{job.status.waits_for}; 'prunepeft status {job.id}' tells when it runs",
+        "finished": f"finished: 'prunepeft report {job.id}' shows the results, 'prunepeft fetch {job.id}' downloads "
+        "them",
+        "failed": f"failed: {job.error}; 'prunepeft logs {job.id}' shows details, 'prunepeft resume {job.id}' retries",
+        "stopped": f"stopped: 'prunepeft resume {job.id}' resumes it",
+        "waiting": f"{job.status.waits_for}; 'prunepeft status {job.id}' shows when it starts",
     }
-    default = f"{job.state}: 'prunepeft logs {job.id} -f' shows what it does, 'prunepeft stop {job.id}' ends it"
+    default = f"{job.state}: 'prunepeft logs {job.id} -f' follows its output, 'prunepeft stop {job.id}' stops it"
     return [steps.get(job.state, default)]
 
 
@@ -252,20 +253,20 @@ def _status_table(job: SearchJob) -> Table:
     from prunepeft_ray.text import amount
 
     asked = job.submission
-    limits = [f"at most {amount(most, kind)}" for kind, most in (("CPU", asked.cpus), ("GPU", asked.gpus)) if most]
+    limits = [f"at most {amount(limit, kind)}" for kind, limit in (("CPU", asked.cpus), ("GPU", asked.gpus)) if limit]
     rows = {
         "name": asked.name,
         "owner": asked.owner,
         "kind": asked.kind,
         "state": job.state,
-        "waits for": job.status.waits_for.removeprefix("waiting for ") if job.state == "waiting" else "",
-        "why": job.error,
+        "waiting for": job.status.waits_for.removeprefix("waiting for ") if job.state == "waiting" else "",
+        "error": job.error,
         "progress": job.status.progress,
         "best so far": job.status.best,
         "resources": _resources(job),
         "priority": ", ".join([str(asked.priority), *limits]),
         "output": asked.output,
-        "attempt": f"{asked.attempt}, of {asked.submitted_at}",
+        "attempt": f"{asked.attempt}, submitted {asked.submitted_at}",
         "started": _time(job.started),
         "ended": _time(job.ended) if job.ended else "",
     }

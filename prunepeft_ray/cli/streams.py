@@ -1,4 +1,4 @@
-"""Standard streams that take whatever is printed."""
+"""Standard streams that accept any text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prunepeft_ray.text import one_line
 
 
 def prepare_streams() -> None:
-    """Let outputs print what their encoding lacks as an escape, and the input be UTF-8 whatever the locale."""
+    """Escape characters that the outputs cannot encode, and read the input as UTF-8 whatever the locale."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -22,22 +22,22 @@ def prepare_streams() -> None:
 
 
 def flush_output() -> None:
-    """Write what is buffered, if there is an output at all."""
+    """Flush standard output, if there is one."""
     if sys.stdout is not None:
         sys.stdout.flush()
 
 
 def drop_output() -> None:
-    """Give the output up: what is still buffered would fail again at exit."""
+    """Replace standard output by the null device: what is still buffered would fail again at exit."""
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
 
 
 @contextmanager
 def run_is_over(folder: object) -> Iterator[None]:
-    """Print what a run has found: it is there whatever becomes of the output, so a failing one is merely said.
+    """Print the results of a finished run; as they are stored, output that fails is only a warning.
 
     Args:
-        folder: The run's folder.
+        folder: Folder of the run, for the message.
     """
     try:
         yield
@@ -48,6 +48,6 @@ def run_is_over(folder: object) -> Iterator[None]:
         drop_output()
         with suppress(OSError, ValueError):
             say(
-                f"the run is finished, but what it found cannot be printed ({one_line(error)}): "
-                f"'prunepeft report {folder}' shows it"
+                f"the run has finished, but its results cannot be printed ({one_line(error)}): view them with "
+                f"'prunepeft report {folder}'"
             )

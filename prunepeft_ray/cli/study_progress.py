@@ -1,4 +1,4 @@
-"""Showing what a study does while it runs."""
+"""Showing the progress of a running study."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PLAIN_SECONDS = 60.0
 
 @contextmanager
 def show_study(console: Terminal) -> Iterator[tuple[Emit, Watch]]:
-    """Show a study: a live table on a terminal, elsewhere plain lines, and the table's rows every minute."""
+    """Show events and progress: a live table on a terminal; elsewhere plain lines, and the rows every minute."""
     if console.is_terminal:
         with Live(console=console, transient=True, auto_refresh=False) as live:
 
@@ -37,7 +37,7 @@ def show_study(console: Terminal) -> Iterator[tuple[Emit, Watch]]:
 
 
 def progress_table(progress: Sequence[MethodProgress]) -> Table:
-    """Draw how far all methods have come."""
+    """Return a table of the progress of all methods."""
     places = list(dict.fromkeys(place for row in progress for place in row.best))
     table = Table("method", title="study so far", caption="epochs: passes over the training split, retraining included")
     for heading in ("searches", "jobs", "running", *(_heading(place, places) for place in places), "epochs", "left"):
@@ -57,7 +57,7 @@ def progress_table(progress: Sequence[MethodProgress]) -> Table:
 
 
 def _heading(place: tuple[str, str], places: Sequence[tuple[str, str]]) -> str:
-    """Name a column: the task, and the model if there are several."""
+    """Title of a column: the task, and the model if there are several."""
     model, task = (name.split(":")[-1].rstrip("/").split("/")[-1] for name in place)
     return f"best dev {task}" if len({place[0] for place in places}) == 1 else f"best dev {task}, {model}"
 
@@ -69,7 +69,7 @@ def _left(seconds: float | None) -> str:
 
 
 def _messages(console: Terminal) -> Emit:
-    """Print messages above the table; single jobs are in it."""
+    """Print messages and failures above the table, which itself shows all other jobs."""
 
     def emit(event: Event) -> None:
         if event.type in MESSAGES or event.text.startswith("failed"):

@@ -1,4 +1,4 @@
-"""All that commands print goes through here: as it is, without markup, and with control characters made visible."""
+"""Everything that commands print goes through here: verbatim, without markup, with control characters made visible."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 
 
 class Terminal(Console):
-    """A console of rich that takes no text for markup, and lets none reach the terminal as a command.
+    """A rich console that treats no text as markup, and lets no control sequence in a text reach the terminal.
 
     Args:
-        settings: Those of ``rich.console.Console``.
+        settings: Passed to ``rich.console.Console``.
     """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **settings)
 
     def render_str(self, text: str, **settings: Any) -> Text:
-        """Make text of a string; before it is measured, so that columns fit."""
+        """Escape a string before it is measured, so that columns fit."""
         return super().render_str(visible(text), **settings)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Render anything; rich's own control sequences are no text, and stay."""
+        """Escape all text; rich's own control sequences are kept."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
     def tell(self, text: str, style: str | Style | None = None) -> None:
-        """Print one line, however long."""
+        """Print one line, of any length, without wrapping it."""
         self.print(visible_line(text), style=style, soft_wrap=True)
 
 
 def say(line: str) -> None:
-    """Say something on standard error, in one line."""
+    """Print one line on standard error."""
     Terminal(stderr=True).tell(line)
 
 
@@ -55,16 +55,16 @@ def put(text: str) -> None:
 
 
 def put_log(text: str) -> None:
-    """Print a piece of a log, which may hold colours; they are left out."""
+    """Print a piece of a log without its colours."""
     put(_COLOUR.sub("", text))
 
 
 def put_json(data: Any, indent: int | None = 2) -> None:
-    """Print JSON; numbers that are not finite, which JSON does not have, become null.
+    """Print JSON; NaN and infinity, which JSON lacks, become null.
 
     Args:
-        data: What to print; what JSON does not know is printed as text.
-        indent: Spaces per level; None for one line.
+        data: What to print; values of types unknown to JSON are printed as strings.
+        indent: Spaces per level; None for a single line.
     """
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     whole = encoding.lower().startswith("utf")
@@ -81,5 +81,5 @@ def _finite(data: Any) -> Any:
 
 
 def complain(message: str) -> None:
-    """Print the one line of an error."""
+    """Print an error as one line on standard error."""
     print(f"error: {visible_line(message)}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""``prunepeft track``, and ``--track`` of the commands that run something."""
+"""``prunepeft track``, and ``--track`` of the commands that run searches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prunepeft_ray.storage.paths import open_path
 
 Track = Annotated[
     list[str] | None,
-    typer.Option("--track", metavar="TRACKER", help="Log to tensorboard, mlflow or wandb meanwhile; repeatable."),
+    typer.Option("--track", metavar="TRACKER", help="Log the run to tensorboard, mlflow or wandb; repeatable."),
 ]
 
 
@@ -21,10 +21,13 @@ def add_to(app: typer.Typer) -> None:
 
 
 def track(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder of a search or study, or its URL.")],
-    to: Annotated[list[str], typer.Option("--to", metavar="TRACKER", help="tensorboard, mlflow or wandb; repeatable.")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder or URL of a search or study.")],
+    to: Annotated[
+        list[str],
+        typer.Option("--to", metavar="TRACKER", help="Tracker: tensorboard, mlflow or wandb; repeatable."),
+    ],
 ) -> None:
-    """Log what a search or a study has so far to a tracker; what it has already is not logged again."""
+    """Log the results of a search or study so far to a tracker; nothing is logged twice."""
     from prunepeft_ray.results import RunFolder
     from prunepeft_ray.tracking import track
 

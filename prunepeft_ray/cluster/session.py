@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from prunepeft_ray.cluster.address import check_ray_address
 from prunepeft_ray.cluster.private_ray import node
 from prunepeft_ray.cluster.private_ray.wording import SESSION_SETTINGS, TEMPORARY_FOLDER
 from prunepeft_ray.cluster.ray_folder import ray_folder, remove_ray_folder
@@ -42,7 +43,7 @@ def ray_cluster(address: str | None, workers: int, packages: Mapping[str, Any] |
         packages: Ray's runtime environment for the workers; a job's own is completed by it.
 
     Raises:
-        InputError: If the file of a token is named and cannot be read.
+        InputError: If the address is that of a dashboard, or the file of a token is named and cannot be read.
         RunError: If the cluster cannot be reached or started.
     """
     _set_defaults()
@@ -52,6 +53,7 @@ def ray_cluster(address: str | None, workers: int, packages: Mapping[str, Any] |
     if address is None:
         _keep_to_this_machine()
     else:
+        check_ray_address(address)
         use_token()
     global _own
     with ray_folder() if address is None else nullcontext() as folder:

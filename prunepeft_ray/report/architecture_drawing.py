@@ -21,34 +21,34 @@ COLOURS = {
     "PT": ("#cc79a7", "#1a1a1a"),
     "SA": ("#e69f00", "#1a1a1a"),
 }
-"""Box and text: colours of Okabe and Ito, which colour-blind people tell apart; text has a contrast above 5."""
+"""Colours of box and text: Okabe and Ito's colour-blind-safe palette; the contrast of text is above 5."""
 INK, SOFT, EDGE, PANEL = "#1a1a1a", "#5f6368", "#8a9097", "#f1f3f5"
 MARGIN, LEFT, GAP = 24, 168, 12
 
 
 def kinds_of(architecture: Architecture) -> list[str]:
-    """The slot kinds of an architecture, PA first."""
+    """Return the slot kinds of an architecture, PA first."""
     return sorted({slot.kind for slot in architecture.slots})
 
 
 def kind_title(kind: str) -> str:
-    """What stands above the column of a slot kind."""
+    """Return the column heading of a slot kind."""
     return f"{kind}: {KIND_TITLES[kind]}"
 
 
 def module_text(found: Architecture, slot: Slot) -> str:
-    """Name what fills a slot, and its size."""
+    """Return the type and size of the module that fills a slot."""
     module = found[slot]
     return f"{MODULE_TYPES[module.type].label} {module.size}"
 
 
 def pruned_text(slot: Slot, rounds: dict[Slot, int]) -> str:
-    """Say when a slot was pruned, as far as that is known."""
+    """Return the round in which a slot was pruned, as text; only ``"pruned"`` if the round is unknown."""
     return f"round {rounds[slot]}" if slot in rounds else "pruned"
 
 
 def layers_of_blocks(blocks: tuple[int, ...]) -> list[range]:
-    """The layers of every block, from the blocks' sizes."""
+    """Return the layers of each block, given the numbers of layers in the blocks."""
     return [range(end - size, end) for size, end in zip(blocks, accumulate(blocks), strict=True)]
 
 
@@ -56,7 +56,7 @@ def architecture_table(summary: Summary) -> Table:
     """Draw the architecture found as a table: one row per layer, the top layer first.
 
     Args:
-        summary: A finished run's summary.
+        summary: Summary of a finished run.
     """
     assert summary.found is not None
     assert summary.supernet is not None
@@ -79,16 +79,13 @@ def architecture_table(summary: Summary) -> Table:
 
 
 def summary_svg(summary: Summary) -> str:
-    """Draw the architecture found as a standalone SVG picture, the input at the bottom.
-
-    Args:
-        summary: A run's summary.
+    """Draw the architecture found as a standalone SVG, the input at the bottom.
 
     Raises:
         InputError: If the run has not finished.
     """
     if summary.found is None or summary.supernet is None:
-        raise InputError(f"{summary.folder} has not finished: there is no architecture to draw yet")
+        raise InputError(f"{summary.folder} has not finished, so there is no architecture to draw yet")
     kinds, rounds = kinds_of(summary.supernet), removed_in(summary)
     row = 32 if sum(summary.blocks) <= 12 else 24
     cell = 168 if len(kinds) > 1 else 280
@@ -121,7 +118,7 @@ def summary_svg(summary: Summary) -> str:
                 label = module_text(summary.found, slot) if kept else pruned_text(slot, rounds)
                 parts.append(_slot(LEFT + column * (cell + GAP), top + 3, cell, row - 6, slot, kept, label))
         y += height + 6
-    for line in ("Filled: kept, with its size. Dashed: pruned, and when.", "Layer 0 is next to the input."):
+    for line in ("Filled: kept, with size. Dashed: pruned, with the round.", "Layer 0 is next to the input."):
         y += 18
         parts.append(_text(MARGIN, y, line, 12, fill=SOFT))
     y += MARGIN

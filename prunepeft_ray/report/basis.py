@@ -1,4 +1,4 @@
-"""What the numbers of a figure or table rest on."""
+"""The data behind the numbers of a figure or table, in words."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def basis_of(results: Results, rows: Sequence[MethodRow], split: str) -> Basis:
-    """Say what numbers of methods rest on.
+    """Describe the data behind numbers of methods.
 
     Args:
         results: The run or study.
         rows: The methods.
-        split: What was measured on.
+        split: Split on which they were measured.
     """
     counts = sorted({row.test.n for row in rows})
     searches = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1]))) if counts else "0"
@@ -41,18 +41,18 @@ def basis_of(results: Results, rows: Sequence[MethodRow], split: str) -> Basis:
 
 
 def retraining_fidelity(results: Results) -> str:
-    """Say how much the final retrainings train."""
+    """Describe how much the final retrainings train."""
     jobs = results["jobs"]
     finals = jobs[jobs.kind == "final"]
     if finals.empty:
-        return "no retraining has ended yet"
+        return "no retraining has finished yet"
     sizes, epochs = sorted(finals.task_train_size.unique()), sorted(finals.epochs.unique())
     listed = " or ".join(f"{size:,}" for size in sizes)
     return f"retrained on all {listed} training examples, at most {' or '.join(map(str, epochs))} epochs"
 
 
 def candidate_fidelity(results: Results) -> str:
-    """Say how much candidates were trained."""
+    """Describe how much candidates were trained."""
     jobs = results["jobs"]
     jobs = jobs[jobs.kind == "candidate"]
     sizes = jobs.train_size.fillna(jobs.task_train_size).astype("int64")
@@ -65,13 +65,13 @@ def _ends(*columns: pd.Series[int]) -> list[tuple[int, int]]:
 
 
 def basis_of_searches(results: Results, rows: pd.DataFrame, split: str, *marks: str) -> Basis:
-    """Say what numbers rest on.
+    """Describe the data behind numbers of searches.
 
     Args:
         results: The run or study.
         rows: Rows with model, task, method and seed of the searches, and the ``fidelity`` of their jobs.
-        split: What was measured on.
-        marks: What else must be known.
+        split: Split on which they were measured.
+        marks: Further caveats.
     """
     searches = rows[list(SEARCH)].drop_duplicates()
     per_method = searches.groupby(list(CELL)).size()
@@ -82,14 +82,14 @@ def basis_of_searches(results: Results, rows: pd.DataFrame, split: str, *marks: 
     return Basis(
         n=f"{number} {'search' if most == 1 else 'searches'} {whose}{' on each task' if places > 1 else ''}",
         seeds=", ".join(str(seed) for seed in sorted(set(searches.seed))),
-        fidelity="; ".join(sorted(set(rows.fidelity.dropna()))) or "not known: the jobs are not in the store",
+        fidelity="; ".join(sorted(set(rows.fidelity.dropna()))) or "unknown: the jobs are not in the store",
         split=split,
         marks=(*_states(results, searches), *marks),
     )
 
 
 def _states(results: Results, counted: pd.DataFrame) -> Iterator[str]:
-    """Say which searches of the same models, tasks and methods are not done, and whether they count."""
+    """Describe which searches of the same models, tasks and methods are not done, and whether they are counted."""
     known = results["search_states"]
     known = known.merge(counted[list(CELL)].drop_duplicates(), on=list(CELL))
     known = known.merge(counted.assign(counts=True), on=list(SEARCH), how="left")
@@ -105,4 +105,4 @@ def _states(results: Results, counted: pd.DataFrame) -> Iterator[str]:
     planned = planned_searches(spec) if isinstance(spec, StudySpec) else []
     cells = set(counted[list(CELL)].itertuples(index=False, name=None))
     if (waiting := sum(search[:3] in cells for search in planned) - len(known)) > 0:
-        yield f"searches not begun: {waiting}"
+        yield f"searches not started: {waiting}"

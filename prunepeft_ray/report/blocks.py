@@ -1,4 +1,4 @@
-"""What a report is made of: sections of figures and tables, each saying what its numbers rest on."""
+"""The parts of a report: sections of figures and tables, each stating the data behind its numbers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Basis:
-    """What the numbers of a figure or a table rest on; every one of them says it.
+    """The data behind the numbers of a figure or a table, shown below each of them.
 
     Args:
-        n: How many of what, such as ``"2 searches per method, 4 retrainings each"``.
-        seeds: Which seeds, such as ``"0, 1"``.
-        fidelity: How much was trained, such as ``"200 examples, 2 epochs"``.
-        split: What was measured on: dev, test, a held-out part of the subset, or training alone.
-        marks: What else must be known: choices by an oracle, unfinished jobs, searches that are missing.
+        n: Number of what, such as ``"2 searches per method, 4 retrainings each"``.
+        seeds: Seeds, such as ``"0, 1"``.
+        fidelity: Amount of training, such as ``"200 examples, 2 epochs"``.
+        split: Split of the measurements: dev, test, a held-out part of the subset, or training only.
+        marks: Caveats: choices by an oracle, unfinished jobs, missing searches.
     """
 
     n: str
@@ -35,14 +35,13 @@ class Figure:
     """An interactive figure.
 
     Args:
-        key: Names it in links and files; lower case and hyphens, unique within a section and scope.
+        key: Name in links and files; lower case and hyphens, unique within a section and scope.
         title: What it shows.
-        plot: The figure. A trace's ``meta`` may hold ``{"method": ...}``, by which the page filters.
-        data: The numbers behind it.
-        basis: What they rest on.
+        plot: The figure. The ``meta`` of a trace may hold ``{"method": ...}``, by which the page filters.
+        data: The numbers that are drawn.
+        basis: The data behind them.
         caption: How to read it; plain text.
-        scope: What it is about where a section has it several times: ``run``, ``model`` and ``task``, by which the
-            page filters.
+        scope: Its ``run``, ``model`` and ``task``, if the section has one for each of them; the page filters by these.
     """
 
     key: str
@@ -59,15 +58,15 @@ class Table:
     """A table.
 
     Args:
-        key: Names it in links and files; lower case and hyphens, unique within a section and scope.
+        key: Name in links and files; lower case and hyphens, unique within a section and scope.
         title: What it shows.
-        data: The numbers; what CSV gets.
-        text: The same as text for reading, one row per row shown, column names as headings; what the page, Markdown
-            and LaTeX get. A column named ``method`` is what the page filters by.
-        basis: What they rest on.
+        data: The numbers, as written to CSV.
+        text: The same formatted as text, one row per row shown and column names as headings, for the page, Markdown
+            and LaTeX. The page filters by the column ``method``, if there is one.
+        basis: The data behind them.
         caption: How to read it; plain text.
         scope: As in :class:`Figure`.
-        highlight: Positions of rows to set apart, such as published ones.
+        highlight: Positions of highlighted rows, such as published ones.
     """
 
     key: str
@@ -82,14 +81,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture in SVG that needs no interaction.
+    """A static SVG drawing.
 
     Args:
-        key: Names it in links and files.
+        key: Name in links and files.
         title: What it shows.
-        svg: The picture.
-        data: The facts behind it.
-        basis: What they rest on.
+        svg: The drawing.
+        data: What is drawn, as a table.
+        basis: The data behind it.
         caption: How to read it; plain text.
         scope: As in :class:`Figure`.
     """
@@ -111,10 +110,10 @@ class Section:
     """A part of a report; a tab of the page.
 
     Args:
-        key: Names it in links; lower case and hyphens.
-        title: Its heading.
-        blocks: What is in it.
-        intro: What it answers; plain text.
+        key: Name in links; lower case and hyphens.
+        title: Heading.
+        blocks: Its figures, tables and drawings.
+        intro: The questions it answers; plain text.
         missing: What it cannot show yet, and why; plain sentences.
     """
 

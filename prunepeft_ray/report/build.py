@@ -1,4 +1,4 @@
-"""A whole report: of one run or study, or of several side by side."""
+"""Building a report on one run or study, or on several side by side."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ SECTIONS: tuple[Callable[[Results], Section], ...] = (
     time_section,
     paper_section,
 )
-"""What a report shows of every run, in this order."""
+"""The sections of a report, in order."""
 DAMAGED = 10
-"""Most damaged files that are named one by one."""
+"""Maximum number of damaged files that are named one by one."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class Report:
     """A report.
 
     Args:
-        title: What it is about.
-        facts: Names and values: what was run, when, where and on which versions.
-        warnings: What a reader must know first: what is missing, damaged or has failed.
-        sections: Its parts.
-        finished: Whether nothing more will come.
-        written: When it was made.
+        title: Title of the page.
+        facts: Names and values: what was run, when, where and with which versions.
+        warnings: What a reader must know first: what is missing, damaged or failed.
+        sections: Its sections, in order.
+        finished: Whether all of its runs have finished.
+        written: Time of writing, UTC.
     """
 
     title: str
@@ -55,13 +55,13 @@ class Report:
 
 
 def build_report(runs: Sequence[Results]) -> Report:
-    """Make a report of what is there so far.
+    """Build a report on the results so far.
 
     Args:
-        runs: One run or study, or several to set side by side.
+        runs: One run or study, or several to compare.
 
     Raises:
-        InputError: If results come from a version that cannot be read.
+        InputError: If results were written by a version whose format cannot be read.
         RunError: If they cannot be read at all.
     """
     sections = [_merged([build(results) for results in runs], runs) for build in SECTIONS]
@@ -81,14 +81,14 @@ def build_report(runs: Sequence[Results]) -> Report:
 
 
 def is_finished(results: Results) -> bool:
-    """Whether nothing is missing."""
+    """Whether a run, or every search and retraining of a study, has finished."""
     if not results.is_study:
         return results.run.finished
     return not any(row.missing or row.retrainings_missing for row in results.comparison.rows)
 
 
 def run_facts(results: Results) -> list[tuple[str, str]]:
-    """Say what was run, when, where and on which versions."""
+    """Return what was run, when, where and with which versions, as names and values."""
     spec, jobs = results.spec, results["jobs"]
     if isinstance(spec, SearchSpec):
         facts = [("search", f"{spec.task.name} on {spec.model}, seed {spec.seed}")]
@@ -111,27 +111,27 @@ def run_facts(results: Results) -> list[tuple[str, str]]:
 
 
 def run_warnings(results: Results) -> list[str]:
-    """Say what a reader must know before any number; of damaged files those that have been read so far."""
+    """Return what a reader must know before any number; of damaged files, those found while reading so far."""
     found = []
     if not is_finished(results):
-        found.append(f"Not finished: {_missing_text(results)}. Every number is that of what has ended so far.")
+        found.append(f"Not finished: {_missing_text(results)}. All numbers are preliminary.")
     failed = int((results["jobs"].status == "failed").sum())
     if failed:
-        found.append(f"{failed:,} job{'s' if failed > 1 else ''} failed: see the table of failed jobs under Time.")
+        found.append(f"{failed:,} job{'s' if failed > 1 else ''} failed: see the failed jobs in the Time section.")
     damaged = results.damaged
     found += [damage.text for damage in damaged[:DAMAGED]]
     if len(damaged) > DAMAGED:
-        found.append(f"Damaged and left out too: {len(damaged) - DAMAGED:,} more files.")
+        found.append(f"Also damaged and left out: {len(damaged) - DAMAGED:,} more files.")
     return found
 
 
 def _missing_text(results: Results) -> str:
     if not results.is_study:
-        return "the search has not come to an answer yet"
+        return "the search has no result yet"
     rows = [row for row in results.comparison.rows if row.role in ("method", "reference")]
     searches, retrainings = sum(row.missing for row in rows), sum(row.retrainings_missing for row in rows)
     planned = sum(row.missing + row.done + row.failed for row in rows)
-    return f"{searches} of {planned} searches and {retrainings} retrainings of ended ones are missing"
+    return f"{searches} of {planned} searches, and {retrainings} retrainings of completed searches, are missing"
 
 
 def _named(runs: Sequence[Results], results: Results, text: str) -> str:
@@ -139,7 +139,7 @@ def _named(runs: Sequence[Results], results: Results, text: str) -> str:
 
 
 def _merged(sections: Sequence[Section], runs: Sequence[Results]) -> Section:
-    """Put the same section of several runs into one; the page filters by run."""
+    """Merge the same section of several runs into one; the page filters by run."""
     if len(sections) == 1:
         return sections[0]
     blocks = [

@@ -58,7 +58,7 @@ OVERALL = ("method", "role", "models and tasks", "tasks", "pairs", f"to {BASELIN
 
 
 def overall_cells(row: OverallRow) -> tuple[str, ...]:
-    """Say a method's difference to ``prunepeft`` over all models and tasks, in the columns of ``OVERALL``."""
+    """Format the difference of a method to ``prunepeft`` over all models and tasks, in the columns of ``OVERALL``."""
     found = row.difference
     interval = _interval_text(found, "+.4f")
     tests = (_mean_difference(found), interval, _p_text(found.p), _p_text(found.p_holm))

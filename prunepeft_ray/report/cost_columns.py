@@ -1,4 +1,4 @@
-"""What searches and retrainings cost, as columns of text."""
+"""The costs of searches and retrainings, as columns of text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prunepeft_ray.report.labels import NOTHING, _number_text
 from prunepeft_ray.text import duration_text
 
 Columns = Mapping[str, Callable[[MethodRow], str]]
-"""Headings, and what a row says below them."""
+"""Headings, and the functions that format the cells below them."""
 
 
 def _charged_method(row: MethodRow) -> str:

@@ -1,4 +1,4 @@
-"""Tables as CSV for spreadsheets, which take a text that begins like a formula for one."""
+"""Tables as CSV that is safe for spreadsheets, which take a text that starts like a formula for one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _FORMULA = re.compile(r"[=+\-@\t\n]")
 
 
 def to_csv(frame: pd.DataFrame) -> str:
-    """Write a table as CSV without its index; a text that would be a formula gets an apostrophe before it.
+    """Format a table as CSV without its index; texts that spreadsheets would run as formulas start with an apostrophe.
 
     Args:
-        frame: The table. Numbers stay what they are, as text too.
+        frame: The table. Numbers, including those stored as text, are unchanged.
     """
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
@@ -29,7 +29,7 @@ def to_csv(frame: pd.DataFrame) -> str:
 def _plain(cell: Any) -> Any:
     if not isinstance(cell, str) or _is_number(cell):
         return cell
-    # the csv module puts a bare \r outside quotes, where it ends the row
+    # the csv module does not quote a bare \r, which would end the row
     text = cell.replace("\r\n", "\n").replace("\r", "\n")
     return f"'{text}" if _FORMULA.match(text) else text
 

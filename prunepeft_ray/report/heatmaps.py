@@ -1,4 +1,4 @@
-"""Heatmaps one above the other: numbers in the cells, one scale, and a sign for what is not there."""
+"""Stacked heatmaps with numbers in the cells, a common scale, and crosses for cells that do not exist."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from prunepeft_ray.report.style import SOFT, dress
+from prunepeft_ray.report.style import SOFT, apply_style
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
 LIGHT_TO_DARK = ("#f3f7fc", "#c6dbef", "#6baed6", "#2171b5", "#08306b")
-"""One hue, from little to much; its lightness falls evenly, so it stays readable in black and white."""
+"""A single hue whose lightness falls evenly from low to high, so that it also works in black and white."""
 ABSENT = "#dcdcdc"
 _ROW, _GAP, _TOP, _BELOW, _BAR = 22, 26, 72, 60, 24
-"""Pixels of a row, between panels, above and below all of them, and from the first one up to the scale."""
+"""Pixels: height of a row, gap between panels, margins above and below, and distance from the first to the scale."""
 _SHORT = 3
-"""Letters of a column's name that fit beneath it on a phone."""
+"""Characters of a column name that fit below it on a phone."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,11 @@ class Panel:
     """A heatmap.
 
     Args:
-        title: What stands above it.
-        values: A number for every cell, NaN where there is nothing; rows from the bottom up, columns from the left.
-        text: What is printed in the cells.
-        hover: What is said of a cell under the pointer.
+        title: Heading above it.
+        values: A number for every cell, NaN for cells that do not exist; rows from the bottom up, columns from the
+            left.
+        text: Text in the cells.
+        hover: Text shown when the pointer is over a cell.
     """
 
     title: str
@@ -39,7 +40,7 @@ class Panel:
 
 
 def share_text(value: float) -> str:
-    """Write a share in as little room as can be: ``0``, ``.25`` or ``1``; nothing for NaN."""
+    """Format a share as briefly as possible: ``0``, ``.25`` or ``1``; an empty string for NaN."""
     if value != value:
         return ""
     return f"{value:.0f}" if value in (0, 1) else f"{value:.2f}".removeprefix("0")
@@ -58,11 +59,11 @@ def stacked(
 
     Args:
         panels: The heatmaps, top first.
-        x: What the columns are.
-        scale: What the numbers are.
-        limits: The ends of the scale.
+        x: Title of the x axis.
+        scale: Title of the colour scale.
+        limits: Ends of the colour scale.
         dark_is_low: Whether the smallest number is the darkest.
-        method: The method that all of it is about.
+        method: The method whose data these are, by which the page filters.
     """
     import plotly.graph_objects as go
 
@@ -90,18 +91,18 @@ def stacked(
     colours = {"colorscale": list(LIGHT_TO_DARK), "reversescale": dark_is_low, "cmin": limits[0], "cmax": limits[1]}
     layout = axes | {"annotations": titles, "coloraxis": colours | {"colorbar": bar}, "showlegend": False}
     traces = [trace for number, panel in enumerate(panels, 1) for trace in _traces(panel, number, method)]
-    figure = dress(go.Figure({"data": traces, "layout": layout}), height=inside + _TOP + below)
+    figure = apply_style(go.Figure({"data": traces, "layout": layout}), height=inside + _TOP + below)
     return figure.update_layout(plot_bgcolor=ABSENT, margin={"t": _TOP, "b": below, "l": 40})
 
 
 def _title(text: str, y: float) -> dict[str, Any]:
-    """What stands above a panel, where its cells begin."""
+    """The annotation above a panel, aligned with its cells."""
     place = {"x": 0, "xref": "paper", "xanchor": "left", "y": y, "yref": "paper", "yanchor": "bottom"}
     return place | {"text": text, "showarrow": False, "font": {"size": 12}}
 
 
 def _traces(panel: Panel, number: int, method: str | None) -> list[dict[str, Any]]:
-    """The cells and the crosses of the n-th panel, as plain data: that is quicker than plotly's classes."""
+    """The cells and crosses of the n-th panel, as plain dictionaries, which are faster than Plotly's classes."""
     columns, rows = [str(name) for name in panel.values.columns], [str(name) for name in panel.values.index]
     common = {"xaxis": f"x{number}", "yaxis": f"y{number}", "meta": {"method": method} if method else None}
     cells = common | {

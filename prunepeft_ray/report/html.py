@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing from elsewhere."""
+"""The report as a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prunepeft_ray.report.csv_text import to_csv
 from prunepeft_ray.text import file_stem
 
 EMBEDDED_ROWS = 2000
-"""Most rows of data that the page itself carries; more lie in a file beside it."""
+"""Maximum number of rows embedded in the page; longer data are linked as files beside it."""
 FILTERS = ("run", "model", "task")
 _OURS = re.compile(r"&lt;(/?(?:b|extra)|br)&gt;")
 _IN_SCRIPTS = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&"}
@@ -36,12 +36,12 @@ class _Shown:
 
 
 def page_html(report: Report, files: str, refresh: int | None = None) -> str:
-    """Write a report as a page: figures that answer the mouse, tabs, filters, every figure's data behind a link.
+    """Render a report as a page with interactive figures, tabs, filters and a link to the data of every figure.
 
     Args:
         report: The report.
-        files: The folder of the tables' files, relative to the page; for data too long for the page.
-        refresh: Seconds after which the page loads itself again; for a run that is watched.
+        files: Folder of the data files, relative to the page; for data too long to embed.
+        refresh: Seconds after which the page reloads itself, for a run that is being watched.
     """
     import jinja2
     from plotly.offline import get_plotlyjs
@@ -65,7 +65,7 @@ def page_html(report: Report, files: str, refresh: int | None = None) -> str:
 
 
 def block_id(section: Section, block: Block) -> str:
-    """Name a block among all of a report: in links, and as the stem of its files."""
+    """Return the name of a block, unique within a report: used in links, and as the stem of its files."""
     place = (file_stem(*block.scope.values()),) if block.scope else ()
     return "-".join([section.key, block.key, *place])
 
@@ -97,12 +97,12 @@ def _rows(table: Table) -> list[dict[str, Any]]:
 
 
 def _is_numeric(cells: Sequence[str]) -> bool:
-    said = [cell for cell in cells if cell not in ("", "–")]
-    return bool(said) and all(_NUMBER.match(cell) for cell in said)
+    filled = [cell for cell in cells if cell not in ("", "–")]
+    return bool(filled) and all(_NUMBER.match(cell) for cell in filled)
 
 
 def _choices(blocks: Sequence[_Shown]) -> dict[str, list[str]]:
-    """What can be chosen by filters: only where there is more than one thing to choose from."""
+    """The options of each filter; filters with a single option are left out."""
     found = {
         name: sorted({shown.block.scope[name] for shown in blocks if name in shown.block.scope}) for name in FILTERS
     }
@@ -121,9 +121,9 @@ def _json_of(plots: dict[str, Any]) -> str:
 
 
 def _as_written(value: Any) -> Any:
-    """Keep Plotly from reading names as HTML: of markup only our own is left."""
+    """Escape everything that Plotly would read as HTML, except our own markup."""
     if isinstance(value, dict):
-        # what the page filters by is compared, not shown
+        # the page filters by meta, which is compared and not shown
         return {key: inner if key == "meta" else _as_written(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_as_written(inner) for inner in value]
@@ -131,7 +131,7 @@ def _as_written(value: Any) -> Any:
 
 
 def _script(data: Any) -> str:
-    """Write data as JSON in ASCII that can stand in any script element: nothing in it ends or comments out anything."""
+    """Format data as ASCII JSON that is safe in a script element: nothing in it can close or comment out anything."""
     return json.dumps(data).translate(_IN_SCRIPTS)
 
 

@@ -1,4 +1,4 @@
-"""Numbers, names and notes as the report writes them."""
+"""How the report formats numbers, names and notes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prunepeft_ray.analysis.statistics import Difference, Estimate
 
 
 def test_text(row: MethodRow) -> str:
-    """Say a method's mean on test, its deviation and the number of searches."""
+    """Format a method's mean on test, its deviation and the number of searches."""
     return estimate_text(row.test)
 
 
@@ -26,7 +26,7 @@ def _retraining_deviation(row: MethodRow) -> str:
 
 
 def parameters_text(row: MethodRow) -> str:
-    """Say how many parameters the chosen architectures have."""
+    """Format the number of parameters of the chosen architectures."""
     if row.parameters_min is None:
         return NOTHING
     both = dict.fromkeys([f"{row.parameters_min:,}", f"{row.parameters_max:,}"])
@@ -35,7 +35,7 @@ def parameters_text(row: MethodRow) -> str:
 
 
 def difference_text(row: MethodRow) -> str:
-    """Say the mean difference to ``prunepeft``."""
+    """Format the mean difference to ``prunepeft``."""
     return _mean_difference(row.difference)
 
 
@@ -52,14 +52,14 @@ def _p_holm(row: MethodRow) -> str:
 
 
 def p_text(found: Difference) -> str:
-    """Say the p of a difference, and what it is after correction."""
+    """Format the p-value of a difference, and its value after Holm's correction."""
     return _p_text(found.p) + ("" if found.p_holm is None else f" (Holm {_p_text(found.p_holm)})")
 
 
 def notes_text(row: MethodRow) -> str:
-    """Say what must be known of a row: its role, whether it is on the front, what failed or is missing."""
-    made_up = {"reference": "reference", "choice": f"chosen on dev: {row.chosen}", "oracle": f"oracle: {row.chosen}"}
-    notes = [made_up[row.role]] if row.role in made_up else []
+    """Return the notes on a row: its role, whether it is over budget or on the front, what failed or is missing."""
+    roles = {"reference": "reference", "choice": f"chosen on dev: {row.chosen}", "oracle": f"oracle: {row.chosen}"}
+    notes = [roles[row.role]] if row.role in roles else []
     notes += ["over budget"] if row.within_budget is False else []
     notes += ["front"] if row.pareto else []
     counts = (
@@ -77,7 +77,7 @@ def _plural(noun: str, number: int) -> str:
 
 
 def estimate_text(found: Estimate) -> str:
-    """Say a mean, the deviation and the number of values."""
+    """Format a mean, its deviation and the number of values."""
     if found.mean is None:
         return NOTHING
     spread = "" if found.deviation is None else f" ± {found.deviation:.4f}"
@@ -101,7 +101,7 @@ def _p_text(p: float | None) -> str:
 
 
 def _stacked(*lines: str, last: str = "") -> str:
-    """Put texts below each other, without those that say nothing; the last begins with ``last``."""
+    """Stack texts in lines, leaving out empty ones; the last line is prefixed with ``last``."""
     named = [*lines[:-1], last + lines[-1] if lines[-1] != NOTHING else NOTHING]
     return "\n".join(line for line in named if line != NOTHING) or NOTHING
 
@@ -113,11 +113,8 @@ def _number_text(number: float) -> str:
     return f"{number:,.1f}".removesuffix(".0")
 
 
-NOTHING = "–"
-
-
 def short_names(names: Iterable[str]) -> dict[str, str]:
-    """Return the last parts of Hub ids, paths and ``packaged:NAME``; whole names where two would be alike."""
+    """Map names to the last parts of Hub ids, paths and ``packaged:NAME``, or to themselves where those would clash."""
     known = list(dict.fromkeys(names))
     short = [name.rstrip("/").split("/")[-1].removeprefix("packaged:") for name in known]
     return {name: text if short.count(text) == 1 else name for name, text in zip(known, short, strict=True)}

@@ -1,4 +1,4 @@
-"""How all figures look: fonts, colours that colour-blind people tell apart, and room for a phone."""
+"""The common style of figures: fonts, colour-blind-safe colours, and layouts that fit a phone."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 INK, SOFT, GRID = "#1a1a1a", "#5f6368", "#d9dde1"
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7f7f7f", "#b5a800")
-"""Okabe and Ito's, with a grey and a darker yellow that can be seen on white."""
+"""Okabe and Ito's palette, plus a grey, and a yellow dark enough to be visible on white."""
 MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "hexagon", "triangle-down", "bowtie")
-"""So that nothing is told by colour alone."""
+"""Markers, so that nothing is conveyed by colour alone."""
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 LONG_LEGEND = {"yref": "container", "y": 0, "yanchor": "bottom", "maxheight": 0.6, "font": {"size": 12}}
-"""For a legend with many entries: at the bottom, with the figure above it however many lines it takes."""
+"""Settings of a legend with many entries: at the bottom, below the figure whatever its height."""
 
 
 def style_of(names: Iterable[str]) -> dict[str, tuple[str, str, str]]:
-    """Give every name a colour, a marker and a dash of its own; the same names in any order get the same.
+    """Assign every name its own colour, marker and dash, independent of the order of the names.
 
-    The pairs repeat only beyond 40 names.
+    Pairs of colour and marker repeat only beyond 40 names.
     """
     ordered = sorted(set(names), key=lambda name: (name != "prunepeft", name))
     return {
@@ -36,12 +36,12 @@ def style_of(names: Iterable[str]) -> dict[str, tuple[str, str, str]]:
     }
 
 
-def dress(figure: go.Figure, *, height: int, x: str = "", y: str = "") -> go.Figure:
-    """Give a figure the look of all of them, and return it.
+def apply_style(figure: go.Figure, *, height: int, x: str = "", y: str = "") -> go.Figure:
+    """Apply the common style to a figure, and return it.
 
     Args:
-        figure: The figure.
-        height: In pixels.
+        figure: The figure, modified in place.
+        height: Height in pixels.
         x: Title of the x axis.
         y: Title of the y axis.
     """
@@ -56,19 +56,19 @@ def dress(figure: go.Figure, *, height: int, x: str = "", y: str = "") -> go.Fig
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     )
     look = {"gridcolor": GRID, "zeroline": False, "linecolor": SOFT, "ticks": "outside", "automargin": True}
-    # without a title those that the axes have stay
+    # an empty title keeps the titles that the axes already have
     figure.update_xaxes(look | ({"title_text": x} if x else {}))
     figure.update_yaxes(look | ({"title_text": y} if y else {}))
     return figure
 
 
 def answer_marker(symbol: str, colour: str, *, hollow: bool) -> dict[str, Any]:
-    """Return the marker of a method's answer, as large in every figure.
+    """Return the marker of a method's answer, of the same size in every figure.
 
     Args:
-        symbol: Its shape.
+        symbol: Plotly's name of its shape.
         colour: Its colour.
-        hollow: Whether it is no rival on equal terms.
+        hollow: Whether the method does not compete on equal terms.
     """
     return {
         "symbol": symbol + ("-open" if hollow else ""),
@@ -78,13 +78,13 @@ def answer_marker(symbol: str, colour: str, *, hollow: bool) -> dict[str, Any]:
     }
 
 
-def plotted(times: pd.Series[Any]) -> list[str]:
-    """Return times the way that figures take them, which know no time zones."""
+def plotly_times(times: pd.Series[Any]) -> list[str]:
+    """Format times for Plotly, which has no time zones."""
     return list(times.dt.strftime("%Y-%m-%d %H:%M:%S.%f"))
 
 
 def method_styles(results: Results) -> dict[str, tuple[str, str, str]]:
-    """Give every method of a study a colour, a marker and a dash, the same in all figures.
+    """Assign every method of a study a colour, a marker and a dash, the same in all figures.
 
     Args:
         results: The run or study.
@@ -93,18 +93,18 @@ def method_styles(results: Results) -> dict[str, tuple[str, str, str]]:
 
 
 HOLLOW = ("oracle", "choice", "reference")
-"""Roles that are drawn hollow, as they are no rivals on equal terms."""
+"""Roles that are drawn hollow, as they do not compete on equal terms."""
 
 
-def span(
+def axis_range(
     found: Sequence[Estimate | Difference], values: Sequence[float] = (), reach: float = 1.5
 ) -> tuple[float, float]:
-    """Return a range that shows every mean, and intervals as far as they leave means apart.
+    """Return an axis range that shows every mean, and as much of the intervals as keeps the means distinguishable.
 
     Args:
         found: Means and intervals; at least one has a mean.
-        values: What else must be seen.
-        reach: How far intervals may widen the range, as a multiple of the range of the rest.
+        values: Further values that must be visible.
+        reach: Maximum widening of the range by intervals, as a multiple of the range of the means and values.
     """
     means = [*(one.mean for one in found if one.mean is not None), *values]
     spread = max(max(means) - min(means), 0.02)

@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ENOUGH = 5
-"""With fewer seeds or tasks, intervals are so wide that tables say so."""
+"""With fewer seeds or tasks, the tables warn that intervals are wide."""
 
 
 @dataclass(frozen=True)
 class _Grid:
-    """A table's text, before it is drawn one way or another."""
+    """The text of a table, independent of its output format."""
 
     title: str
     header: tuple[str, ...]
@@ -46,10 +46,10 @@ class _Grid:
 
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
-    """Return what to print of a comparison: for every model and task what was found and what it cost.
+    """Return a comparison as tables: results and costs for every model and task.
 
     Args:
-        comparison: The comparison; of an unfinished study what there is so far.
+        comparison: The comparison; for an unfinished study, the results so far.
     """
     grids = []
     for (model, task), rows in comparison.places().items():
@@ -64,21 +64,21 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
 def comparison_markdown(
     comparison: Comparison, command: str, versions: Mapping[str, str], hardware: Mapping[str, str]
 ) -> str:
-    """Write a comparison as a Markdown document that says how it came about and how to read it.
+    """Format a comparison as a Markdown document that states how to reproduce and read it.
 
     Args:
         comparison: The comparison.
-        command: What to type to get it.
+        command: Command that reproduces it.
         versions: Versions of Python and packages.
-        hardware: The machine.
+        hardware: Names and values that describe the machine.
     """
-    parts = ["# Search methods compared", f"```\n{command}\n```"]
+    parts = ["# Comparison of search methods", f"```\n{command}\n```"]
     parts.append(f"Versions: {_listed(versions)}.\n\nHardware: {_listed(hardware)}.")
     for (model, task), rows in comparison.places().items():
         parts.append(f"## {plain(task)} on {plain(model)}")
-        parts.append(_markdown(_grid(f"What was found: {_of_metric(rows)}", RESULTS, rows, _results_caption(rows))))
-        parts.append(_markdown(_grid("What a search cost", with_redone(SEARCH_COSTS, rows, SEARCH), rows)))
-        parts.append(_markdown(_grid("What retraining cost", with_redone(RETRAINING_COSTS, rows, RETRAINING), rows)))
+        parts.append(_markdown(_grid(f"Results: {_of_metric(rows)}", RESULTS, rows, _results_caption(rows))))
+        parts.append(_markdown(_grid("Cost of a search", with_redone(SEARCH_COSTS, rows, SEARCH), rows)))
+        parts.append(_markdown(_grid("Cost of retraining", with_redone(RETRAINING_COSTS, rows, RETRAINING), rows)))
     if comparison.overall:
         parts.append(f"## Over all models and tasks\n\n{_markdown(_overall_grid(comparison.overall))}")
     parts.append(_computed_text(comparison))
@@ -87,11 +87,11 @@ def comparison_markdown(
 
 
 def write_csv(comparison: Comparison, folder: Path) -> tuple[Path, ...]:
-    """Write a comparison's numbers into a folder: ``methods.csv``, and ``overall.csv`` if there is anything overall.
+    """Write the numbers of a comparison to ``methods.csv``, and to ``overall.csv`` if there are overall differences.
 
     Args:
         comparison: The comparison.
-        folder: The folder, on a disk or in a bucket; made if it is not there.
+        folder: Folder of the files, on a disk or in a bucket; created if missing.
 
     Returns:
         The files written.
@@ -107,27 +107,31 @@ def write_csv(comparison: Comparison, folder: Path) -> tuple[Path, ...]:
 
 
 HOW_TO_READ = (
-    "Every search chooses on dev; its choice is retrained from scratch under every retraining seed, and measured on "
-    "test once. A search counts with the mean over its retrainings; mean and sample deviation (±) are over searches, "
-    "whose number stands in parentheses.",
-    "A 95 % interval says where the mean would lie over many more searches and retrainings with other seeds on this "
-    "model and this very split of the task: the variance of search means and that of the means of retraining seeds "
-    "both widen it (Student's t, degrees of freedom by Satterthwaite 1946). It does not cover which sentences happen "
-    "to be in the test set. Where all searches found the same architecture it covers other retrainings of that one.",
-    "No interval and no p are given without two searches and two retraining seeds that all of them have, or where all "
-    "values or differences are equal. `retraining ±` is the deviation among retrainings of one choice.",
-    f"The difference to {BASELINE} is paired on the seeds of search and retraining; interval and p (two-sided) are of "
-    "the same kind. `p (Holm)` is corrected for the number of methods that are tested on this model and task (Holm "
-    "1979); rows of references, and of a choice among single criteria, are not part of that family.",
-    "Over all, every task counts once, with its mean difference over models and seeds, whatever its metric: Student's "
-    "t over tasks. That interval is for other tasks like these, test sets included; with one task there is none.",
+    "Every search chooses an architecture on dev; it is retrained from scratch under every retraining seed, and "
+    "evaluated once on test. The value of a search is the mean over its retrainings; mean and sample deviation (±) are "
+    "over searches, with their number in parentheses.",
+    "A 95 % interval estimates the mean over many more searches and retrainings with other seeds, on this model and "
+    "this split of the task: it accounts for the variance of search means and for that of the means of retraining "
+    "seeds (Student's t, with degrees of freedom by Satterthwaite 1946), but not for the choice of examples in the "
+    "test set. If all searches found the same architecture, it applies to further retrainings of that architecture.",
+    "Intervals and p-values need at least two searches and two retraining seeds that all of them share, and are left "
+    "out if all values or differences are equal. `retraining ±` is the deviation among retrainings of one "
+    "architecture.",
+    f"The difference to {BASELINE} is paired on the seeds of search and retraining; its interval and two-sided p-value "
+    "are computed in the same way. `p (Holm)` is corrected for the number of methods tested on this model and task "
+    "(Holm 1979); references, and choices among single criteria, are not part of that family.",
+    "Over all models and tasks, every task counts once, with its mean difference over models and seeds, whatever its "
+    "metric: Student's t over tasks. That interval applies to other tasks like these, including their test sets; with "
+    "a single task there is none.",
     "A job that several searches ask for runs once and is charged to each of them. Epochs are passes over the training "
-    "split; FLOP are those of training; time is wall-clock time times devices; wall time is that of the jobs as if "
-    "they ran one by one; deciding is what the method itself took. Costs are means over the searches that are done; "
-    "`so far`: none is. Redone examples were trained on once more, in attempts that were lost; no cost includes them.",
-    "`front`: no other row has a better mean on test at no more parameters, or fewer parameters at no worse a mean.",
-    "`reference` rows may be above the budget. `chosen on dev` is the single criterion with the best dev metric, "
-    "`oracle` the one with the best test metric, which nobody can know before. Both cost all single criteria together.",
+    "split; FLOP are those of training; time is wall-clock time multiplied by devices; wall time is that of the jobs "
+    "as if run one after another; deciding is the time taken by the method itself. Costs are means over completed "
+    "searches; `so far` marks a method that has none yet. Redone examples were trained on again after a failure; no "
+    "other cost includes them.",
+    "`front`: no other row has a better mean on test with no more parameters, or fewer parameters with no worse mean.",
+    "`reference` rows may exceed the budget. `chosen on dev` is the single criterion with the best dev metric, "
+    "`oracle` the one with the best test metric, which cannot be known in advance. Both cost as much as all single "
+    "criteria together.",
 )
 
 
@@ -143,7 +147,7 @@ def _overall_grid(rows: Sequence[OverallRow]) -> _Grid:
 def _rich(grid: _Grid) -> Table:
     table = Table(title=Text(grid.title), caption=Text(grid.caption) if grid.caption else None)
     for number, name in enumerate(grid.header):
-        # on a narrow console nothing is left out, and methods stay readable
+        # a narrow console wraps cells instead of cropping them, and keeps methods on one line
         table.add_column(name, overflow="fold", no_wrap=number == 0)
     for cells in grid.rows:
         table.add_row(*(Text(cell) for cell in cells))
@@ -157,13 +161,13 @@ def _markdown(grid: _Grid) -> str:
 
 
 def markdown_rows(rows: Iterable[Iterable[str]]) -> str:
-    """Write rows of text, the first of them the headings, as a Markdown table."""
+    """Format rows of text, the first of which are the headings, as a Markdown table."""
     head, *body = [tuple(map(plain, cells)) for cells in rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ("---",) * len(head), *body))
 
 
 def plain(text: str) -> str:
-    """Keep a name from being taken for markup."""
+    """Escape a text for Markdown."""
     for mark in "\\|*_`<[":
         text = text.replace(mark, f"\\{mark}")
     return " ".join(text.split())
@@ -174,7 +178,7 @@ def _listed(facts: Mapping[str, str]) -> str:
 
 
 def _of_metric(rows: Sequence[MethodRow]) -> str:
-    return rows[0].metric or "no job yet"
+    return rows[0].metric or "no results yet"
 
 
 def _budget_text(rows: Sequence[MethodRow]) -> str:
@@ -190,12 +194,12 @@ def _results_caption(rows: Sequence[MethodRow]) -> str:
 
 
 def few_seeds_text(rows: Iterable[MethodRow]) -> str:
-    """Say how far intervals of differences reach on a model and task with few seeds; nothing where there are enough."""
+    """Warn how wide the intervals of differences are with few seeds; an empty string if there are enough."""
     return _few_text([row.difference for row in rows], "seeds")
 
 
 def few_tasks_text(rows: Iterable[OverallRow]) -> str:
-    """Say how far intervals of differences reach over few tasks; nothing where there are enough."""
+    """Warn how wide the intervals of differences are over few tasks; an empty string if there are enough."""
     return _few_text([row.difference for row in rows], "tasks")
 
 
@@ -206,8 +210,8 @@ def _few_text(found: Iterable[Difference], what: str) -> str:
         return ""
     reach = median(reach for _, reach in reaches)
     return (
-        f"Only {number} {what}: half of the intervals of differences reach ±{reach:.4f} or farther, so a smaller "
-        "difference cannot be told from chance"
+        f"Only {number} {what}: half of the intervals of differences extend ±{reach:.4f} or more, so smaller "
+        "differences cannot be distinguished from chance"
     )
 
 
@@ -215,6 +219,6 @@ def _computed_text(comparison: Comparison) -> str:
     charged = [row.total.device_seconds for row in comparison.rows if row.role in ("method", "reference")]
     computed = comparison.computed
     return (
-        f"In all {computed.jobs:,.0f} jobs ran: {computed.examples:,.0f} examples, {computed.flops:.2e} FLOP, "
-        f"{duration_text(computed.device_seconds)}. Searches are charged {duration_text(sum(charged))} for them."
+        f"In total, {computed.jobs:,.0f} jobs ran: {computed.examples:,.0f} examples, {computed.flops:.2e} FLOP, "
+        f"{duration_text(computed.device_seconds)}. Searches were charged {duration_text(sum(charged))} for them."
     )

@@ -1,4 +1,4 @@
-"""A run's summary as tables for the terminal."""
+"""The summary of a run as tables for the terminal."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from prunepeft_ray.text import duration_text
 
 
 def summary_tables(summary: Summary) -> list[RenderableType]:
-    """Return what to print of a run, from how it came about to what it found.
+    """Return the summary of a run as tables: strategy, rounds, architecture, cost and result.
 
     Args:
-        summary: The run; an unfinished one is shown as far as it has come.
+        summary: The summary; for an unfinished run, of the results so far.
     """
     tables = []
     if summary.strategy:
@@ -29,23 +29,23 @@ def summary_tables(summary: Summary) -> list[RenderableType]:
         tables.append(architecture_table(summary))
     tables += [_cost_table(summary), _result_table(summary)]
     for column in (column for table in tables for column in table.columns):
-        # on a narrow console nothing is left out
+        # a narrow console wraps cells instead of cropping them
         column.overflow = "fold"
     parts: list[RenderableType] = [*tables]
     if not summary.finished:
         missing = [*(PHASES[phase.name] for phase in summary.phases if not phase.jobs), "the architecture"]
         parts.append(
-            Text(f"not finished: {', '.join(missing)} still missing; 'prunepeft resume {summary.folder}' goes on")
+            Text(f"not finished: {', '.join(missing)} still missing; resume with 'prunepeft resume {summary.folder}'")
         )
     return parts
 
 
 def criteria_text(criteria: Sequence[str], known: Sequence[str]) -> str:
-    """Name criteria briefly: all of many, or all of many but one.
+    """List criteria, abbreviated to "all 5" or "all but NAME" where that fits.
 
     Args:
-        criteria: The criteria to name.
-        known: Those that the search works with.
+        criteria: The criteria to list.
+        known: All criteria of the search.
     """
     left_out = [name for name in known if name not in criteria]
     if len(known) > 2 and not left_out:
@@ -60,7 +60,7 @@ def _strategy_table(summary: Summary) -> Table:
     blocks = sorted({int(partition.split(".")[0]) for partition in summary.strategy}, reverse=True)
     layers = layers_of_blocks(summary.blocks)
     silent = f"{', '.join(summary.abstained)} abstained: the same value for every slot" if summary.abstained else None
-    table = Table("block", "layers", *kinds, title="criteria that judge a slot", caption=silent)
+    table = Table("block", "layers", *kinds, title="criteria that score each slot", caption=silent)
     for block in blocks:
         within = layers[block] if block < len(layers) else range(0)
         span = "–".join(str(layer) for layer in sorted({*within[:1], *within[-1:]}))

@@ -1,4 +1,4 @@
-"""Writing a report: the page, and beside it every table as CSV, Markdown and LaTeX."""
+"""Writing a report: the page, and every table beside it as CSV, Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from prunepeft_ray.text import one_line, readable
 
 
 def write_report(runs: Sequence[Results], page: Path, refresh: int | None = None) -> Report:
-    """Write a report of what is there so far; what an earlier one left is replaced.
+    """Write a report on the results so far, replacing an earlier one.
 
     Args:
-        runs: One run or study, or several to set side by side.
-        page: The page, ending in ``.html``, on a disk or in a bucket. The tables go into a folder of the same name
-            without the ending.
-        refresh: Seconds after which an open page loads itself again, unless nothing more will come.
+        runs: One run or study, or several to compare.
+        page: Path of the page, ending in ``.html``, on a disk or in a bucket. The tables are written to a folder of
+            the same name without the suffix.
+        refresh: Seconds after which an open page reloads itself, unless all runs have finished.
 
     Returns:
         The report.
 
     Raises:
-        InputError: If results come from a version that cannot be read.
+        InputError: If results were written by a version whose format cannot be read.
         RunError: If something cannot be read or written.
     """
     report = build_report(runs)
@@ -58,14 +58,14 @@ def _files(block: Block) -> dict[str, str]:
 
 
 def table_markdown(table: Table) -> str:
-    """Write a table as Markdown, with what it rests on."""
+    """Format a table as Markdown, followed by its caption and the data behind it."""
     rows = [tuple(table.text.columns), *((str(cell) for cell in row) for row in table.text.itertuples(index=False))]
     below = [table.caption, *_basis_lines(table.basis)]
     return f"**{plain(table.title)}**\n\n{markdown_rows(rows)}\n\n" + "\n\n".join(plain(t) for t in below if t) + "\n"
 
 
 def table_latex(table: Table) -> str:
-    """Write a table as LaTeX; it needs the package booktabs."""
+    """Format a table as LaTeX, for the package booktabs."""
     import pandas as pd
 
     text = pd.DataFrame({_latex(name): table.text[name].map(_latex) for name in table.text.columns})

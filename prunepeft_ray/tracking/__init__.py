@@ -1,4 +1,4 @@
-"""Logging runs to the trackers that people have already; what is logged is read from the results store."""
+"""Logging runs to experiment trackers; everything logged is read from the results store."""
 
 from prunepeft_ray.tracking.follower import track, tracking
 from prunepeft_ray.tracking.records import Job, Outcome, Records, Search, Step

@@ -1,4 +1,4 @@
-"""Logging a run: all that is in its store at once, or job by job while it runs."""
+"""Logging a run: all results in its store at once, or job by job while it runs."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from prunepeft_ray.tracking.records import Job, Records, Search
 from prunepeft_ray.tracking.tracker import TRACKERS, Known, Place, Tracker, check_tracker
 
 PATIENCE_SECONDS = 60.0
-"""How long a tracker may take for one piece once the run is over, before it is left behind."""
+"""How long a tracker may take for one record once the run is over, before it is abandoned."""
 
 Tell = Callable[[str], None]
 
 
 class Logbook:
-    """Gives a tracker what it does not have yet.
+    """Logs what a tracker does not have yet.
 
     Args:
-        records: The run.
+        records: The records of the run.
         tracker: The tracker.
-        on_piece: Called when a piece has been logged.
+        on_progress: Called after each record that is logged.
     """
 
-    def __init__(self, records: Records, tracker: Tracker, on_piece: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, records: Records, tracker: Tracker, on_progress: Callable[[], None] = lambda: None) -> None:
         self._records = records
         self._tracker = tracker
-        self._on_piece = on_piece
+        self._on_progress = on_progress
         self._known: dict[str, Known] = {}
         self.jobs = 0
 
     def catch_up(self) -> None:
-        """Log all that has come since, and how searches ended."""
+        """Log everything new, and the outcomes of searches."""
         self._records.look()
         for job in self._records.jobs():
             self._log_job(job)
@@ -50,8 +50,8 @@ class Logbook:
             self._log_steps(search)
             self._log_outcome(search)
 
-    def ended(self, job_id: str) -> None:
-        """Log a job that has ended, and what its search was told; one that was merely stopped is left for later."""
+    def log_ended(self, job_id: str) -> None:
+        """Log a job that has ended, and the new steps of its search; a job that was only stopped is left for later."""
         job = self._records.look_at(job_id)
         if job is not None:
             self._log_job(job)
@@ -67,7 +67,7 @@ class Logbook:
         if not self._tracker.has_job(job):
             self._tracker.log_job(job, self._records.epochs(job))
             self.jobs += 1
-            self._on_piece()
+            self._on_progress()
 
     def _log_steps(self, search: Search) -> None:
         steps = self._records.steps(search)
@@ -76,7 +76,7 @@ class Logbook:
         known = self._begin(search)
         for step in steps[known.steps :]:
             self._tracker.log_step(search, step)
-            self._on_piece()
+            self._on_progress()
         self._known[search.key] = Known(len(steps), known.outcome)
 
     def _log_outcome(self, search: Search) -> None:
@@ -84,18 +84,18 @@ class Logbook:
         if outcome is not None and outcome.step != self._begin(search).outcome:
             self._tracker.log_outcome(search, outcome)
             self._known[search.key] = Known(outcome.step, outcome.step)
-            self._on_piece()
+            self._on_progress()
 
 
 @contextmanager
-def _logbook(folder: RunFolder, name: str, on_piece: Callable[[], None], tell: Tell) -> Iterator[Logbook]:
-    """Open a tracker for a run; at most one process logs a run to it at a time."""
+def _logbook(folder: RunFolder, name: str, on_progress: Callable[[], None], tell: Tell) -> Iterator[Logbook]:
+    """Open a tracker for a run; only one process at a time logs a run to a tracker."""
     place = Place(folder)
-    busy = f"{folder.path} is being logged to {name} by another process: wait for it, then type 'prunepeft track'"
+    busy = f"{folder.path} is being logged to {name} by another process: wait for it, then run 'prunepeft track'"
     with locked(place.local / "tracking" / name, busy=busy):
         tracker = TRACKERS[name].build(place)
         try:
-            logbook = Logbook(Records(folder), tracker, on_piece)
+            logbook = Logbook(Records(folder), tracker, on_progress)
             yield logbook
         finally:
             tracker.close()
@@ -103,15 +103,15 @@ def _logbook(folder: RunFolder, name: str, on_piece: Callable[[], None], tell: T
 
 
 def track(folder: RunFolder, to: Sequence[str], tell: Tell = lambda line: None) -> None:
-    """Log what a search or a study has so far to trackers; what they have already is not logged again.
+    """Log the results of a search or study so far to trackers; nothing is logged twice.
 
     Args:
         folder: The run.
         to: Names of trackers: ``tensorboard``, ``mlflow`` or ``wandb``.
-        tell: Told what was logged.
+        tell: Callback that receives a line per tracker on what was logged.
 
     Raises:
-        InputError: If a tracker is unknown, not installed, not set up, or busy with this run.
+        InputError: If a tracker is unknown, not installed, not set up, or in use for this run by another process.
         RunError: If a tracker fails, or a file of the run is damaged.
     """
     names = _distinct(to)
@@ -123,23 +123,23 @@ def track(folder: RunFolder, to: Sequence[str], tell: Tell = lambda line: None) 
             raise
         except Exception as error:
             raise RunError(
-                f"{_failure(name, error)}; see to it, then 'prunepeft track {folder.path} --to {name}' logs the rest"
+                f"{_failure(name, error)}; fix this, then 'prunepeft track {folder.path} --to {name}' logs the rest"
             ) from error
 
 
 @contextmanager
 def tracking(path: Path, to: Sequence[str], emit: Emit) -> Iterator[Emit]:
-    """Log a run while it runs: a job when it has ended, and all the rest at the end.
+    """Log a run while it runs: each job when it ends, and everything else at the end.
 
-    Every tracker works in a thread of its own; one that fails or hangs costs a line and nothing else.
+    Every tracker runs in its own thread; one that fails or hangs costs a warning and does not affect the run.
 
     Args:
-        path: The run's folder; need not be there yet.
+        path: Folder of the run; need not exist yet.
         to: Names of trackers.
-        emit: Told the news; what was logged and what went wrong comes from other threads.
+        emit: Callback that receives events, including, from other threads, messages of the trackers.
 
     Yields:
-        What to tell the news instead.
+        Callback that receives events instead, and passes them on to ``emit``.
 
     Raises:
         InputError: If a tracker is unknown or not installed.
@@ -156,7 +156,7 @@ def tracking(path: Path, to: Sequence[str], emit: Emit) -> Iterator[Emit]:
     try:
         yield pass_on
     except InputError:
-        # the folder may be somebody else's
+        # the folder may belong to another run
         complete = False
         raise
     finally:
@@ -165,12 +165,12 @@ def tracking(path: Path, to: Sequence[str], emit: Emit) -> Iterator[Emit]:
 
 
 class Follower(threading.Thread):
-    """Logs a run to one tracker as it is told of jobs that ended.
+    """Thread that logs a run to one tracker as its jobs end.
 
     Args:
-        path: The run's folder.
-        name: The tracker.
-        tell: Told what came of it.
+        path: Folder of the run.
+        name: Name of the tracker.
+        tell: Callback that receives a line on what was logged, or on what went wrong.
     """
 
     def __init__(self, path: Path, name: str, tell: Tell) -> None:
@@ -178,48 +178,48 @@ class Follower(threading.Thread):
         self._path = path
         self._tracker = name
         self._tell = tell
-        # ids of jobs; at the end whether to log all the rest
+        # ids of jobs; at the end, whether to log everything else
         self._queue: queue.SimpleQueue[str | bool] = queue.SimpleQueue()
         self._moved = time.monotonic()
         self.start()
 
     def put(self, job_id: str) -> None:
-        """Say that a job has ended; does not wait."""
+        """Queue a job that has ended; does not block."""
         self._queue.put(job_id)
 
     def finish(self, complete: bool) -> None:
-        """Say that the run is over, and wait for as long as the tracker gets on.
+        """End the thread, waiting for as long as the tracker makes progress.
 
         Args:
-            complete: Whether to log what is missing.
+            complete: Whether to log everything that is missing first.
         """
         self._queue.put(complete)
         self._move()
         while self.is_alive() and time.monotonic() - self._moved < PATIENCE_SECONDS:
             self.join(0.1)
         if self.is_alive():
-            self._give_up(f"no answer for {PATIENCE_SECONDS:.0f} s")
+            self._give_up(f"no response for {PATIENCE_SECONDS:.0f} s")
 
     def run(self) -> None:
-        """Log until the end, or until something fails."""
-        news = self._queue.get()
+        """Log until the end of the run, or until something fails."""
+        item = self._queue.get()
         try:
-            if news is not False and is_file(self._path / SPEC_FILE):
-                self._follow(news)
+            if item is not False and is_file(self._path / SPEC_FILE):
+                self._follow(item)
         except PrunePEFTError as error:
             self._give_up(one_line(error))
-        except Exception as error:  # noqa: BLE001  the search goes on whatever a tracker does
+        except Exception as error:  # noqa: BLE001  a tracker must not affect the search
             self._give_up(_failure(self._tracker, error))
 
-    def _follow(self, news: str | bool) -> None:
+    def _follow(self, item: str | bool) -> None:
         with _logbook(RunFolder(self._path), self._tracker, self._move, self._tell) as logbook:
-            # what there was before, and what the first news is about
+            # covers earlier results and the first item
             logbook.catch_up()
-            while isinstance(news, str):
-                news = self._queue.get()
-                if isinstance(news, str):
-                    logbook.ended(news)
-                elif news:
+            while isinstance(item, str):
+                item = self._queue.get()
+                if isinstance(item, str):
+                    logbook.log_ended(item)
+                elif item:
                     logbook.catch_up()
 
     def _move(self) -> None:
@@ -227,13 +227,13 @@ class Follower(threading.Thread):
 
     def _give_up(self, why: str) -> None:
         self._tell(
-            f"warning: logging to {self._tracker} is off: {why}; 'prunepeft track {self._path} --to {self._tracker}' "
-            "logs the rest later"
+            f"warning: logging to {self._tracker} stopped: {why}; log the rest later with "
+            f"'prunepeft track {self._path} --to {self._tracker}'"
         )
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Each name once, all of them of trackers that can be used."""
+    """Return each name once, after checking that its tracker can be used."""
     for name in names:
         check_tracker(name)
     return list(dict.fromkeys(names))

@@ -10,10 +10,10 @@ from typing import Any
 
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.text import one_line
-from prunepeft_ray.tracking.records import JOBS_TOLD, Job, Outcome, Search, Step
+from prunepeft_ray.tracking.records import JOBS_RECEIVED, Job, Outcome, Search, Step
 from prunepeft_ray.tracking.tracker import Known, Place
 
-# only the user's own server is told anything, and links would go into the midst of JSON; MLflow reads it when imported
+# no telemetry, and no links printed in the middle of JSON output; MLflow reads these variables when imported
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
@@ -22,34 +22,34 @@ from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
 SEARCH, JOB, RUN, OUTCOME = (f"prunepeft.{name}" for name in ("search", "job", "run_id", "outcome"))
-"""Tags that say what a run of MLflow's is about."""
+"""Tags of MLflow runs that identify searches, jobs, our run and the logged outcome."""
 BATCH = 100
-"""Most parameters that MLflow takes at once."""
+"""Maximum number of parameters that MLflow accepts at once."""
 LONGEST = 500
-"""Most characters of a parameter that every version of MLflow's server takes."""
+"""Maximum number of characters of a parameter that every version of MLflow's server accepts."""
 
-# it tells of every new database
+# both log messages about every new database
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def check() -> None:
-    """Make sure that MLflow can work with the user's settings; a server is not asked.
+    """Check that MLflow accepts the user's settings, without contacting a server.
 
     Raises:
-        InputError: If not.
+        InputError: If it does not.
     """
     try:
         MlflowClient()
     except MlflowException as error:
-        raise InputError(f"tracker 'mlflow': see to MLFLOW_TRACKING_URI: {one_line(error)}") from error
+        raise InputError(f"tracker 'mlflow': MLFLOW_TRACKING_URI is not usable: {one_line(error)}") from error
 
 
 class MLflow:
-    """Logs to where ``MLFLOW_TRACKING_URI`` points, into the experiment ``MLFLOW_EXPERIMENT_NAME`` or ``prunepeft``.
+    """Logs to ``MLFLOW_TRACKING_URI``, in the experiment ``MLFLOW_EXPERIMENT_NAME`` or ``prunepeft``.
 
-    What was logged is asked of MLflow itself, so that it is right for every server. A job's run without an end is what
-    a killed process left; it is deleted, and logged again.
+    What is logged already is queried from MLflow itself, so that it is right for every server. An unfinished MLflow
+    run of a job was left by a killed process; it is deleted, and the job is logged again.
 
     Args:
         place: The run.
@@ -68,11 +68,11 @@ class MLflow:
 
     @property
     def where(self) -> str:
-        """The experiment."""
+        """Name of the experiment."""
         return f"experiment '{self._name}'"
 
     def begin(self, search: Search) -> Known:
-        """Find the search's run, or make it."""
+        """Find or create the MLflow run of a search."""
         if search.key in self._searches:
             return self._known(self._searches[search.key])
         tags = {SEARCH: search.key, RUN: self._identity, "run": search.run, **search.tags}
@@ -84,11 +84,11 @@ class MLflow:
         return Known()
 
     def has_job(self, job: Job) -> bool:
-        """Whether there is a run of it that has ended."""
+        """Whether there is a finished MLflow run of a job."""
         return job.id in self._jobs
 
     def log_job(self, job: Job, epochs: Sequence[Step]) -> None:
-        """Make a run of it, inside the search's."""
+        """Create an MLflow run for a job, nested in that of its search."""
         parent = self._searches[job.search.key]
         tags = {JOB: job.id, RUN: self._identity, "mlflow.parentRunId": parent, "kind": job.kind, **job.search.tags}
         run_id = self._create(job.label, tags | ({"reason": job.reason} if job.reason else {}), job.started)
@@ -100,7 +100,7 @@ class MLflow:
         self._jobs.add(job.id)
 
     def log_step(self, search: Search, step: Step) -> None:
-        """Add to the search's series."""
+        """Add a step to the MLflow run of a search."""
         run_id = self._searches[search.key]
         if run_id not in self._running:
             self._client.update_run(run_id, status="RUNNING")
@@ -108,7 +108,7 @@ class MLflow:
         self._log_metrics(run_id, step)
 
     def log_outcome(self, search: Search, outcome: Outcome) -> None:
-        """End the search's run."""
+        """End the MLflow run of a search."""
         run_id = self._searches[search.key]
         if outcome.architecture is not None:
             self._client.log_dict(run_id, dict(outcome.architecture), "architecture.json")
@@ -120,7 +120,7 @@ class MLflow:
         self._running.discard(run_id)
 
     def close(self) -> None:
-        """Mark searches that are not over as interrupted."""
+        """Mark unfinished searches as interrupted."""
         for run_id in self._running:
             self._client.set_terminated(run_id, "KILLED")
 
@@ -130,7 +130,7 @@ class MLflow:
         return experiment
 
     def _runs(self) -> list[Run]:
-        """All runs of this folder."""
+        """All MLflow runs of this folder."""
         found: list[Run] = []
         token = None
         while True:
@@ -150,7 +150,7 @@ class MLflow:
             self._client.delete_run(run_id)
 
     def _known(self, run_id: str) -> Known:
-        steps = self._client.get_metric_history(run_id, JOBS_TOLD)
+        steps = self._client.get_metric_history(run_id, JOBS_RECEIVED)
         outcome = self._client.get_run(run_id).data.tags.get(OUTCOME, "0")
         return Known(max((step.step for step in steps), default=0), int(outcome))
 
@@ -177,7 +177,7 @@ def _milliseconds(at: datetime) -> int:
 
 
 def _flat(config: Mapping[str, Any], above: str = "") -> dict[str, str]:
-    """Write settings as MLflow's parameters: nested keys with dots, and what is not set left out."""
+    """Flatten settings to MLflow parameters: nested keys are joined by dots, and unset ones left out."""
     flat: dict[str, str] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):

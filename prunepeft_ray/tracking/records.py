@@ -1,4 +1,4 @@
-"""What a run has to tell a tracker, read from its results store as it grows."""
+"""The records of a run for trackers, read from its results store as it grows."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ COSTS = {
     "wall_seconds": "wall_seconds",
     "peak_memory_bytes": "peak_memory_bytes",
 }
-"""Costs of a job, by the columns that hold them; passes over the training split are worked out."""
+"""Costs of a job, and the columns that hold them; epochs are computed."""
 SUMMED = ("epochs", "examples", "flops", "device_seconds")
-JOBS_TOLD = "search/jobs"
-"""The value that every step of a search has."""
+JOBS_RECEIVED = "search/jobs"
+"""A value that every step of a search has."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Search:
     """A search: a run's only one, or one of a study.
 
     Args:
-        key: Digest that names it among the searches of the run.
-        name: Its name: that of the run's folder; in a study method, task, model and seed.
+        key: Digest that identifies it among the searches of the run.
+        name: Name of the run's folder; in a study, method, task, model and seed.
         run: Name of the run's folder.
         tags: Method, task, model and seed.
         config: All settings, resolved.
@@ -47,11 +47,11 @@ class Search:
 
 @dataclass(frozen=True)
 class Step:
-    """Values at one place of a series.
+    """Values at one step of a series.
 
     Args:
-        number: 1-based place: the epoch of a job, or the number of jobs that a search was told.
-        at: When that was.
+        number: 1-based step: the epoch of a job, or the number of results that a search has received.
+        at: Time of the step.
         values: Values by name.
     """
 
@@ -67,13 +67,13 @@ class Job:
     Args:
         id: Digest of its content.
         search: The search that it ran for.
-        label: A few words for people.
-        kind: Its part in the method: warmup, round, candidate or final.
+        label: Short description for users.
+        kind: Its role in the method: warmup, round, candidate or final.
         status: ``"done"``, or ``"failed"`` with a reason.
         reason: Why it failed.
-        started: When it started; the last attempt, where there were several.
-        finished: When it ended.
-        config: What was trained, in numbers and words.
+        started: Start of the last attempt.
+        finished: Time at which it ended.
+        config: What was trained: the settings that identify the job.
         results: Best metrics, test metrics, parameters and cost by name, such as ``dev/accuracy``.
     """
 
@@ -91,11 +91,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a search ended, as far as is known.
+    """The outcome of a search, as far as it is known.
 
     Args:
-        step: Number of jobs that it had been told; a retraining that is added later makes it a new outcome.
-        at: When the last of them ended.
+        step: Number of results that the search had received; a later retraining makes a new outcome.
+        at: Time at which the last of these jobs ended.
         status: ``"done"``, or ``"failed"`` with a reason.
         reason: Why it failed.
         results: Parameters, and the means of the retrainings' metrics by name, such as ``test/accuracy``.
@@ -112,17 +112,17 @@ class Outcome:
 
 @dataclass
 class _Series:
-    """What a search had cost and found after every job that it was told."""
+    """Cost and best metric of a search after every result it received."""
 
-    told: int = 0
+    received: int = 0
     rows: dict[str, Row] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SUMMED, 0.0))
     best: float | None = None
 
-    def tell(self, row: Row) -> None:
-        """Add a job; one that is told again costs nothing."""
-        self.told += 1
+    def add(self, row: Row) -> None:
+        """Add the result of a job; one that was added before costs nothing."""
+        self.received += 1
         if row["job_id"] in self.rows:
             return
         self.rows[row["job_id"]] = row
@@ -136,12 +136,12 @@ class _Series:
                 self.best = dev if self.best is None else max(self.best, dev)
         if self.best is not None:
             values["search/best_dev"] = self.best
-        values[JOBS_TOLD] = float(len(self.rows))
+        values[JOBS_RECEIVED] = float(len(self.rows))
         self.steps.append(Step(len(self.rows), row["finished_at"], values))
 
 
 class Records:
-    """The searches of a run, their jobs and how they ended; told to look, it reads what is new and nothing else.
+    """The searches of a run, their jobs and outcomes; each look reads only what is new.
 
     Args:
         folder: The run.
@@ -158,21 +158,21 @@ class Records:
         self._series = {key: _Series() for key in self.searches}
 
     def look(self) -> None:
-        """Read all that has come since.
+        """Read all new results.
 
         Raises:
-            InputError: If a file comes from a newer version.
+            InputError: If a file was written by a newer version.
             RunError: If a file is damaged.
         """
         self._take(key for key in self._store.keys("jobs") if key not in self._rows)
         if not self._folder.is_study:
             return
-        asked = [key for key in self._store.keys("requests") if not self._is_told(*key.rsplit("-", 1))]
+        asked = [key for key in self._store.keys("requests") if not self._is_received(*key.rsplit("-", 1))]
         for key, (request,) in self._store.rows("requests", asked).items():
-            self._tell(key.rsplit("-", 1)[0], request)
+            self._receive(key.rsplit("-", 1)[0], request)
 
     def look_at(self, job_id: str) -> Job | None:
-        """Read one job and what its search was told since; None if the job has not finished.
+        """Read one job, and the new results of its search; returns None if the job has not finished.
 
         Raises:
             RunError: If a file is damaged.
@@ -183,11 +183,11 @@ class Records:
         job = self._job(self._rows[job_id])
         key = job.search.key
         while self._folder.is_study:
-            place = request_key(key, self._series[key].told)
+            place = request_key(key, self._series[key].received)
             found = self._store.rows("requests", [place])
             if not found:
                 break
-            self._tell(key, found[place][0])
+            self._receive(key, found[place][0])
         return job
 
     def jobs(self) -> Iterator[Job]:
@@ -195,25 +195,25 @@ class Records:
         return (self._job(row) for row in sorted(self._rows.values(), key=_end))
 
     def epochs(self, job: Job) -> list[Step]:
-        """Read the epochs of a job; the seconds of each say when it was over.
+        """Read the epochs of a job; times are derived from the seconds of each.
 
         Raises:
             RunError: If a file is damaged.
         """
         evaluate, at, steps = self._rows[job.id]["evaluate"], job.started, []
         for row in self._store.rows("epochs", [job.id]).get(job.id, []):
-            # what went before a restart is in the seconds, but not between start and end
+            # seconds before a restart are counted, but do not lie between start and end
             at = min(at + timedelta(seconds=row["seconds"]), job.finished)
             values = {"train/loss": row["train_loss"], **_named(evaluate, row["metrics"])}
             steps.append(Step(row["epoch"], at, values))
         return steps
 
     def steps(self, search: Search) -> list[Step]:
-        """What a search had cost and found after every job that it was told so far."""
+        """Return cost and best metric of a search after every result it has received so far."""
         return self._series[search.key].steps
 
     def outcome(self, search: Search) -> Outcome | None:
-        """Read how a search has ended; None if it has not.
+        """Read the outcome of a search; None if it has not ended.
 
         Raises:
             InputError: If a file of the run is damaged.
@@ -245,16 +245,16 @@ class Records:
         fresh = [row for rows in self._store.rows("jobs", job_ids).values() for row in rows]
         for row in sorted(fresh, key=_end):
             self._rows[row["job_id"]] = row
-            # in a study they are told one by one, in an order of their own
+            # in a study, results are assigned to searches one by one, in the order of their requests
             if not self._folder.is_study:
-                self._series[self._search_of(row).key].tell(row)
+                self._series[self._search_of(row).key].add(row)
 
-    def _is_told(self, key: str, position: str) -> bool:
-        return key not in self._series or int(position) < self._series[key].told
+    def _is_received(self, key: str, position: str) -> bool:
+        return key not in self._series or int(position) < self._series[key].received
 
-    def _tell(self, key: str, request: Row) -> None:
+    def _receive(self, key: str, request: Row) -> None:
         self._take([request["job_id"]] if request["job_id"] not in self._rows else [])
-        self._series[key].tell(self._rows[request["job_id"]])
+        self._series[key].add(self._rows[request["job_id"]])
 
     def _search_of(self, row: Row) -> Search:
         return self.searches[row["run_id"]] if self._folder.is_study else next(iter(self.searches.values()))

@@ -12,18 +12,18 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from prunepeft_ray.text import plain_name
-from prunepeft_ray.tracking.records import JOBS_TOLD, Job, Outcome, Search, Step
+from prunepeft_ray.tracking.records import JOBS_RECEIVED, Job, Outcome, Search, Step
 from prunepeft_ray.tracking.tracker import Known, Place
 
 OUTCOME = "result/parameters"
-"""The value that every outcome has."""
+"""A value that every outcome has."""
 
 
 class TensorBoard:
-    """Writes event files below ``tensorboard/``; what is there says what was logged.
+    """Writes event files below ``tensorboard/``, which also record what was logged.
 
-    A job's folder is written elsewhere and then moved there whole. A search's series goes on in a further file, which
-    takes back what a killed process had begun to write.
+    The folder of a job is written elsewhere and then moved there as a whole. The steps of a search continue in a new
+    file, which purges steps that a killed process wrote incompletely.
 
     Args:
         place: The run.
@@ -37,20 +37,20 @@ class TensorBoard:
 
     @property
     def where(self) -> str:
-        """The command that shows it."""
+        """The command that shows the logs."""
         return f"tensorboard --logdir {self._root}"
 
     def begin(self, search: Search) -> Known:
-        """Look at what there is of a search."""
+        """Find out what is logged of a search."""
         self._known[search.key] = _known(self._root / _folder(search))
         return self._known[search.key]
 
     def has_job(self, job: Job) -> bool:
-        """Whether its folder is there."""
+        """Whether the folder of a job exists."""
         return self._job_folder(job).is_dir()
 
     def log_job(self, job: Job, epochs: Sequence[Step]) -> None:
-        """Write a job's folder: epochs as scalars, the rest as scalars at the last epoch and as hyperparameters."""
+        """Write the folder of a job: epochs as scalars, results as scalars at the last epoch and as hyperparameters."""
         rmtree(self._unfinished, ignore_errors=True)
         with SummaryWriter(str(self._unfinished)) as writer:
             for step in epochs:
@@ -69,7 +69,7 @@ class TensorBoard:
         self._unfinished.rename(target)
 
     def log_step(self, search: Search, step: Step) -> None:
-        """Add to a search's series."""
+        """Add a step to a search."""
         writer = self._writer(search)
         if step.number == 1:
             writer.add_text("settings", _as_code(search.config), 0, step.at.timestamp())
@@ -77,12 +77,12 @@ class TensorBoard:
         writer.flush()
 
     def log_outcome(self, search: Search, outcome: Outcome) -> None:
-        """Add the result as scalars, and the architecture as text."""
+        """Add the results as scalars, and the architecture as text."""
         writer, at = self._writer(search), outcome.at.timestamp()
         writer.add_text("status", f"{outcome.status} {outcome.reason}".strip(), outcome.step, at)
         if outcome.architecture is not None:
             writer.add_text("architecture", _as_code(outcome.architecture), outcome.step, at)
-        # what begin looks for comes last
+        # the value that begin() looks for is written last
         for name in sorted(outcome.results, key=lambda name: f"result/{name}" == OUTCOME):
             writer.add_scalar(f"result/{name}", outcome.results[name], outcome.step, at)
         writer.flush()
@@ -103,12 +103,12 @@ class TensorBoard:
 
 
 def _known(folder: Path) -> Known:
-    """Read how far a search's series goes; jobs in folders further down are not looked at."""
+    """Read how many steps of a search are logged; the subfolders of its jobs are not read."""
     if not any(folder.glob("*tfevents*")):
         return Known()
     events = EventAccumulator(str(folder), size_guidance={SCALARS: 0}).Reload()
     last = {tag: events.Scalars(tag)[-1].step for tag in events.Tags()[SCALARS]}
-    return Known(last.get(JOBS_TOLD, 0), last.get(OUTCOME, 0))
+    return Known(last.get(JOBS_RECEIVED, 0), last.get(OUTCOME, 0))
 
 
 def _add_step(writer: SummaryWriter, step: Step) -> None:
@@ -117,11 +117,11 @@ def _add_step(writer: SummaryWriter, step: Step) -> None:
 
 
 def _folder(search: Search) -> str:
-    """Name a search's folder; in a study so that no two are alike."""
+    """Return the name of a search's folder, unique within a study."""
     name = plain_name(search.name)
     return name if search.name == search.run else f"{name}-{plain_name(search.key[:6])}"
 
 
 def _as_code(data: Mapping[str, object]) -> str:
-    """Show plain data as a block of Markdown, as TensorBoard reads texts."""
+    """Format plain data as a Markdown code block, which TensorBoard renders."""
     return "\n".join(f"    {line}" for line in json.dumps(data, indent=2, ensure_ascii=False).splitlines())

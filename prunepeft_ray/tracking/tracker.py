@@ -1,4 +1,4 @@
-"""What a tracker is to us, and all trackers by name."""
+"""The interface of trackers, and all trackers by name."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from prunepeft_ray.tracking.records import Job, Outcome, Search, Step
 
 @dataclass(frozen=True)
 class Known:
-    """What a tracker has of a search already.
+    """What a tracker already has of a search.
 
     Args:
-        steps: Number of steps of its series.
-        outcome: The step of the outcome that it has; 0 if it has none.
+        steps: Number of logged steps.
+        outcome: Step of the logged outcome; 0 if there is none.
     """
 
     steps: int = 0
@@ -33,44 +33,44 @@ class Known:
 
 
 class Tracker(Protocol):
-    """Takes what is new of a run, one piece after another, and knows what it has, also of earlier processes."""
+    """Logs new records of a run one by one, and knows which ones it has, including those of earlier processes."""
 
     @property
     def where(self) -> str:
-        """Where people find what was logged."""
+        """Where to find what was logged, for users."""
 
     def begin(self, search: Search) -> Known:
-        """Prepare for a search, of which jobs, steps or an outcome may follow; says what it has already."""
+        """Prepare for the jobs, steps and outcome of a search; returns what is logged already."""
 
     def has_job(self, job: Job) -> bool:
-        """Whether a job was logged, wholly."""
+        """Whether a job was logged completely."""
 
     def log_job(self, job: Job, epochs: Sequence[Step]) -> None:
         """Log a finished job and its epochs."""
 
     def log_step(self, search: Search, step: Step) -> None:
-        """Log the next step of a search's series."""
+        """Log the next step of a search."""
 
     def log_outcome(self, search: Search, outcome: Outcome) -> None:
-        """Log how a search ended, in the place of what was known of that before."""
+        """Log the outcome of a search, replacing an earlier one."""
 
     def close(self) -> None:
-        """Write down what is left; searches without an outcome are not over."""
+        """Flush everything; searches without an outcome are unfinished."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """The run that a tracker logs.
+    """Identity and location of a run that a tracker logs.
 
     Args:
-        folder: Its folder.
+        folder: The run.
     """
 
     folder: RunFolder
 
     @cached_property
     def identity(self) -> str:
-        """Eight hexadecimal digits that tell this run from all others, equal settings or not; kept in the folder.
+        """Eight hexadecimal digits that identify this run, even among runs of equal settings; stored in the folder.
 
         Raises:
             RunError: If the folder cannot be written.
@@ -82,7 +82,7 @@ class Place:
 
     @property
     def local(self) -> Path:
-        """The folder on this machine for the logs of trackers that write files: the run's, unless that is a bucket."""
+        """Local folder for trackers that write files: that of the run, unless it is in a bucket."""
         path = self.folder.path
         return path.absolute() if is_local(path) else Path("tracked").absolute() / f"{path.name}-{self.identity}"
 
@@ -92,10 +92,10 @@ class TrackerInfo:
     """A tracker that users can name.
 
     Args:
-        title: What people call it.
-        package: The package that it needs, of the extra that is called like the tracker.
-        build: Makes it for a run.
-        check: Makes sure that it is set up; raises an InputError otherwise.
+        title: Display name.
+        package: Package that it needs, installed by the extra of the same name as the tracker.
+        build: Creates the tracker for a run.
+        check: Raises an InputError unless the tracker is set up.
     """
 
     title: str
@@ -109,7 +109,7 @@ TRACKERS: Registry[TrackerInfo] = Registry("tracker")
 
 
 def _later(module: str, name: str) -> Callable[..., Any]:
-    """Return a function of one of our trackers' files, which is imported when it is called."""
+    """Return a function from one of our tracker modules, which is imported when the function is called."""
     return lambda *arguments: getattr(import_module(f"prunepeft_ray.tracking.{module}"), name)(*arguments)
 
 
@@ -119,14 +119,14 @@ TRACKERS.register("wandb", TrackerInfo("Weights & Biases", "wandb", _later("wand
 
 
 def check_tracker(name: str) -> None:
-    """Make sure that a tracker is known, installed and set up.
+    """Check that a tracker is known, installed and set up.
 
     Raises:
-        InputError: If not; the message says what to do.
+        InputError: If it is not; the message says what to do.
     """
     info = TRACKERS[name]
     found = find_spec(info.package)
-    # a mere folder of that name, as W&B leaves behind, is none
+    # a folder of that name, such as W&B leaves behind, is not a package
     if found is None or found.origin is None:
         raise InputError(f"tracker '{name}' needs {info.title}: pip install 'prunepeft-ray[{name}]'")
     info.check()

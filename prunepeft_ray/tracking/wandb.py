@@ -9,47 +9,47 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.tracking.records import JOBS_TOLD, Job, Outcome, Search, Step
+from prunepeft_ray.tracking.records import JOBS_RECEIVED, Job, Outcome, Search, Step
 from prunepeft_ray.tracking.tracker import Known, Place
 
-# reports of its own failures would go to its makers; it reads that when imported
+# no error reports to the makers of W&B, which reads this when imported
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 
 import wandb
 
 STATE_FILE = "tracking/wandb.json"
 LONGEST_TAG, LONGEST_GROUP = 64, 128
-"""Characters that W&B takes."""
+"""Maximum numbers of characters that W&B accepts."""
 
 
 def check() -> None:
-    """Make sure that W&B works offline or that somebody is logged in, as it would ask in the midst of a search.
+    """Check that W&B is offline or logged in; otherwise it would prompt in the middle of a search.
 
     Raises:
-        InputError: If neither, or if it is switched off.
+        InputError: If it is neither, or disabled.
     """
     mode = _mode()
     if mode == "disabled":
-        raise InputError("tracker 'wandb': WANDB_MODE=disabled switches it off: set it to online or offline")
+        raise InputError("tracker 'wandb': WANDB_MODE=disabled turns it off: set it to online or offline")
     if mode == "online" and not wandb.login(prompt=False):
-        raise InputError("tracker 'wandb': nobody is logged in: type 'wandb login', or set WANDB_MODE=offline")
+        raise InputError("tracker 'wandb': not logged in: run 'wandb login', or set WANDB_MODE=offline")
 
 
 def _mode() -> Literal["online", "offline", "disabled"]:
-    """The mode that the user wants; W&B itself looks once per process."""
+    """The mode that the user chose; W&B itself reads it only once per process."""
     mode = os.environ.get("WANDB_MODE") or wandb.setup().settings.mode
-    # the second name is an older one
+    # dryrun is the older name
     if mode in ("offline", "dryrun"):
         return "offline"
     return "disabled" if mode == "disabled" else "online"
 
 
 class Wandb:
-    """Logs into the project ``WANDB_PROJECT`` or ``prunepeft``, with files below ``wandb/``.
+    """Logs to the project ``WANDB_PROJECT`` or ``prunepeft``, with files below ``wandb/``.
 
-    What was logged is kept in ``tracking/wandb.json``: offline there is nobody to ask, and synchronised files may be
-    cleaned away. Ids of runs are derived from jobs and searches, so what a process that was killed between logging and
-    writing that down logs twice is one run all the same.
+    What was logged is recorded in ``tracking/wandb.json``, as there is no server to query offline, and synchronised
+    files may have been deleted. Ids of W&B runs are derived from jobs and searches, so a job that is logged twice,
+    because a process was killed before recording it, is still one W&B run.
 
     Args:
         place: The run.
@@ -65,19 +65,19 @@ class Wandb:
 
     @property
     def where(self) -> str:
-        """The folder."""
+        """Folder of the logs."""
         return str(self._local / "wandb")
 
     def begin(self, search: Search) -> Known:
-        """Recall what was logged of a search."""
+        """Return what was logged of a search."""
         return Known(self._steps.get(search.key, 0), self._outcomes.get(search.key, 0))
 
     def has_job(self, job: Job) -> bool:
-        """Whether it was logged."""
+        """Whether a job was logged."""
         return job.id in self._jobs
 
     def log_job(self, job: Job, epochs: Sequence[Step]) -> None:
-        """Make a run of it."""
+        """Log a job as a W&B run."""
         run = self._init(job.id, job.label, job.search, job.kind, job.config)
         for step in epochs:
             self._log(run, step)
@@ -87,13 +87,13 @@ class Wandb:
         self._keep()
 
     def log_step(self, search: Search, step: Step) -> None:
-        """Add to the search's series, in a run that stays open."""
+        """Add a step to the W&B run of a search, which stays open."""
         self._log(self._run(search), step)
         self._steps[search.key] = step.number
         self._keep()
 
     def log_outcome(self, search: Search, outcome: Outcome) -> None:
-        """Put the result into the summary of the search's run, the architecture into its files, and finish it."""
+        """Write results to the summary and the architecture to the files of a search's W&B run, and finish it."""
         run = self._run(search)
         if outcome.architecture is not None:
             file = Path(run.dir) / "architecture.json"
@@ -106,14 +106,14 @@ class Wandb:
         self._keep()
 
     def close(self) -> None:
-        """Finish the runs of searches that are not over, as interrupted."""
+        """Finish the W&B runs of unfinished searches as interrupted."""
         for run in self._open.values():
             run.finish(exit_code=1)
 
     def _run(self, search: Search) -> Any:
         if search.key not in self._open:
             run = self._init(search.key, search.name, search, "search", search.config)
-            run.define_metric("search/*", step_metric=JOBS_TOLD)
+            run.define_metric("search/*", step_metric=JOBS_RECEIVED)
             self._open[search.key] = run
         return self._open[search.key]
 
@@ -144,7 +144,7 @@ class Wandb:
 
 
 def _quiet() -> Any:
-    """Settings by which nothing is logged but what we log: no output, code, packages, machine or environment."""
+    """Settings that log nothing of W&B's own: no output, code, packages, machine or environment."""
     return wandb.Settings(
         silent=True,
         console="off",

@@ -40,7 +40,7 @@ def test_wrong_input_is_one_line_that_says_what_is_right(capsys, arguments, says
 @pytest.mark.parametrize("command", ["status", "down"])
 def test_without_a_cluster_there_is_nothing_to_do(capsys, command, tmp_path):
     assert run(["cluster", command]) == 0
-    assert "no local cluster runs here; 'prunepeft cluster up --local 2' starts one" in capsys.readouterr().out
+    assert "no local cluster is running; start one with 'prunepeft cluster up --local 2'" in capsys.readouterr().out
     assert not (tmp_path / "state").exists()
 
 

@@ -54,7 +54,7 @@ def test_doctor_asks_the_hub_unless_offline(monkeypatch):
     assert "HF_HUB_OFFLINE" in doctor._hub()[2]
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    assert "not reachable" in doctor._hub()[2]
+    assert "unreachable" in doctor._hub()[2]
 
 
 class ToyOptions(Config):
@@ -90,7 +90,7 @@ def test_the_table_of_methods_shows_arguments_options_and_references(capsys, toy
     out = capsys.readouterr().out
     for part in ("toy:FLAVOUR", "(reference row)", "flavour: sweet", "spoons"):
         assert part in out
-    assert out.index("toy:FLAVOUR") < out.index("variants of method prunepeft")
+    assert out.index("toy:FLAVOUR") < out.index("variants of the method prunepeft")
 
 
 def test_an_argument_that_may_be_left_out_stands_in_brackets(capsys, monkeypatch):

@@ -72,7 +72,7 @@ def _adapter(monkeypatch):
         ["resume"],
         ["evaluate"],
         ["evaluate", "--task", "packaged:movie"],
-        ["predict", "--text", "a"],
+        ["predict", "--input", "a"],
         ["report"],
         ["report", "--json"],
         ["track", "--to", "tensorboard"],

@@ -30,7 +30,7 @@ def test_a_study_is_shown_and_its_page_lies_in_its_folder(capsys, tmp_path):
     assert run(["report", "run"]) == 0
     said = capsys.readouterr()
     assert "prunepeft" in said.out
-    assert "written: run/report.html, its tables in run/report" in said.err
+    assert "wrote run/report.html, and its tables to run/report" in said.err
     assert (tmp_path / "run" / "report.html").is_file()
     assert list((tmp_path / "run" / "report").glob("overview-*.tex"))
 
@@ -77,20 +77,20 @@ def test_a_watched_study_is_reported_until_it_ends(capsys, monkeypatch, tmp_path
     monkeypatch.setattr(time, "sleep", end_of_study)
     assert run(["report", "run", "--watch", "--every", "7"]) == 0
     assert pages == [(True, 7)]
-    assert capsys.readouterr().err.count("written: ") == 2
+    assert capsys.readouterr().err.count("wrote ") == 2
     assert "http-equiv" not in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["run", "--output", "found.pdf"], "expected a file that ends in .html or .md"),
-        (["run", "--output", "found.svg"], "expected a file that ends in .html or .md"),
-        (["run", "other", "--output", "found.md"], "expected a file that ends in .html"),
+        (["run", "--output", "found.pdf"], "expected a file name ending in .html or .md"),
+        (["run", "--output", "found.svg"], "expected a file name ending in .html or .md"),
+        (["run", "other", "--output", "found.md"], "expected a file name ending in .html"),
         (["run", "run"], "run is named twice"),
         (["run", "nowhere"], "nowhere holds no run"),
-        (["run", "--watch", "--json"], "--watch writes pages"),
-        (["run", "--watch", "--output", "found.md"], "--watch writes pages"),
+        (["run", "--watch", "--json"], "--watch writes a page"),
+        (["run", "--watch", "--output", "found.md"], "--watch writes a page"),
         (["run", "--watch", "--every", "0"], "--every"),
     ],
 )

@@ -1,6 +1,7 @@
 """Wrong commands about clusters end with exit code 2 and one line; nothing is submitted."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -64,12 +65,16 @@ def test_without_a_cluster_it_says_how_to_name_or_start_one(capsys, arguments):
     ("arguments", "code", "says"),
     [
         (["jobs", "--address", NOBODY], 1, "no Ray cluster answers at http://127.0.0.1:9"),
-        (["jobs", "--address", "auto"], 2, "expected the address of a Ray cluster's dashboard"),
+        (["jobs", "--address", "auto"], 2, "auto: this is Ray's own address, but search jobs take that of the"),
+        (["jobs", "--address", "ray://head:10001"], 2, "take that of the cluster's dashboard: http://HEAD:8265"),
+        (["status", "demo-3f2a", "--address", "head:6379"], 2, "head:6379: this is Ray's own address"),
+        (["resume", "demo-3f2a", "--address", "auto"], 2, "auto: this is Ray's own address"),
+        (["resume", "runs/demo", "--address", NOBODY], 1, "no Ray cluster answers at http://127.0.0.1:9"),
         (["submit", "search.yaml", "--priority", "11"], 2, "priority 11: expected -10 to 10"),
         (["submit", "search.yaml", "--cpus", "0"], 2, "expected a number of more than 0"),
         (["submit", "search.yaml", "--workers", "0"], 2, "--workers"),
         (["submit"], 2, "FILE.yaml"),
-        (["resume", "search.yaml", "--priority", "1"], 2, "are for search jobs of a cluster"),
+        (["resume", "search.yaml", "--priority", "1"], 2, "are only for search jobs on a cluster"),
         (["jbos"], 2, "Did you mean 'jobs'"),
     ],
 )
@@ -112,6 +117,24 @@ def test_what_never_fits_is_told_with_what_there_is(capsys, answering_cluster, t
     told = complaint(capsys, ["submit", "large.yaml", "--output", "/x"])
     assert "a training job needs 4 CPUs" in told
     assert "3 CPUs and 1 GPU on 2 nodes, at most 2 CPUs on one" in told
+
+
+@pytest.mark.parametrize("address", ["auto", "127.0.0.1:6379"])
+def test_rays_own_address_of_the_local_cluster_finds_its_dashboard(capsys, monkeypatch, answering_cluster, address):
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS")
+    local = SimpleNamespace(address=answering_cluster, gcs="127.0.0.1:6379", token_file=None)
+    monkeypatch.setattr("prunepeft_ray.cluster.address.find_local_cluster", lambda: local)
+    assert run(["jobs", "--address", address]) == 0
+    assert "no search jobs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["search", "--config", "search.yaml"], ["compare", "study.yaml"]])
+@pytest.mark.parametrize("address", ["http://head:8265", "https://head", "head:8265"])
+def test_a_dashboard_cannot_be_joined(capsys, tmp_path, command, address):
+    told = complaint(capsys, [*command, "--output", "run", "--address", address])
+    assert told.startswith(f"error: --address {address}: this is the address of a dashboard")
+    assert "takes Ray's own: auto, HEAD:6379 or ray://HEAD:10001" in told
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_token_is_not_shown(capsys, answering_cluster, monkeypatch):

@@ -114,7 +114,7 @@ def test_a_run_that_is_over_stays_so_when_it_cannot_be_printed(monkeypatch, caps
     with run_is_over("runs/mine"):
         print("what was found")
     print("more")
-    assert "'prunepeft report runs/mine' shows it" in capsys.readouterr().err
+    assert "view them with 'prunepeft report runs/mine'" in capsys.readouterr().err
 
 
 def test_a_reader_that_has_gone_is_no_failure_of_the_output(monkeypatch):

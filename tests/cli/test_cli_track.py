@@ -1,4 +1,4 @@
-"""``prunepeft track``, and ``--track`` of the commands that run something."""
+"""``prunepeft track``, and ``--track`` of the commands that run searches."""
 
 import subprocess
 import sys

@@ -65,13 +65,13 @@ def test_the_story_is_drawn_with_retrainings_hollow(section):
 
 
 def test_of_many_searches_the_first_seeds_are_told_and_the_rest_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MOST_STORIES", 2)
+    monkeypatch.setattr(module, "MAX_SEARCHES", 2)
     study = PruningStudy(tmp_path / "study", seeds=(0, 1, 2))
     for seed in study.spec.seeds:
         study.round(seed, 1, WHOLE, {"PA.0": 0.5}, {})
     section = architecture_section(study.results())
     assert block(section, "story").text.seed.tolist() == [0, 1]
-    assert section.missing == ("the rounds of 1 other searches, of 3: the table rounds has them all",)
+    assert section.missing == ("the rounds of 1 of 3 searches: the table `rounds` has all of them",)
     assert len(study.results()["rounds"]) == 3
 
 
@@ -95,7 +95,7 @@ def test_a_search_that_has_not_ended_is_shown_as_it_stands(tmp_path):
 
 def test_nothing_is_there_before_there_is_anything(tmp_path):
     empty = architecture_section(PruningStudy(tmp_path / "study").results())
-    assert (empty.blocks, empty.missing) == ((), ("architectures: no search has an answer yet",))
+    assert (empty.blocks, empty.missing) == ((), ("architectures: no search has chosen one yet",))
     start_run(tmp_path / "run")
     assert architecture_section(open_results(tmp_path / "run")).blocks == ()
     assert architecture_section(make_study(tmp_path / "odd")).blocks == ()

@@ -177,7 +177,7 @@ def test_what_is_missing_is_marked_and_said(unfinished):
 def test_the_sweep_is_one_line_by_rank_and_the_front_leaves_out_what_is_beaten(results):
     figure = block(parameters_section(results), "answers")
     lines = {trace.name: trace for trace in figure.plot.data if trace.mode == "lines"}
-    assert list(lines["LoRA, rank by rank"].x) == [100, 3000]
+    assert list(lines["LoRA by rank"].x) == [100, 3000]
     assert list(lines["front of means"].x) == [100, 900, 3000]
     budget = figure.plot.layout.shapes[0]
     assert budget.x0 == 1000
@@ -270,7 +270,7 @@ def test_published_numbers_and_ours_never_share_a_column(results):
             if name.startswith("ours: "):
                 assert set(published[name]) == {"–"}
         assert set(table.data.whose) <= {"published", "this study"}
-        assert any("nothing of them was run here" in mark for mark in table.basis.marks)
+        assert any("they were not reproduced here" in mark for mark in table.basis.marks)
 
 
 def test_our_rows_stand_below_the_published_rows_that_they_belong_to(results):
@@ -300,7 +300,7 @@ def test_table_4_has_epochs_of_search_and_of_one_retraining(results):
 
 def test_what_has_not_ended_is_told_from_what_was_not_run(unfinished):
     text = paper_table(unfinished, 2).text.set_index(["row of the table", "whose"])
-    assert text.loc[("PrunePEFT", "this study"), f"ours: {OTHER}, accuracy on test"] == "not ended"
+    assert text.loc[("PrunePEFT", "this study"), f"ours: {OTHER}, accuracy on test"] == "not finished"
     assert text.loc[("AutoPEFT", "this study"), f"ours: {OTHER}, accuracy on test"] == NOT_RUN
 
 

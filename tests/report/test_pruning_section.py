@@ -39,7 +39,7 @@ def test_ratios_are_drawn_by_kind_criterion_and_layer(section):
 
 def test_ratios_say_what_they_rest_on(section):
     basis = block(section, "pruning-ratio-prunepeft").basis
-    assert (basis.n, basis.seeds, basis.split) == ("2 searches of prunepeft", "0, 1", "training alone")
+    assert (basis.n, basis.seeds, basis.split) == ("2 searches of prunepeft", "0, 1", "training only")
     assert basis.fidelity == "100 examples, 1 epoch"
     assert basis.marks == ("searches unfinished: 1",)
 
@@ -145,14 +145,14 @@ def test_shares_are_written_in_little_room(value, text):
 
 def test_what_is_not_there_yet_is_said(tmp_path):
     empty = pruning_section(PruningStudy(tmp_path / "empty").results())
-    assert (empty.blocks, empty.missing) == ((), ("everything: no pruning search has decided anything yet",))
+    assert (empty.blocks, empty.missing) == ((), ("everything: no search has pruned anything yet",))
     without_pruning = pruning_section(make_study(tmp_path / "rivals", methods=("random-search",)))
     assert without_pruning.blocks == ()
     half = PruningStudy(tmp_path / "half")
     half.turn(0, 1, "weight", WHOLE.slots, ("PA.0",), half.train(0, "warmup"))
     shown = pruning_section(half.results())
     assert {block.key for block in shown.blocks} == {"pruning-ratio-prunepeft", "tendencies-prunepeft"}
-    assert shown.missing == ("pruning frequencies: no search has ended a round yet",)
+    assert shown.missing == ("pruning frequencies: no search has finished a round yet",)
 
 
 def test_a_search_by_itself_that_has_not_ended_is_shown_as_far_as_it_is(tmp_path):

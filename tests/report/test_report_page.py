@@ -67,7 +67,7 @@ def test_every_block_says_what_its_numbers_rest_on():
 
 def test_what_is_missing_and_what_must_be_known_first_is_said():
     text = page_html(report_of(warnings=("4 jobs failed",)), "report")
-    assert "Not here: something" in text
+    assert "Not shown: something" in text
     assert "4 jobs failed" in text
 
 
@@ -163,7 +163,7 @@ def test_several_runs_come_side_by_side_and_apart(tmp_path):
 def test_an_unfinished_study_is_reported_as_such(tmp_path):
     report = build_report([make_study(tmp_path / "study", whole=False)])
     assert not report.finished
-    assert "1 of 12 searches and 0 retrainings of ended ones are missing" in report.warnings[0]
+    assert "1 of 12 searches, and 0 retrainings of completed searches, are missing" in report.warnings[0]
     assert build_report([make_study(tmp_path / "whole")]).finished
 
 

@@ -121,14 +121,14 @@ def test_what_only_an_oracle_knows_is_called_so_everywhere(study):
 def test_few_seeds_and_few_tasks_are_said_with_how_far_intervals_reach(study):
     add_whole_study(study)
     # prunepeft at 0.5 and 0.6: single:zeros at 0.8 and 0.8, single:weight at 0.6 and 0.8, both 12.7062 * 0.05
-    said = "Only 2 seeds: half of the intervals of differences reach ±0.6353 or farther"
+    said = "Only 2 seeds: half of the intervals of differences extend ±0.6353 or more"
     assert said in " ".join(printed(study).split())
     assert said in markdown(study)
     for seed in (0, 1):
         study.search("prunepeft", seed, [0.5], task=TREC)
         study.search("single:zeros", seed, [0.65], task=TREC)
     # 0.25 and 0.15: again 12.7062 * 0.05
-    assert "Only 2 tasks: half of the intervals of differences reach ±0.6353 or farther" in markdown(study)
+    assert "Only 2 tasks: half of the intervals of differences extend ±0.6353 or more" in markdown(study)
 
 
 def test_enough_seeds_are_not_commented_on(study):

@@ -94,7 +94,7 @@ def test_an_unfinished_run_says_what_is_missing_and_how_to_go_on(folder):
     add_search(folder)
     text = " ".join(printed(folder, 1000).split())
     assert "not finished: retraining, the architecture still missing" in text
-    assert f"'prunepeft resume {folder.path}' goes on" in text
+    assert f"resume with 'prunepeft resume {folder.path}'" in text
     assert "0.50" in text  # the rounds so far are shown
 
 

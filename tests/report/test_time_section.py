@@ -70,7 +70,7 @@ def test_time_is_charged_by_part_and_deciding_beside_it(tmp_path):
 
 def test_jobs_of_which_nobody_knows_the_worker_are_said_to_be_missing(tmp_path):
     section = time_section(make_study(tmp_path / "study"))
-    assert "an earlier version" in section.missing[0]
+    assert "the earlier version" in section.missing[0]
     assert [block.key for block in section.blocks] == ["time-spent", "time-spent"]
 
 
@@ -96,4 +96,4 @@ def test_failed_jobs_are_listed_with_their_reasons(study):
     add(study, 1, ["a:1"], 0, 1, status="failed", reason="out of memory", metrics={})
     table = next(block for block in time_section(open_results(study)).blocks if block.key == "failed-jobs")
     assert list(table.text.reason) == ["out of memory"]
-    assert "1 failed jobs among them" in table.basis.marks
+    assert "including 1 failed job" in table.basis.marks

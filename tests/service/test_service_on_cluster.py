@@ -164,7 +164,7 @@ def test_three_jobs_at_once_from_submission_to_report(client_of_three, search, l
     assert "is stopped; 'prunepeft resume" in printed(capsys, "stop", ids["long"]).err
     there = job_ids(outputs["long"])
     assert 1 <= len(there) < len(longer[1]["jobs"])
-    assert "has ended already: stopped" in printed(capsys, "stop", ids["long"]).err
+    assert "has already ended: stopped" in printed(capsys, "stop", ids["long"]).err
     assert client.status(ids["long"]).state == "stopped"
     told = printed(capsys, "resume", ids["long"], "--wait")
     assert f"going on with {outputs['long']}" in told.out

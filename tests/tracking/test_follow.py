@@ -189,8 +189,8 @@ def test_a_tracker_that_fails_does_not_end_a_search(tmp_path, memory, news, monk
             emit(ended(run.job()))
     assert sorted(texts(events)) == [
         "other: 3 jobs logged, in memory",
-        "warning: logging to memory is off: memory: OSError: the server is gone; "
-        f"'prunepeft track {run.folder.path} --to memory' logs the rest later",
+        "warning: logging to memory stopped: memory: OSError: the server is gone; log the rest later with "
+        f"'prunepeft track {run.folder.path} --to memory'",
     ]
     assert (len(memory.jobs), len(other.jobs), memory.closed) == (0, 3, 1)
 
@@ -207,7 +207,7 @@ def test_a_tracker_that_hangs_is_left_behind(tmp_path, memory, news, monkeypatch
         assert time.monotonic() - started < 5
     assert time.monotonic() - started < 10
     release.set()
-    assert "warning: logging to memory is off: no answer for 0 s" in texts(events)[0]
+    assert "warning: logging to memory stopped: no response for 0 s" in texts(events)[0]
 
 
 def test_no_trackers_cost_nothing(tmp_path, news):

@@ -37,7 +37,7 @@ def test_an_unknown_tracker_is_refused_before_anything_begins(tmp_path):
 def test_mlflow_that_cannot_work_as_it_is_set_up_is_one_line(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:///nowhere")
     monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
-    with pytest.raises(InputError, match=r"tracker 'mlflow': see to MLFLOW_TRACKING_URI: .*maintenance mode"):
+    with pytest.raises(InputError, match=r"tracker 'mlflow': MLFLOW_TRACKING_URI is not usable: .*maintenance mode"):
         tracker.check_tracker("mlflow")
 
 
@@ -46,13 +46,13 @@ def test_nobody_logged_in_at_wandb_is_one_line(monkeypatch):
 
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setattr(ours.wandb, "login", lambda prompt: False)
-    with pytest.raises(InputError, match="nobody is logged in: type 'wandb login', or set WANDB_MODE=offline"):
+    with pytest.raises(InputError, match="not logged in: run 'wandb login', or set WANDB_MODE=offline"):
         tracker.check_tracker("wandb")
 
 
 def test_wandb_that_is_switched_off_is_one_line(monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    with pytest.raises(InputError, match="WANDB_MODE=disabled switches it off"):
+    with pytest.raises(InputError, match="WANDB_MODE=disabled turns it off"):
         tracker.check_tracker("wandb")
 
 

@@ -213,7 +213,7 @@ def test_a_bad_adapter_is_refused_in_one_line(run_folder, tiny_bert, spoil, reas
     "name", ["text as length", "unknown metric", "huge size", "NaN", "adapter linked", "deep JSON"]
 )
 @pytest.mark.parametrize(
-    "command", [["predict", "--text", "love"], ["evaluate", "--task", "packaged:movie"]], ids=lambda words: words[0]
+    "command", [["predict", "--input", "love"], ["evaluate", "--task", "packaged:movie"]], ids=lambda words: words[0]
 )
 def test_commands_say_so_and_end_with_2(run_folder, capsys, command, name):
     spoil, reason = BAD[name]

@@ -1,4 +1,4 @@
-"""What was found, layer by layer, and how pruning came to it, round by round."""
+"""The architectures found, layer by layer, and the pruning rounds that led to them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from prunepeft_ray.report.architecture_drawing import summary_svg
 from prunepeft_ray.report.basis import basis_of_searches
 from prunepeft_ray.report.blocks import Block, Drawing, Figure, Section, Table
 from prunepeft_ray.report.heatmaps import Panel, stacked
-from prunepeft_ray.report.style import dress, style_of
+from prunepeft_ray.report.style import apply_style, style_of
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-MOST_STORIES = 50
-"""Searches whose rounds are told; all are in the frame ``rounds``."""
-_INTRO = "Which slots the answers fill, and with what size; how pruning searches came to theirs, round by round."
+MAX_SEARCHES = 50
+"""Maximum number of searches whose rounds are shown; the frame ``rounds`` has all of them."""
+_INTRO = "Which slots the architectures fill, with modules of which size, and how pruning led to them, round by round."
 
 
 def architecture_section(results: Results) -> Section:
@@ -42,15 +42,15 @@ def architecture_section(results: Results) -> Section:
     else:
         places = seen_in(found).groupby(["model", "task"])
         blocks += [_picture(results, str(model), str(task), there, finals) for (model, task), there in places]
-    told = _told(rounds)
-    for (model, task), there in told.groupby(["model", "task"]):
-        blocks += _story(results, str(model), str(task), there.reset_index(drop=True), finals)
-    missing = ["architectures: no search has an answer yet"] if found.empty else []
-    if (others := len(rounds[list(SEARCH)].drop_duplicates()) - MOST_STORIES) > 0:
+    shown = _shown(rounds)
+    for (model, task), there in shown.groupby(["model", "task"]):
+        blocks += _rounds_blocks(results, str(model), str(task), there.reset_index(drop=True), finals)
+    missing = ["architectures: no search has chosen one yet"] if found.empty else []
+    if (others := len(rounds[list(SEARCH)].drop_duplicates()) - MAX_SEARCHES) > 0:
         missing.append(
-            f"the rounds of {others} other searches, of {others + MOST_STORIES}: the table rounds has them all"
+            f"the rounds of {others} of {others + MAX_SEARCHES} searches: the table `rounds` has all of them"
         )
-    return Section("architectures", "What was found", tuple(blocks), _INTRO, tuple(missing))
+    return Section("architectures", "Architectures", tuple(blocks), _INTRO, tuple(missing))
 
 
 def _drawing(results: Results, finals: pd.DataFrame) -> Drawing:
@@ -60,13 +60,13 @@ def _drawing(results: Results, finals: pd.DataFrame) -> Drawing:
         "The architecture found",
         summary_svg(summarise(results.run, results)),
         found,
-        basis_of_searches(results, _with_fidelity(found, finals), "dev and test, as it says"),
+        basis_of_searches(results, _with_fidelity(found, finals), "dev and test, as labelled"),
         scope={"model": str(found.model.iloc[0]), "task": str(found.task.iloc[0])} if len(found) else {},
     )
 
 
 def _chosen(found: pd.DataFrame) -> pd.DataFrame:
-    """How many searches of a method fill each slot, and with modules of which sizes."""
+    """Count the searches of each method that fill each slot, and the sizes of the modules."""
     slots = found.assign(unfinished=found.status != "done").groupby(["method", "kind", "layer", "slot"])
     shares = slots.agg(
         searches=("filled", "size"),
@@ -112,14 +112,14 @@ def _picture(results: Results, model: str, task: str, found: pd.DataFrame, final
         stacked(panels, x="", scale="share of searches that fill the slot"),
         chosen.assign(model=model, task=task),
         basis_of_searches(results, _with_fidelity(found, finals), "none: these are choices"),
-        "Layers from the input (0, at the bottom) up; in a cell the module's size (rank, bottleneck or prefix length), "
-        "with – between the smallest and the largest where searches differ. Grey with a cross: not in the space.",
+        "Layers from the input (0, at the bottom) up. Numbers: the size of the module (rank, bottleneck or prefix "
+        "length), as a range where searches differ. Grey with a cross: not in the search space.",
         {"model": model, "task": task},
     )
 
 
 def _retrained(results: Results) -> pd.DataFrame:
-    """The retrainings of all searches: their dev metric, and how much they trained."""
+    """The retrainings of all searches, with their dev metric and amount of training."""
     asked = results.as_study.read("requests")
     finals = asked[asked.kind == "final"]
     found = finals.merge(trainings(results, finals.job_id), on="job_id", how="left")
@@ -127,49 +127,51 @@ def _retrained(results: Results) -> pd.DataFrame:
 
 
 def _with_fidelity(found: pd.DataFrame, finals: pd.DataFrame) -> pd.DataFrame:
-    """The searches of architectures, each with what its retrainings trained on."""
+    """The searches of these architectures, each with the amount of training of its retrainings."""
     searches = found[list(SEARCH)].drop_duplicates()
     return searches.merge(finals[[*SEARCH, "fidelity"]].drop_duplicates(), on=list(SEARCH), how="left")
 
 
-def _told(rounds: pd.DataFrame) -> pd.DataFrame:
-    """The rounds of the searches that are told: as many of each model and task, and there the first seeds first."""
+def _shown(rounds: pd.DataFrame) -> pd.DataFrame:
+    """The rounds of the searches shown: equally many of each model and task, lowest seeds first."""
     searches = rounds[list(SEARCH)].drop_duplicates()
     turn = searches.groupby(list(CELL)).cumcount()
-    searches = searches.assign(turn=turn, rival=searches.method != BASELINE)
-    searches = searches.sort_values(["turn", "rival", "model", "task", "method"])
+    searches = searches.assign(turn=turn, other=searches.method != BASELINE)
+    searches = searches.sort_values(["turn", "other", "model", "task", "method"])
     place = searches.groupby(["model", "task"]).cumcount()
-    first = searches.assign(place=place).sort_values("place", kind="stable").head(MOST_STORIES)
+    first = searches.assign(place=place).sort_values("place", kind="stable").head(MAX_SEARCHES)
     return rounds.merge(first[list(SEARCH)], on=list(SEARCH))
 
 
-def _story(results: Results, model: str, task: str, rounds: pd.DataFrame, retrained: pd.DataFrame) -> Iterator[Block]:
+def _rounds_blocks(
+    results: Results, model: str, task: str, rounds: pd.DataFrame, retrained: pd.DataFrame
+) -> Iterator[Block]:
     scope = {"model": model, "task": task}
     basis = basis_of_searches(results, rounds, "dev")
     yield Figure(
         "rounds",
         "Slots left and dev metric, round by round",
-        _story_plot(rounds, retrained),
+        _rounds_plot(rounds, retrained),
         rounds,
         basis,
-        "At 0 stands the supernet. Filled markers: the dev metric of the slots left, trained for as long as a round "
-        "trains. Hollow markers: the mean over the retrainings by the full recipe, which is not comparable. Under the "
-        "pointer: what the round removed, with its probability of being pruned.",
+        "Round 0 is the supernet. Filled markers: the dev metric with the remaining slots, trained as in a pruning "
+        "round. Hollow markers: the mean over retrainings with the full recipe, which is not comparable. Hover to see "
+        "what a round removed, with the probability of being pruned.",
         scope,
     )
     yield Table(
         "story",
         "What each round removed",
         rounds,
-        _story_text(rounds, retrained),
+        _rounds_text(rounds, retrained),
         basis,
-        "In parentheses the probability of being pruned, p(m). The dev metric after a round is that of the next "
-        "round's training; after the last one there is only the retraining by the full recipe, marked †.",
+        "In parentheses: the probability of being pruned, p(m). The dev metric after a round is that of the training "
+        "in the next round; after the last round there is only that of the retraining with the full recipe, marked †.",
         scope,
     )
 
 
-def _story_text(rounds: pd.DataFrame, retrained: pd.DataFrame) -> pd.DataFrame:
+def _rounds_text(rounds: pd.DataFrame, retrained: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     def number(values: pd.Series[Any], form: str) -> pd.Series[str]:
@@ -195,7 +197,7 @@ def _story_text(rounds: pd.DataFrame, retrained: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _story_plot(rounds: pd.DataFrame, retrained: pd.DataFrame) -> go.Figure:
+def _rounds_plot(rounds: pd.DataFrame, retrained: pd.DataFrame) -> go.Figure:
     import plotly.graph_objects as go
 
     styles, final = style_of(rounds.method), retrained.groupby(list(SEARCH)).dev.mean()
@@ -218,7 +220,7 @@ def _story_plot(rounds: pd.DataFrame, retrained: pd.DataFrame) -> go.Figure:
             "title": {"text": f"dev {metric.iloc[0] if len(metric) else ''}"},
         },
     }
-    return dress(go.Figure({"data": traces, "layout": layout}), height=450 + 18 * len(styles))
+    return apply_style(go.Figure({"data": traces, "layout": layout}), height=450 + 18 * len(styles))
 
 
 def _look(method: str, style: tuple[str, str, str], first: bool) -> dict[str, Any]:
@@ -238,7 +240,7 @@ def _look(method: str, style: tuple[str, str, str], first: bool) -> dict[str, An
 def _search_traces(
     search: pd.DataFrame, look: dict[str, Any], title: str, final: float | None
 ) -> Iterator[dict[str, Any]]:
-    """The slots of one search after each round, what its trainings measured, and its retraining."""
+    """The slots of one search after each round, the dev metric of each training, and that of its retraining."""
     first, stages = search.iloc[0], [0, *search["round"]]
     words = ["supernet", *("round " + search["round"].astype(str) + " removed " + search.removals)]
     yield look | {

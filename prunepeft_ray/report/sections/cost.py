@@ -1,4 +1,4 @@
-"""What a better answer costs: the best so far against cost, and search against retraining."""
+"""The cost of better results: best metric so far against cost, and search against retraining."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prunepeft_ray.analysis.results import Results
 from prunepeft_ray.report.basis import basis_of, candidate_fidelity
 from prunepeft_ray.report.blocks import Block, Figure, Section, Table
 from prunepeft_ray.report.labels import NOTHING, notes_text
-from prunepeft_ray.report.style import HOLLOW, LONG_LEGEND, dress, method_styles
+from prunepeft_ray.report.style import HOLLOW, LONG_LEGEND, apply_style, method_styles
 from prunepeft_ray.text import duration_text
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def cost_section(results: Results) -> Section:
-    """Show what a better answer costs, and how search compares with retraining.
+    """Show the metric reached against cost, and how the cost of search compares with that of retraining.
 
     Args:
         results: The run or study.
@@ -35,10 +35,10 @@ def cost_section(results: Results) -> Section:
         if len(here) or answers:
             blocks.append(_curves_figure(results, rows, answers, here, scope))
         else:
-            missing.append(f"metric against cost, {task} on {model}: no candidate and no retraining has ended yet")
+            missing.append(f"metric against cost, {task} on {model}: no candidate and no retraining has finished yet")
         if any(row.search.jobs or row.single_retraining.jobs for row in rows):
             blocks.append(_ratio_table(results, rows, scope))
-    intro = "The best dev metric so far against what the search had cost, and what search and retraining cost."
+    intro = "The best dev metric so far against the cost of the search so far, and the costs of search and retraining."
     return Section("cost", "Cost", tuple(blocks), intro, tuple(missing))
 
 
@@ -59,7 +59,7 @@ def _curves_figure(
     for trace, points in flat:
         x, y = points["epochs"]
         plot.add_scatter(x=x, y=y, **trace)
-    dress(plot, height=440 + 22 * len(traces), x=UNITS["epochs"], y=f"{rows[0].metric} on dev")
+    apply_style(plot, height=440 + 22 * len(traces), x=UNITS["epochs"], y=f"{rows[0].metric} on dev")
     plot.update_layout(legend=LONG_LEGEND, margin={"t": 56}, updatemenus=[_unit_menu(flat)])
     plot.update_xaxes(rangemode="tozero")
     basis = basis_of(results, rows, "dev")
@@ -70,18 +70,18 @@ def _curves_figure(
         plot,
         _curves_frame(curves, answers),
         replace(basis, fidelity=fidelity),
-        "Left and up is better. The menu chooses what cost is counted in; epochs are passes over the training split. "
-        f"Lines: best candidate so far on dev, mean over searches, at most {STEPS} points; shaded: from the least "
-        "search to the best; a search that has ended keeps its value. Markers: what a user has when the search is "
-        "over, its answer retrained, on dev, at the mean cost of the search. Candidates are trained otherwise than "
-        "answers, so compare lines with lines and markers with markers. Hollow: references, and the best single "
-        "criterion by dev, which costs all of them.",
+        "Up and left is better. The menu selects the unit of cost; epochs are passes over the training split. "
+        f"Lines: best candidate so far on dev, mean over searches, at most {STEPS} points; shaded: range over "
+        "searches; a completed search keeps its last value. Markers: the final architecture, retrained, on dev, at the "
+        "mean cost of the search. Candidates are trained differently from final architectures, so compare lines with "
+        "lines and markers with markers. Hollow: references, and the best single criterion by dev, which costs as much "
+        "as all criteria together.",
         scope,
     )
 
 
 Trace = tuple[dict[str, Any], dict[str, tuple[list[float], list[float]]]]
-"""How a trace looks, and its points by unit of cost."""
+"""The settings of a trace, and its points by unit of cost."""
 
 
 def _curve(curves: pd.DataFrame, styles: Mapping[str, tuple[str, str, str]]) -> list[Trace]:
@@ -118,7 +118,7 @@ def _curve(curves: pd.DataFrame, styles: Mapping[str, tuple[str, str, str]]) -> 
 
 
 def _outline(curve: pd.DataFrame) -> tuple[list[float], list[float]]:
-    """Walk around the steps of the highest values and back along those of the lowest."""
+    """Trace the band between the curves: along the steps of the highest values, and back along the lowest."""
     costs, above, below = list(curve.cost), list(curve.highest), list(curve.lowest)
     x = [cost for cost in costs for _ in (0, 1)][1:]
     up, down = ([value for value in values for _ in (0, 1)][:-1] for values in (above, below))
@@ -191,18 +191,18 @@ def _ratio_table(results: Results, rows: Sequence[MethodRow], scope: Mapping[str
         text.insert(len(text.columns) - 1, "redone examples, in all", [f"{row.total.redone:,.0f}" for row in rows])
     return Table(
         "search-retraining",
-        f"Search against retraining: {scope['task']} on {scope['model']}",
+        f"Cost of search and retraining: {scope['task']} on {scope['model']}",
         frame_of(rows),
         text,
         basis_of(results, rows, "none: costs only"),
-        "Means over the searches that are done; epochs are passes over the training split, and time is wall-clock time "
-        "times devices. The ratio is that of the epochs, as in Table 4 of the paper: see Paper.",
+        "Means over completed searches; epochs are passes over the training split, and time is wall-clock time "
+        "multiplied by devices. The ratio is that of the epochs, as in Table 4 of the paper; see the Paper section.",
         scope,
     )
 
 
 def ratio_text(row: MethodRow) -> str:
-    """Say how many times a retraining a search costs, in epochs."""
+    """Format the cost of a search as a multiple of that of a retraining, in epochs."""
     if not row.search_ended or not row.single_retraining.epochs:
         return NOTHING
     return f"{row.search.epochs / row.single_retraining.epochs:.2f}"

@@ -1,4 +1,4 @@
-"""What every method found: values on test, differences to PrunePEFT, and what they cost."""
+"""The results of every method: metric on test, difference to PrunePEFT, and cost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prunepeft_ray.report.blocks import Basis, Block, Figure, Section, Table
 from prunepeft_ray.report.comparison_columns import OVERALL, RESULTS, overall_cells
 from prunepeft_ray.report.cost_columns import RETRAINING, RETRAINING_COSTS, SEARCH, SEARCH_COSTS, Columns, with_redone
 from prunepeft_ray.report.labels import p_text, test_text
-from prunepeft_ray.report.style import HOLLOW, INK, answer_marker, dress, method_styles, span
+from prunepeft_ray.report.style import HOLLOW, INK, answer_marker, apply_style, axis_range, method_styles
 from prunepeft_ray.report.terminal_comparison import few_seeds_text, few_tasks_text
 
 if TYPE_CHECKING:
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 PER_METHOD = 42
-"""Pixels of height that a method takes in a figure with a line for each."""
+"""Height in pixels of each method in a figure with one line per method."""
 REACH = 0.3
-"""How far intervals may widen such a figure, as a multiple of the range of what it shows."""
+"""Maximum widening of the x axis by intervals, as a multiple of the range of the means."""
 _FAMILY = (
-    "p: two-sided; Holm: the same corrected for the number of methods tested. References, and choices among single "
-    "criteria, are hollow and not part of that family."
+    "p: two-sided; Holm: corrected for the number of methods tested. References, and choices among single criteria, "
+    "are hollow and not part of that family."
 )
 
 
 _NAME = {"font": {"size": 12}, "bgcolor": "rgba(255,255,255,0.8)", "borderpad": 0}
 _SEARCH_COSTS: Columns = {
     **SEARCH_COSTS,
-    # the page filters by the method's name alone
+    # the page filters by the plain name of the method
     "method": lambda row: row.method,
     "notes": lambda row: "so far" if row.search.jobs and not row.search_ended else "",
 }
 
 
 def methods_section(results: Results) -> Section:
-    """Show what every method found on every model and task, how sure that is, and what it cost.
+    """Show the results of every method on every model and task, their uncertainty, and their cost.
 
     Args:
         results: The run or study.
@@ -54,22 +54,22 @@ def methods_section(results: Results) -> Section:
         if any(row.test.mean is not None for row in rows):
             blocks.append(_tests_figure(results, rows, scope))
         else:
-            missing.append(f"values on test, {here}: no retraining has ended yet")
+            missing.append(f"metric on test, {here}: no retraining has finished yet")
         if any(row.difference.mean is not None for row in rows):
             blocks.append(_differences_figure(results, rows, scope))
         elif results.is_study:
-            missing.append(f"differences to {BASELINE}, {here}: it has no search in common with another method yet")
+            missing.append(f"differences to {BASELINE}, {here}: no other method has searches with the same seeds yet")
         basis = basis_of(results, rows, "dev and test")
         searches = with_redone(_SEARCH_COSTS, rows, SEARCH)
         retrainings = with_redone(RETRAINING_COSTS, rows, RETRAINING)
         blocks += [
-            _table("results", f"What was found: {here}", RESULTS, rows, basis, scope),
-            _table("search-costs", f"What a search cost: {here}", searches, rows, basis, scope),
-            _table("retraining-costs", f"What retraining cost: {here}", retrainings, rows, basis, scope),
+            _table("results", f"Results: {here}", RESULTS, rows, basis, scope),
+            _table("search-costs", f"Cost of a search: {here}", searches, rows, basis, scope),
+            _table("retraining-costs", f"Cost of retraining: {here}", retrainings, rows, basis, scope),
         ]
     if len(comparison.places()) > 1 and any(row.pairs for row in comparison.overall):
         blocks += [_overall_figure(results), _overall_table(results)]
-    intro = "The final metric of every method, differences to PrunePEFT, and costs of search and retraining."
+    intro = "The final metric of every method, its difference to PrunePEFT, and the costs of search and retraining."
     return Section("methods", "Methods", tuple(blocks), intro, tuple(missing))
 
 
@@ -87,19 +87,19 @@ def _tests_figure(results: Results, rows: Sequence[MethodRow], scope: Mapping[st
             customdata=list(row.tests),
             hovertemplate=f"{row.method}, seed %{{customdata}}: %{{x:.4f}}<extra></extra>",
         )
-    _dress_lines(plot, len(measured), f"{rows[0].metric} on test")
+    _style_lines(plot, len(measured), f"{rows[0].metric} on test")
     seen = [value for row in measured for value in row.tests.values()]
-    plot.update_xaxes(range=span([row.test for row in measured], seen, REACH))
+    plot.update_xaxes(range=axis_range([row.test for row in measured], seen, REACH))
     return Figure(
         "tests",
         f"Final metric: {scope['task']} on {scope['model']}",
         plot,
         _values_frame(measured),
         basis_of(results, rows, "test"),
-        "Small dots: one search each, mean over its retrainings. Marker and bar: mean over searches and its 95 % "
-        "interval, for other seeds of search and retraining; none without two of both, or where all are equal; a bar "
-        "that leaves the picture goes on. Hollow: references, which may be above the budget, and choices among single "
-        "criteria, of which the oracle's was made on test.",
+        "Small dots: single searches, mean over retrainings. Marker and bar: mean over searches with its 95 % interval "
+        "for other seeds of search and retraining; there is none with fewer than two of either, or if all values are "
+        "equal. Bars may extend beyond the plot. Hollow: references, which may exceed the budget, and choices among "
+        "single criteria, of which the oracle chooses on test.",
         scope,
     )
 
@@ -115,7 +115,7 @@ def _differences_figure(results: Results, rows: Sequence[MethodRow], scope: Mapp
         data,
         basis_of(results, rows, "test"),
         f"Right of the line: better than {BASELINE}. Mean difference, paired on the seeds of search and retraining, "
-        f"and its 95 % interval, for other seeds; a bar that leaves the picture goes on. {_FAMILY}"
+        f"with its 95 % interval for other seeds; bars may extend beyond the plot. {_FAMILY}"
         f"{_sentence(few_seeds_text(rows))}",
         scope,
     )
@@ -151,7 +151,7 @@ def _overall_table(results: Results) -> Table:
 def _over_tasks(results: Results) -> str:
     return (
         "Every task counts once, with its mean difference over models and seeds, whatever its metric; the 95 % "
-        f"interval is for other tasks like these. {_FAMILY}{_sentence(few_tasks_text(results.comparison.overall))}"
+        f"interval applies to other tasks like these. {_FAMILY}{_sentence(few_tasks_text(results.comparison.overall))}"
     )
 
 
@@ -164,7 +164,7 @@ def _overall_basis(results: Results) -> Basis:
     pairs = sorted({row.pairs for row in results.comparison.overall})
     counts = " to ".join(str(count) for count in dict.fromkeys((pairs[0], pairs[-1])))
     places = f"{len(results.comparison.places())} combinations of model and task"
-    unfinished = "methods with searches that failed or are missing have fewer pairs: see their tables"
+    unfinished = "methods with failed or missing searches have fewer pairs: see the tables above"
     return Basis(f"{counts} pairs per method, over {places}", basis.seeds, basis.fidelity, "test", (unfinished,))
 
 
@@ -174,16 +174,16 @@ def _forest(
     plot = _lines({row.method: f"{_named(row)}, {_p_named(row.difference)}" for row in rows})
     for row in rows:
         found = row.difference
-        said = f"{row.method}: {found.mean:+.4f}, {row.pairs} pair{'s' if row.pairs > 1 else ''}"
-        _add_interval(plot, row, found, said, styles[row.method])
-    _dress_lines(plot, len(rows), title)
+        hover = f"{row.method}: {found.mean:+.4f}, {row.pairs} pair{'s' if row.pairs > 1 else ''}"
+        _add_interval(plot, row, found, hover, styles[row.method])
+    _style_lines(plot, len(rows), title)
     plot.add_vline(x=0, line={"color": INK, "width": 1})
-    plot.update_xaxes(range=span([row.difference for row in rows], [0.0], REACH))
+    plot.update_xaxes(range=axis_range([row.difference for row in rows], [0.0], REACH))
     return plot
 
 
 def _lines(names: Mapping[str, str]) -> go.Figure:
-    """Begin a figure with a line for each method, its name above it: beside it a phone has no room."""
+    """Create a figure with a line for each method, named above the line, as a phone has no room beside it."""
     import plotly.graph_objects as go
 
     methods = list(names)
@@ -197,8 +197,8 @@ def _lines(names: Mapping[str, str]) -> go.Figure:
     return plot
 
 
-def _dress_lines(plot: go.Figure, lines: int, title: str) -> None:
-    dress(plot, height=90 + PER_METHOD * lines, x=title)
+def _style_lines(plot: go.Figure, lines: int, title: str) -> None:
+    apply_style(plot, height=90 + PER_METHOD * lines, x=title)
     plot.update_layout(margin={"l": 16})
     plot.update_xaxes(nticks=6, tickangle=0)
     plot.update_yaxes(showticklabels=False, ticks="")
@@ -208,7 +208,7 @@ def _add_interval(
     plot: go.Figure,
     row: MethodRow | OverallRow,
     found: Estimate | Difference,
-    said: str,
+    hover: str,
     style: tuple[str, str, str],
 ) -> None:
     colour, marker, _ = style
@@ -220,7 +220,7 @@ def _add_interval(
         mode="markers",
         marker=answer_marker(marker, colour, hollow=row.role in HOLLOW),
         meta={"method": row.method},
-        hovertemplate=f"{said}<extra></extra>",
+        hovertemplate=f"{hover}<extra></extra>",
     )
 
 
@@ -261,11 +261,10 @@ def _table(
 
     text = pd.DataFrame({name: [text(row) for row in rows] for name, text in columns.items()})
     captions = {
-        "results": "Mean ± deviation over searches (their number); a search counts with the mean over its retrainings. "
-        "`front`: no other row has a better mean on test at no more parameters, or fewer parameters at no worse a "
-        "mean.",
-        "search-costs": "Means over the searches that are done; `so far`: none is. A job that several searches ask for "
-        "is charged to each.",
-        "retraining-costs": "Of all retrainings of a search together, and of one.",
+        "results": "Mean ± deviation over searches (number of searches), each the mean over its retrainings. `front`: "
+        "no other row has a better mean on test with no more parameters, or fewer parameters with no worse mean.",
+        "search-costs": "Means over completed searches; `so far`: none is complete yet. A job that several searches "
+        "ask for is charged to each.",
+        "retraining-costs": "All retrainings of a search together, and a single one.",
     }
     return Table(key, title, frame_of(rows), text, basis, captions[key], scope)

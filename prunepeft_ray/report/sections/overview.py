@@ -1,4 +1,4 @@
-"""A run, a study or several of them at a glance: which method, at what cost, how sure that is."""
+"""A run, a study or several of them at a glance: the result, cost and uncertainty of each method."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from prunepeft_ray.analysis.results import Results
 from prunepeft_ray.report.basis import basis_of
 from prunepeft_ray.report.blocks import Basis, Block, Figure, Section, Table
 from prunepeft_ray.report.labels import NOTHING, difference_text, notes_text, parameters_text, test_text
-from prunepeft_ray.report.style import HOLLOW, dress, span, style_of
+from prunepeft_ray.report.style import HOLLOW, apply_style, axis_range, style_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def overview_section(results: Results) -> Section:
-    """Show what every method found, and what one answer of it costs.
+    """Show the results of every method, and the average cost of one.
 
     Args:
         results: The run or study.
@@ -30,12 +30,12 @@ def overview_section(results: Results) -> Section:
         if measured:
             blocks.append(_answers_figure(results, measured, scope))
         blocks.append(_answers_table(results, rows, scope))
-    missing = () if blocks else ("everything: no job has ended yet",)
-    return Section("overview", "Overview", tuple(blocks), "Which method, at what cost, and how sure that is.", missing)
+    missing = () if blocks else ("everything: no job has finished yet",)
+    return Section("overview", "Overview", tuple(blocks), "The result, cost and uncertainty of each method.", missing)
 
 
 def runs_section(runs: Sequence[Results]) -> Section:
-    """Set the answers of several runs or studies side by side, each with its own budget; nothing is averaged.
+    """Show the results of several runs or studies side by side, each with its own budget; nothing is averaged.
 
     Args:
         runs: The runs and studies.
@@ -46,12 +46,12 @@ def runs_section(runs: Sequence[Results]) -> Section:
         here = [(results, row) for results, row in rows if (row.model, row.task, row.metric) == place]
         blocks.append(_runs_figure(here))
         blocks.append(_runs_table(here))
-    intro = "The answers of all runs side by side. Runs may differ in budget, recipe, data and seeds: see each."
+    intro = "The results of all runs side by side. Runs may differ in budget, recipe, data and seeds."
     return Section("runs", "Runs compared", tuple(blocks), intro)
 
 
-def price(row: MethodRow) -> float:
-    """Return what one answer costs: epochs of a search and of one retraining, on average."""
+def epochs_per_answer(row: MethodRow) -> float:
+    """Return the mean cost of one result: epochs of a search plus one retraining."""
     return row.search.epochs + row.single_retraining.epochs
 
 
@@ -63,7 +63,7 @@ def _answers_figure(results: Results, rows: Sequence[MethodRow], scope: dict[str
         colour, marker, _ = styles[row.method]
         half = 0.0 if row.test.high is None or row.test.mean is None else row.test.high - row.test.mean
         plot.add_scatter(
-            x=[price(row)],
+            x=[epochs_per_answer(row)],
             y=[row.test.mean],
             error_y={"type": "data", "array": [half], "visible": half > 0, "thickness": 1.2, "width": 4},
             mode="markers",
@@ -72,20 +72,22 @@ def _answers_figure(results: Results, rows: Sequence[MethodRow], scope: dict[str
             meta={"method": row.method},
             hovertemplate=f"{row.method}: {test_text(row)}<br>%{{x:.2f}} epochs<extra></extra>",
         )
-    dress(plot, height=420 + 12 * len(rows), x="epochs, search + retraining", y=f"{rows[0].metric} on test")
-    lowest, highest = min(map(price, rows)), max(map(price, rows))
+    apply_style(plot, height=420 + 12 * len(rows), x="epochs, search + retraining", y=f"{rows[0].metric} on test")
+    lowest, highest = min(map(epochs_per_answer, rows)), max(map(epochs_per_answer, rows))
     if lowest > 0 and highest / lowest > 20:
         plot.update_xaxes(type="log")
-    plot.update_yaxes(range=span([row.test for row in rows if row.role != "reference"] or [row.test for row in rows]))
+    plot.update_yaxes(
+        range=axis_range([row.test for row in rows if row.role != "reference"] or [row.test for row in rows])
+    )
     return Figure(
         "answers",
-        f"What an answer is worth, and what it costs: {scope['task']} on {scope['model']}",
+        f"Metric against cost: {scope['task']} on {scope['model']}",
         plot,
         _answers_frame(rows),
         basis_of(results, rows, "test"),
-        "Up is better, left is cheaper. Mean over searches, bars: 95 % interval, for other seeds of search and "
-        "retraining; none without two of both, or where all are equal; a bar that leaves the picture goes on. Hollow: "
-        "reference rows, and choices among single criteria.",
+        "Up is better, left is cheaper. Markers: mean over searches; bars: 95 % interval for other seeds of search and "
+        "retraining; there is none with fewer than two of either, or if all values are equal. Bars may extend beyond "
+        "the plot. Hollow: references, and choices among single criteria.",
         scope,
     )
 
@@ -134,11 +136,11 @@ def _answers_table(results: Results, rows: Sequence[MethodRow], scope: dict[str,
     budget = rows[0].budget
     return Table(
         "methods",
-        f"The methods: {scope['task']} on {scope['model']}",
+        f"Methods: {scope['task']} on {scope['model']}",
         _answers_frame(rows),
         text,
         basis_of(results, rows, "test"),
-        "Mean ± deviation over searches (their number)." + (f" Budget: {budget:,} parameters." if budget else ""),
+        "Mean ± deviation over searches (number of searches)." + (f" Budget: {budget:,} parameters." if budget else ""),
         scope,
     )
 
@@ -160,7 +162,7 @@ def _runs_figure(rows: Sequence[tuple[Results, MethodRow]]) -> Figure:
             customdata=[[row.method, test_text(row)] for row in own],
             hovertemplate="%{customdata[0]}: %{customdata[1]}<br>%{x:,} parameters<extra>" + results.label + "</extra>",
         )
-    dress(plot, height=440, x="PEFT parameters", y=f"{first.metric} on test")
+    apply_style(plot, height=440, x="PEFT parameters", y=f"{first.metric} on test")
     scope = {"model": first.model, "task": first.task}
     return Figure(
         "runs",

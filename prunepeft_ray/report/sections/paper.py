@@ -1,4 +1,4 @@
-"""The paper's tables: its published numbers, set apart, and ours in columns of their own beside them."""
+"""The tables of the paper: its published numbers, highlighted, beside ours in separate columns."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 NOT_RUN = "not run"
 _DECODER = re.compile(r"llama|smollm", re.IGNORECASE)
-"""What names of decoders among the supported families contain."""
+"""Matches the names of decoders among the supported families."""
 
 
 def paper_section(results: Results) -> Section:
-    """Set the published numbers of the paper's tables beside ours, each plainly told from the other.
+    """Show the published numbers of the paper's tables beside ours, clearly distinguished.
 
     Args:
         results: The run or study.
@@ -43,24 +43,24 @@ def paper_section(results: Results) -> Section:
     models = list(dict.fromkeys(row.model for row in results.comparison.rows))
     blocks = [_table(results, table, model) for table in TABLES_OF_PAPER for model in _models_of(table, models)]
     intro = (
-        "The layouts of the paper's Tables 2 to 6. Its numbers are set apart, and never share a column with ours: they "
-        "rest on other models, tasks, splits and numbers of runs."
+        "Tables 2 to 6 in the layout of the paper. Published numbers are highlighted and never share a column with "
+        "ours: they were obtained with other models, tasks, splits and numbers of runs."
     )
     return Section("paper", "Paper", tuple(blocks), intro)
 
 
 def _models_of(table: PublishedTable, models: Sequence[str]) -> Sequence[str | None]:
-    """Return whose rows stand beside a table; None: there are none of ours, and the published rows stand alone."""
+    """Return the models whose rows are shown beside a table; None stands for the published rows alone."""
     if table.number in (ENCODERS, DECODERS):
         models = [model for model in models if is_decoder(model) == (table.number == DECODERS)]
     return models or [None]
 
 
 def is_decoder(model: str) -> bool:
-    """Whether a backbone is a decoder, by its config.json if it lies at hand and else by its name; without loading it.
+    """Whether a backbone is a decoder, judged by its config.json if that is local and else by its name.
 
     Args:
-        model: The backbone, as the user named it; whatever cannot be told is taken for an encoder.
+        model: Name or path of the backbone; an unknown one is assumed to be an encoder.
     """
     try:
         kind = str(parse_json(read_small(Path(model) / "config.json"))["model_type"])
@@ -71,13 +71,13 @@ def is_decoder(model: str) -> bool:
 
 @dataclass(frozen=True)
 class _Line:
-    """A row of a table before it is text: a published one, or what we have of a method on every task.
+    """A row of a table before it is formatted: a published one, or our results of a method on every task.
 
     Args:
-        name: Its heading.
+        name: Heading of the row.
         published: The published row, if it is one.
-        method: The method's label; empty for a published row, and where no method of ours was run.
-        found: Ours by task.
+        method: Label of the method; empty for a published row, and if we did not run the method.
+        found: Our results by task.
     """
 
     name: str
@@ -102,15 +102,15 @@ def _table(results: Results, table: PublishedTable, model: str | None) -> Table:
         _numbers(results, table, lines, whose),
         text,
         _basis(results, table, shown, whose),
-        f"Published rows: {table.source}; {table.unit}. Rows of {whose}: {_own_terms(table)}; `{NOT_RUN}`: it has no "
-        "such search.",
+        f"Published rows: {table.source}; {table.unit}. Rows of {whose}: {_own_terms(table)}; `{NOT_RUN}`: no such "
+        "search.",
         {} if model is None else {"model": model},
         [place for place, line in enumerate(lines) if line.published is not None],
     )
 
 
 def _lines(results: Results, table: PublishedTable, rows: Sequence[MethodRow]) -> Iterator[_Line]:
-    """Yield published rows, each followed by ours that belong to it, and then all others of ours if they are wanted."""
+    """Yield published rows, each followed by our matching rows, and then all our other rows if the table has them."""
     names = {row.method: results.method_names.get(row.method, row.method) for row in rows}
     shown = {row.method for row in table.rows if isinstance(row, OwnRow)}
     for row in table.rows:
@@ -152,7 +152,7 @@ def _own_cells(table: PublishedTable, line: _Line, tasks: Mapping[str, str]) -> 
     cells = {}
     if table.number in (ENCODERS, DECODERS):
         shares = [row.percent for row in found.values() if row.percent is not None]
-        cells["ours: most % params"] = f"{max(shares):.2f}" if shares else NOTHING if found else NOT_RUN
+        cells["ours: max. % params"] = f"{max(shares):.2f}" if shares else NOTHING if found else NOT_RUN
     return cells | {f"ours: {task}, {metric} on test": _value_text(found.get(task)) for task, metric in tasks.items()}
 
 
@@ -160,7 +160,7 @@ def _value_text(row: MethodRow | None) -> str:
     if row is None:
         return NOT_RUN
     if row.test.mean is None:
-        return "failed" if row.failed and not row.missing else "not ended"
+        return "failed" if row.failed and not row.missing else "not finished"
     return test_text(row)
 
 
@@ -168,7 +168,7 @@ def _cost_text(row: MethodRow | None, part: str) -> str:
     if row is None:
         return NOT_RUN
     value = _epochs(row, part)
-    return "not ended" if value is None else f"{value:,.2f}"
+    return "not finished" if value is None else f"{value:,.2f}"
 
 
 def _epochs(row: MethodRow, part: str) -> float | None:
@@ -185,7 +185,7 @@ def _own_notes(line: _Line) -> str:
 
 
 def _numbers(results: Results, table: PublishedTable, lines: Sequence[_Line], whose: str) -> pd.DataFrame:
-    """Put published numbers and ours below each other, with whose they are in a column."""
+    """Concatenate published numbers and ours; the column ``whose`` says which they are."""
     import pandas as pd
 
     frame = results["published"]
@@ -213,14 +213,16 @@ def _own_numbers(table: PublishedTable, row: MethodRow) -> Iterator[dict[str, An
 
 def _own_terms(table: PublishedTable) -> str:
     if table.number == COSTS:
-        return "epochs of a search and of one retraining, means over the searches that are done"
-    return "mean ± deviation over searches (their number), each the mean over its retrainings"
+        return "epochs of a search and of one retraining, means over completed searches"
+    return "mean ± deviation over searches (number of searches), each the mean over its retrainings"
 
 
 def _basis(results: Results, table: PublishedTable, rows: Sequence[MethodRow], whose: str) -> Basis:
-    mark = f"Published numbers are the paper's own: {table.source}; nothing of them was run here."
+    mark = f"Published numbers are those of the paper: {table.source}; they were not reproduced here."
     costs = table.number == COSTS
-    theirs = Basis("not told" if costs else "single runs", "not told", table.terms, "costs only" if costs else "dev")
+    theirs = Basis(
+        "not stated" if costs else "single runs", "not stated", table.terms, "costs only" if costs else "dev"
+    )
     absent = Basis(NOT_RUN, NOT_RUN, NOT_RUN, NOT_RUN)
     ours = basis_of(results, rows, "costs only" if costs else "test") if rows else absent
 

@@ -13,24 +13,24 @@ from prunepeft_ray.analysis.statistics import estimate
 from prunepeft_ray.report.basis import basis_of, candidate_fidelity
 from prunepeft_ray.report.blocks import Block, Figure, Section, Table
 from prunepeft_ray.report.labels import NOTHING, estimate_text, notes_text, parameters_text, test_text
-from prunepeft_ray.report.style import HOLLOW, INK, LONG_LEGEND, SOFT, answer_marker, dress, method_styles
+from prunepeft_ray.report.style import HOLLOW, INK, LONG_LEGEND, SOFT, answer_marker, apply_style, method_styles
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
 SWEEP = ("lora-rank", "uniform-lora")
-"""Methods, without their arguments, that are LoRA of one rank in every layer."""
+"""Methods, without their arguments, that use LoRA of the same rank in every layer."""
 CANDIDATES = 2000
-"""Most candidates that a figure shows; of more, the fronts and an even sample of the rest."""
+"""Maximum number of candidates in a figure; beyond it, the fronts and an even sample of the rest are shown."""
 FAR = 10
-"""What has more parameters than this many budgets is told below the figure: it would leave no room for the rest."""
+"""Methods with more parameters than this multiple of the budget are listed below the figure instead of drawn."""
 WIDE = 20
-"""From which ratio of most to fewest parameters on their axis is logarithmic."""
+"""Ratio of largest to smallest number of parameters above which their axis is logarithmic."""
 
 
 def parameters_section(results: Results) -> Section:
-    """Show what parameters buy.
+    """Show the metric against the number of parameters.
 
     Args:
         results: The run or study.
@@ -45,13 +45,13 @@ def parameters_section(results: Results) -> Section:
         if len(answers):
             blocks.append(_answers_figure(results, rows, answers, scope))
         else:
-            missing.append(f"answers, {task} on {model}: no retraining has ended yet")
+            missing.append(f"metric against parameters, {task} on {model}: no retraining has finished yet")
         if len(candidates):
             blocks.append(_candidates_figure(results, rows, candidates, scope))
         found = volumes[(volumes.model == model) & (volumes.task == task)]
         if len(found):
             blocks.append(_hypervolumes_table(results, rows, found, scope))
-    intro = "Metric against parameters, with the budget, the Pareto front, and what LoRA of other ranks reaches."
+    intro = "Metric against parameters, with the budget, the Pareto front, and LoRA of other ranks."
     return Section("parameters", "Parameters", tuple(blocks), intro, tuple(missing))
 
 
@@ -91,17 +91,17 @@ def _answers_figure(
             hovertemplate=f"{row.method}: {test_text(row)}<br>{parameters_text(row)} parameters<extra></extra>",
         )
     shown = answers[answers.method.isin([row.method for row in measured])]
-    _dress(plot, shown, len(measured), f"{rows[0].metric} on test", rows[0].budget)
+    _apply_style(plot, shown, len(measured), f"{rows[0].metric} on test", rows[0].budget)
     return Figure(
         "answers",
         f"Metric against parameters: {scope['task']} on {scope['model']}",
         plot,
         answers,
         basis_of(results, rows, "test"),
-        "Up is better, left is smaller. Large markers: means over searches, at the most parameters of their answers; "
-        "small ones: single searches. Hollow: references, which may be above the budget. Grey steps: the front of "
-        "means, references included: no other mean is better at no more parameters. Dotted: LoRA of one rank in every "
-        "layer, rank by rank." + (f" Too large for the picture: {'; '.join(far)}." if far else ""),
+        "Up is better, left is smaller. Large markers: means over searches, at the largest number of parameters among "
+        "them; small ones: single searches. Hollow: references, which may exceed the budget. Grey steps: the Pareto "
+        "front of means, references included. Dotted: LoRA of the same rank in every layer, one point per rank."
+        + (f" Too large to draw: {'; '.join(far)}." if far else ""),
         scope,
     )
 
@@ -127,17 +127,17 @@ def _add_sweep(plot: go.Figure, rows: Sequence[MethodRow]) -> None:
         y=[value for _, value in sweep],
         mode="lines",
         line={"color": INK, "width": 1.2, "dash": "dot"},
-        name="LoRA, rank by rank",
+        name="LoRA by rank",
         hoverinfo="skip",
     )
 
 
 def is_sweep(results: Results, method: str) -> bool:
-    """Whether a method is LoRA of one rank in every layer.
+    """Whether a method uses LoRA of the same rank in every layer.
 
     Args:
         results: The run or study.
-        method: The method's label.
+        method: Label of the method.
     """
     return results.method_names.get(method, method).split(":")[0] in SWEEP
 
@@ -149,7 +149,7 @@ def _candidates_figure(
 
     plot, styles = go.Figure(), method_styles(results)
     shown = _thinned(candidates)
-    share = f"{len(shown):,} of {len(candidates):,}, all fronts among them"
+    share = f"{len(shown):,} of {len(candidates):,}, including all fronts"
     for method, own in shown.groupby("method"):
         colour, marker, _ = styles[str(method)]
         for front, some in own.groupby("front"):
@@ -168,7 +168,7 @@ def _candidates_figure(
                 customdata=some.seed,
                 hovertemplate=f"{method}, seed %{{customdata}}: %{{y:.4f}}<br>%{{x:,}} parameters<extra></extra>",
             )
-    _dress(plot, candidates, 2 * candidates.method.nunique(), f"{rows[0].metric} on dev", rows[0].budget)
+    _apply_style(plot, candidates, 2 * candidates.method.nunique(), f"{rows[0].metric} on dev", rows[0].budget)
     basis = basis_of(results, [row for row in rows if row.method in set(candidates.method)], "dev")
     return Figure(
         "candidates",
@@ -176,8 +176,9 @@ def _candidates_figure(
         plot,
         candidates,
         replace(basis, n=f"{len(candidates):,} candidates", fidelity=candidate_fidelity(results)),
-        "What searches evaluated, each trained as candidates are: not to be compared with retrainings. Filled: on the "
-        "front of its search, within the budget." + (f" Shown: {share}." if len(shown) < len(candidates) else ""),
+        "The candidates that searches evaluated; their training differs from that of retrainings, so the two are not "
+        "comparable. Filled: on the Pareto front of its search, within the budget."
+        + (f" Shown: {share}." if len(shown) < len(candidates) else ""),
         scope,
     )
 
@@ -189,15 +190,15 @@ def _thinned(candidates: pd.DataFrame) -> pd.DataFrame:
     return candidates[candidates.front | candidates.index.isin(kept.index)]
 
 
-def _dress(plot: go.Figure, points: pd.DataFrame, entries: int, y: str, budget: int | None) -> None:
-    dress(plot, height=400 + 22 * entries, x="PEFT parameters", y=y)
+def _apply_style(plot: go.Figure, points: pd.DataFrame, entries: int, y: str, budget: int | None) -> None:
+    apply_style(plot, height=400 + 22 * entries, x="PEFT parameters", y=y)
     plot.update_layout(legend=LONG_LEGEND)
     wide = points.parameters.min() > 0 and points.parameters.max() / points.parameters.min() > WIDE
     if wide:
         plot.update_xaxes(type="log", dtick=1)
     if budget is not None:
         plot.add_vline(x=budget, line={"color": INK, "width": 1.2, "dash": "dash"})
-        # annotations of a logarithmic axis are placed by logarithms
+        # positions of annotations on a logarithmic axis are logarithms
         plot.add_annotation(
             x=math.log10(budget) if wide else budget,
             y=0,
@@ -230,17 +231,17 @@ def _hypervolumes_table(
             cells.append(text if len(candidates) else text | {"candidates on a front": NOTHING})
     limit = found.reference_parameters.iloc[0]
     ends = {str(what): (of.reference_value.iloc[0], of.best_value.iloc[0]) for what, of in found.groupby("what")}
-    references = ", ".join(f"of {what}s {low:.4f} (the best is {best:.4f})" for what, (low, best) in ends.items())
+    references = ", ".join(f"for {what}s {low:.4f} (best: {best:.4f})" for what, (low, best) in ends.items())
     return Table(
         "hypervolumes",
         f"Hypervolumes: {scope['task']} on {scope['model']}",
         found,
         pd.DataFrame(cells),
         basis_of(results, rows, "test for answers, dev for candidates"),
-        "Share of the rectangle between a reference point, the same for all methods, and the best metric with no "
-        "parameters, that a search's answer, or the front of its candidates, dominates; mean ± deviation over searches "
-        f"(their number). Only what is within the budget counts. Reference point: {limit:,.0f} parameters, a tenth "
-        f"above the budget; a metric a tenth of the range below the worst of any method, {references}. It moves when "
-        "methods are added, so compare within this table alone.",
+        "The share of the rectangle from a reference point, the same for all methods, to the best metric at zero "
+        "parameters that is dominated by the answer of a search, or by the front of its candidates; mean ± deviation "
+        "over searches (number of searches). Only points within the budget count. Reference point: "
+        f"{limit:,.0f} parameters, 10 % above the budget, and a metric below the worst of any method by 10 % of the "
+        f"range, {references}. It moves when methods are added, so compare within this table only.",
         scope,
     )

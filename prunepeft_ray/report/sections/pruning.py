@@ -1,4 +1,4 @@
-"""What was pruned: by which criterion, in which partition, layer and block, on which task (paper, Figs. 1 and 3)."""
+"""What was pruned, by criterion, partition, layer, block and task (paper, Figs. 1 and 3)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prunepeft_ray.report.basis import basis_of_searches
 from prunepeft_ray.report.blocks import Basis, Block, Figure, Section, Table
 from prunepeft_ray.report.heatmaps import Panel, share_text, stacked
 from prunepeft_ray.report.labels import short_names
-from prunepeft_ray.report.style import INK, dress, style_of
+from prunepeft_ray.report.style import INK, apply_style, style_of
 from prunepeft_ray.text import file_stem
 
 if TYPE_CHECKING:
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 PUBLISHED_BLOCKS = (0.069, 0.034, 0.025, 0.049)
 """Pruning frequency by block (paper, Fig. 3a)."""
 PUBLISHED_LAYERS = 24
-"""Layers of RoBERTa-large. Weighted by the released code's blocks of 5, 7, 7 and 5 layers the published frequencies sum
-to 1.00, so they are read as a layer's share of all removals."""
+"""Layers of RoBERTa-large. Weighted by the blocks of the released code, of 5, 7, 7 and 5 layers, the published
+frequencies sum to 1.00, so they are taken as the share of all removals per layer."""
 PUBLISHED = "published (paper, Fig. 3a)"
-TRAINING = "training alone"
+TRAINING = "training only"
 
 _INTRO = (
-    "Which slots each criterion removes in the warm-up, where that put it to judge, and which slots the rounds "
-    "removed: by layer, by block and by task."
+    "Which slots each criterion removed in the warm-up, the partitions it was assigned as a result, and the slots "
+    "removed in the pruning rounds, by layer, block and task."
 )
-_SHARES = "The share of a criterion's removals that fell into each partition, as in Fig. 1b of the paper."
-_LOSSES = "The held-out loss after a criterion's removals in one partition; less is better."
-_NO_DECISIONS = "everything: no pruning search has decided anything yet"
+_SHARES = "The share of a criterion's removals in each partition, as in Fig. 1b of the paper."
+_LOSSES = "The held-out loss after a criterion's removals in one partition; lower is better."
+_NO_DECISIONS = "everything: no search has pruned anything yet"
 
 
 def pruning_section(results: Results) -> Section:
-    """Show what warm-ups and rounds removed.
+    """Show the removals of warm-ups and pruning rounds.
 
     Args:
         results: A run or a study, finished or not.
@@ -54,12 +54,12 @@ def pruning_section(results: Results) -> Section:
     if warmup.empty and len(rounds):
         missing.append("pruning ratios by criterion: no search had a warm-up")
     if rounds.empty and len(warmup):
-        missing.append("pruning frequencies: no search has ended a round yet")
-    return Section("pruning", "What was pruned", tuple(blocks), _INTRO, tuple(missing))
+        missing.append("pruning frequencies: no search has finished a round yet")
+    return Section("pruning", "Pruning", tuple(blocks), _INTRO, tuple(missing))
 
 
 def _part(frame: pd.DataFrame, **names: str) -> pd.DataFrame:
-    """The rows with these values."""
+    """Select the rows with these values."""
     for name, value in names.items():
         frame = frame[frame[name] == value]
     return frame.reset_index(drop=True)
@@ -71,10 +71,12 @@ def _warmup_figures(results: Results, cell: Iterable[Any], turns: pd.DataFrame) 
     ratios, tendencies = _part(results["pruning_ratios"], **names), _part(results["tendencies"], **names)
     by_loss = bool(tendencies.loss.notna().any())
     marks = (
-        ["the strategy is learnt anew before rounds; all its warm-ups count"] if (tendencies.warm_ups > 1).any() else []
+        ["the strategy is learnt again before later rounds; all warm-ups are counted"]
+        if (tendencies.warm_ups > 1).any()
+        else []
     )
     if by_loss:
-        marks.append("in this warm-up each criterion removes slots of one partition at a time")
+        marks.append("in this warm-up, each criterion removes slots from one partition at a time")
     chose = ratios.groupby("criterion").removed.sum()
     marks += [f"{name} abstained: it gave every slot the same value" for name in chose.index[chose == 0]]
     basis = basis_of_searches(results, turns, TRAINING, *marks)
@@ -84,8 +86,8 @@ def _warmup_figures(results: Results, cell: Iterable[Any], turns: pd.DataFrame) 
         _ratio_plot(ratios, method),
         ratios,
         basis,
-        "The share of warm-up turns in which a criterion removed a slot, of those in which the slot stood. Grey with a "
-        "cross: there was no such slot. As Fig. 1a of the paper.",
+        "The share of warm-up turns in which a criterion removed a slot, among those in which the slot was present. "
+        "Grey with a cross: no such slot. As Fig. 1a of the paper.",
         scope,
     )
     split = "a held-out part of the subset" if by_loss else TRAINING
@@ -96,7 +98,7 @@ def _warmup_figures(results: Results, cell: Iterable[Any], turns: pd.DataFrame) 
         tendencies,
         Basis(basis.n, basis.seeds, basis.fidelity, split, basis.marks),
         (_LOSSES if by_loss else _SHARES)
-        + " ● the criterion judged the partition in all rounds, ◐ in some. Blocks are numbered from the input.",
+        + " ● the criterion was assigned the partition in all rounds, ◐ in some. Blocks are numbered from the input.",
         scope,
     )
 
@@ -119,7 +121,7 @@ def _ratio_plot(ratios: pd.DataFrame, method: str) -> go.Figure:
         )
         hover = words.pivot(index="criterion", columns="layer", values="hover").reindex(criteria, columns=layers)
         panels.append(Panel(str(kind), values, values.map(share_text), hover))
-    return stacked(panels, x="layer", scale="removed / stood", method=method)
+    return stacked(panels, x="layer", scale="removed / present", method=method)
 
 
 def _tendency_plot(tendencies: pd.DataFrame, method: str, by_loss: bool) -> go.Figure:
@@ -132,7 +134,7 @@ def _tendency_plot(tendencies: pd.DataFrame, method: str, by_loss: bool) -> go.F
         + order.partition
         + ": removed "
         + order.removed.astype(str)
-        + "; judged it in "
+        + "; assigned to it in "
         + order.assigned.map("{:.0%}".format).where(order.assigned.notna(), "no")
         + " of rounds so far",
     )
@@ -154,7 +156,7 @@ def _tendency_plot(tendencies: pd.DataFrame, method: str, by_loss: bool) -> go.F
 
 
 def _spread(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Removals by method and place, and how they compare with as many spread evenly over all slots."""
+    """Removals by method and place, and their ratio to the same number spread evenly over all slots."""
     counts = frame.groupby(["method", *by]).agg(
         there=("there", "sum"), removed=("removed", "sum"), share=("share", "sum"), layers=("layer", "nunique")
     )
@@ -182,13 +184,14 @@ def _frequency_blocks(results: Results, model: str, task: str, rounds: pd.DataFr
         _layer_plot(by_layer),
         by_layer.assign(model=model, task=task),
         basis,
-        "Slots that the rounds removed, of all slots of the layer in the supernets. Layer 0 is next to the input.",
+        "Slots removed by pruning rounds, as a share of all slots of the layer in the supernets. Layer 0 is next to "
+        "the input.",
         scope,
     )
     if with_blocks.empty:
         return
     note = (
-        "published values: RoBERTa-large of 24 layers on GLUE, single runs; read as a layer's share of all removals",
+        "published values: RoBERTa-large (24 layers) on GLUE, single runs; taken as the share of removals per layer",
     )
     basis = basis_of_searches(results, rounds, TRAINING, *(note if len(published) else ()))
     yield Figure(
@@ -197,18 +200,18 @@ def _frequency_blocks(results: Results, model: str, task: str, rounds: pd.DataFr
         _block_plot(with_blocks),
         with_blocks.assign(model=model, task=task),
         basis,
-        "How often slots of a block went, compared with as many removals spread evenly over all slots: above 1 is "
-        "pruned more. Block 0 is next to the input. Hollow diamonds: published, not ours.",
+        "Removals of the slots of a block, relative to the same number spread evenly over all slots: above 1, the "
+        "block is pruned more than average. Block 0 is next to the input. Hollow diamonds: published values.",
         scope,
     )
     yield Table(
         "block-frequency",
-        "Pruning frequency by block, beside the published one",
+        "Pruning frequency by block, ours and published",
         with_blocks.assign(model=model, task=task),
         _block_text(with_blocks),
         basis,
-        "A layer's mean share of all removals, as Fig. 3a of the paper has it, and in parentheses the same compared "
-        "with an even spread (1).",
+        "Mean share of all removals per layer, as in Fig. 3a of the paper; in parentheses, relative to an even spread "
+        "(1).",
         scope,
         highlight=[place for place, name in enumerate(_block_text(with_blocks).method) if name == PUBLISHED],
     )
@@ -247,7 +250,7 @@ def _layer_plot(by_layer: pd.DataFrame) -> go.Figure:
     for method, rows in by_layer.groupby("method"):
         words = rows.removed.astype(str) + " of " + rows.there.astype(str)
         figure.add_trace(_line(str(method), rows.layer, rows.frequency, words, "layer", styles))
-    dress(figure, height=330 + 18 * len(styles), x="layer", y="removed / there")
+    apply_style(figure, height=330 + 18 * len(styles), x="layer", y="removed / present")
     figure.update_yaxes(rangemode="tozero")
     return figure.update_xaxes(dtick=1 if by_layer.layer.max() < 16 else 4)
 
@@ -268,11 +271,11 @@ def _block_plot(blocks: pd.DataFrame) -> go.Figure:
             mode="markers",
             marker={"symbol": "diamond-open", "size": 13, "color": INK, "line": {"width": 2}},
             customdata=published.share_per_layer,
-            hovertemplate="block %{x}: %{customdata} of all removals per layer, %{y:.2f} times an even spread",
+            hovertemplate="block %{x}: %{customdata} of all removals per layer, %{y:.2f} relative to an even spread",
         )
     )
     figure.add_hline(y=1, line={"color": INK, "width": 1, "dash": "dot"})
-    dress(figure, height=330 + 18 * (1 + len(styles)), x="block", y="times an even spread")
+    apply_style(figure, height=330 + 18 * (1 + len(styles)), x="block", y="relative to an even spread")
     figure.update_yaxes(rangemode="tozero")
     return figure.update_xaxes(dtick=1)
 
@@ -327,7 +330,7 @@ def _by_task(results: Results, model: str, method: str, rounds: pd.DataFrame) ->
         stacked(panels, x="layer", scale="removed / searches", method=method),
         frame,
         basis_of_searches(results, rounds, TRAINING),
-        "The share of searches whose rounds removed a slot. Grey with a cross: there was no such slot. As Fig. 3b of "
+        "The share of searches whose pruning rounds removed the slot. Grey with a cross: no such slot. As Fig. 3b of "
         "the paper.",
         {"model": model},
     )

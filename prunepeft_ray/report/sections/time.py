@@ -1,4 +1,4 @@
-"""When which worker did what, and where the time went."""
+"""What each worker did when, and where the time went."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prunepeft_ray.analysis.results import Results
 from prunepeft_ray.analysis.time_frames import _KINDS
 from prunepeft_ray.report.blocks import Basis, Block, Figure, Section, Table
 from prunepeft_ray.report.labels import PHASES
-from prunepeft_ray.report.style import COLOURS, dress, plotted
+from prunepeft_ray.report.style import COLOURS, apply_style, plotly_times
 from prunepeft_ray.text import duration_text
 
 if TYPE_CHECKING:
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 BARS = 3000
-"""Most jobs that the time line shows one by one; of more, it shows how busy every worker was."""
+"""Maximum number of jobs that the timeline shows one by one; beyond it, the utilisation of workers is shown."""
 BINS = 200
 FAILURES = 100
-"""Most failed jobs that the page lists."""
+"""Maximum number of failed jobs listed on the page."""
 PARTS = {**PHASES, "candidate": "candidates", "deciding": "deciding"}
-"""What time is spent on, in this order; ``deciding`` is the method's own."""
+"""What time is spent on, in this order; ``deciding`` is the time taken by the method itself."""
 _PATTERNS = dict(zip(_KINDS, ("", "/", "x", ".", "-"), strict=True))
 _COLOURS = dict(zip(_KINDS, COLOURS, strict=False))
 
 
 def time_section(results: Results) -> Section:
-    """Show jobs on workers, and where the time went.
+    """Show the jobs of each worker, and where the time went.
 
     Args:
         results: The run or study.
@@ -38,9 +38,9 @@ def time_section(results: Results) -> Section:
     if len(jobs):
         blocks += [_time_line(results, jobs), _utilisation_table(results)]
     elif len(results["jobs"]):
-        missing.append("which worker ran which job: an earlier version, which stored the jobs, did not note it")
+        missing.append("jobs by worker: not recorded by the earlier version that stored these jobs")
     else:
-        missing.append("everything: no job has ended yet")
+        missing.append("everything: no job has finished yet")
     spent = results["time_spent"]
     places = spent[["model", "task"]].drop_duplicates().itertuples(index=False)
     blocks += [
@@ -50,24 +50,22 @@ def time_section(results: Results) -> Section:
     failed = results["jobs"][results["jobs"].status == "failed"]
     if len(failed):
         blocks.append(_failed_table(results, failed))
-    return Section(
-        "time", "Time", tuple(blocks), "Which worker did what when, and what the time was spent on.", tuple(missing)
-    )
+    return Section("time", "Time", tuple(blocks), "What each worker did when, and where the time went.", tuple(missing))
 
 
 def _time_line(results: Results, jobs: pd.DataFrame) -> Figure:
     workers = list(jobs.worker.unique())
     plot = _bars(jobs) if len(jobs) <= BARS else _busy_heatmap(jobs, workers)
-    dress(plot, height=min(900, 150 + 26 * len(workers)), x="time (UTC)")
+    apply_style(plot, height=min(900, 150 + 26 * len(workers)), x="time (UTC)")
     plot.update_yaxes(categoryorder="array", categoryarray=workers[::-1])
     caption = (
         "One bar per job and worker. "
         if len(jobs) <= BARS
-        else f"Share of the time that a worker spent in jobs, in {BINS} equal spans: there are too many jobs to show. "
+        else f"Share of time each worker spent in jobs, in {BINS} equal intervals: there are too many jobs to show. "
     )
-    caption += "A job that was taken up again stands with its last attempt."
+    caption += "Resumed jobs are shown with their last attempt."
     data = jobs if len(jobs) <= BARS else results["utilisation"]
-    return Figure("time-line", "Jobs on workers", plot, data, _basis(results, len(jobs)), caption)
+    return Figure("time-line", "Jobs by worker", plot, data, _basis(results, len(jobs)), caption)
 
 
 def _bars(jobs: pd.DataFrame) -> go.Figure:
@@ -79,7 +77,7 @@ def _bars(jobs: pd.DataFrame) -> go.Figure:
         plot.add_bar(
             orientation="h",
             y=some.worker,
-            base=plotted(some.started_at),
+            base=plotly_times(some.started_at),
             x=(some.finished_at - some.started_at).dt.total_seconds() * 1000,
             name=PARTS[kind],
             marker={"color": _COLOURS[kind], "line": {"color": "#ffffff", "width": 0.5}},
@@ -102,14 +100,16 @@ def _busy_heatmap(jobs: pd.DataFrame, workers: list[str]) -> go.Figure:
     ends = (jobs.finished_at - begin).dt.total_seconds().to_numpy()
     edges = np.linspace(0.0, max(float(ends.max()), 1e-9), BINS + 1)
     rows = pd.Categorical(jobs.worker, categories=workers).codes
-    # seconds in jobs before every edge; their differences are those within a span
+    # seconds in jobs before every edge; their differences are the seconds within an interval
     busy = np.zeros((len(workers), BINS + 1))
     for place, edge in enumerate(edges):
         np.add.at(busy[:, place], rows, (np.minimum(ends, edge) - np.minimum(starts, edge)))
     share = np.diff(busy, axis=1) / np.diff(edges)
     middles = begin + pd.to_timedelta((edges[:-1] + edges[1:]) / 2, unit="s")
     return go.Figure(
-        go.Heatmap(z=share.round(3), x=plotted(middles.to_series()), y=workers, zmin=0, zmax=1, colorscale="Cividis")
+        go.Heatmap(
+            z=share.round(3), x=plotly_times(middles.to_series()), y=workers, zmin=0, zmax=1, colorscale="Cividis"
+        )
     )
 
 
@@ -123,13 +123,13 @@ def _utilisation_table(results: Results) -> Table:
         first=frame["first"].dt.strftime(clock),
         last=frame["last"].dt.strftime(clock),
     )
-    text.columns = ["worker", "jobs", "in jobs", "of the active time", "first start (UTC)", "last end (UTC)"]
+    text.columns = ["worker", "jobs", "time in jobs", "share of active time", "first start (UTC)", "last end (UTC)"]
     active = duration_text(active_seconds(results["worker_jobs"]))
     caption = (
-        f"The active time, {active}, is that in which any worker ran a job. A worker that was started again counts as "
-        "another one."
+        f"The active time, {active}, is the time during which any worker ran a job. A restarted worker counts as a "
+        "new one."
     )
-    return Table("utilisation", "How busy workers were", frame, text, _basis(results, len(frame), "workers"), caption)
+    return Table("utilisation", "Utilisation of workers", frame, text, _basis(results, len(frame), "workers"), caption)
 
 
 def _time_spent_figure(results: Results, spent: pd.DataFrame, model: str, task: str) -> Figure:
@@ -149,7 +149,7 @@ def _time_spent_figure(results: Results, spent: pd.DataFrame, model: str, task: 
         )
     methods = list(spent.method.unique())
     plot.update_layout(barmode="stack")
-    dress(plot, height=170 + 26 * len(methods), x="device-seconds")
+    apply_style(plot, height=170 + 26 * len(methods), x="device-seconds")
     plot.update_yaxes(categoryorder="array", categoryarray=methods[::-1])
     return Figure(
         "time-spent",
@@ -157,8 +157,8 @@ def _time_spent_figure(results: Results, spent: pd.DataFrame, model: str, task: 
         plot,
         spent,
         _basis(results, int(spent.jobs.sum())),
-        "Charged to all searches of a method together, retraining included; a job that several searches asked for is "
-        "charged to each. Deciding is the method's own time.",
+        "Total over all searches of a method, retraining included; a job that several searches asked for is charged to "
+        "each. Deciding: time taken by the method itself.",
         {"model": model, "task": task},
     )
 
@@ -169,7 +169,7 @@ def _failed_table(results: Results, failed: pd.DataFrame) -> Table:
     text = shown.assign(
         seed=shown.seed.astype("str"), finished_at=shown.finished_at.dt.strftime("%Y-%m-%d %H:%M:%S")
     ).rename(columns={"finished_at": "end (UTC)", "job_id": "job"})
-    caption = f"The first {FAILURES} of {len(frame):,}; all are in the data." if len(frame) > FAILURES else ""
+    caption = f"The first {FAILURES} of {len(frame):,}; the data have all of them." if len(frame) > FAILURES else ""
     return Table("failed-jobs", "Failed jobs", frame, text, _basis(results, len(frame), "failed jobs"), caption)
 
 
@@ -181,5 +181,5 @@ def _basis(results: Results, n: int, what: str = "jobs") -> Basis:
         seeds=", ".join(map(str, sorted(results.as_study.read("requests").seed.unique()))),
         fidelity="all jobs, warm-up to retraining",
         split="none: times only",
-        marks=(f"{failed:,} failed jobs among them",) if failed else (),
+        marks=(f"including {failed:,} failed job{'' if failed == 1 else 's'}",) if failed else (),
     )

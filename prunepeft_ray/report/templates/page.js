@@ -7,16 +7,16 @@
   const form = document.querySelector(".filters");
   document.documentElement.classList.add("js");
 
-  // figures are drawn when their tab is first shown: a hidden one has no width
+  // a figure is drawn when its tab is first shown: a hidden element has no width
   const draw = (place) => {
     const plot = plots[place.dataset.plot];
     if (!plot || place.dataset.drawn) return;
     place.dataset.drawn = "1";
     place.replaceChildren();
-    // Plotly writes into what it is given
+    // Plotly modifies the traces it is given
     plot.visible = plot.data.map((trace) => trace.visible ?? true);
     const layout = { ...plot.layout, autosize: true };
-    // on a phone every entry of the legend takes a line, which must not come off the figure
+    // on a phone every entry of the legend takes a line, for which the figure grows
     const entries = plot.data.filter((trace) => trace.name && trace.showlegend !== false).length;
     if (place.clientWidth < 560 && entries > 1 && layout.showlegend !== false) {
       layout.height += 19 * entries;
@@ -114,7 +114,7 @@
   window.addEventListener("hashchange", follow);
   window.addEventListener("beforeprint", () => {
     document.querySelectorAll(".facts").forEach((facts) => { facts.open = true; });
-    // sections are laid out for print by then, so that every figure has a width
+    // by then sections are laid out for print, so every figure has a width
     sections.forEach((section) => section.classList.add("shown"));
     sections.forEach(drawIn);
   });

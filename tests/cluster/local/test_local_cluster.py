@@ -85,12 +85,12 @@ def test_another_one_beside_it_comes_and_goes_alone(bench, tmp_path):
     up = prunepeft(env, "cluster", "up", "--local", "1", "--cpus", "1")
     assert up.returncode == 0, up.stderr
     beside = LocalCluster.read(tmp_path / "beside" / "cluster" / "cluster.json")
-    assert f"a cluster of 1 node runs at {beside.address}" in up.stdout
+    assert f"a cluster of 1 node is running at {beside.address}" in up.stdout
     assert str(beside.token_file) in up.stdout
     assert beside.address != bench.address
     down = prunepeft(env, "cluster", "down")
     assert down.returncode == 0, down.stderr
-    assert f"the local cluster at {beside.address} is gone" in down.stdout
+    assert f"stopped the local cluster at {beside.address}" in down.stdout
     assert family(beside.mark) == set()
     assert not beside.temp.exists()
     assert [file.name for file in beside.folder.iterdir()] == [".lock"]

@@ -92,7 +92,7 @@ def test_the_commands_take_a_bucket(url, tmp_path, capsys, closing):
     assert (tmp_path / "found.svg").read_text().startswith("<svg")
     assert run(["evaluate", url, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["examples"] > 0
-    assert run(["predict", f"{url}/adapter", "--text", "good best good", "--json"]) == 0
+    assert run(["predict", f"{url}/adapter", "--input", "good best good", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["label"] in ("yes", "no")
     assert run(["resume", url]) == 0
     assert "nothing to resume" in capsys.readouterr().out
@@ -133,7 +133,7 @@ def test_a_wrong_url_is_refused_before_ray_is_started(s3_server, capsys, tiny_be
 def test_an_empty_place_in_a_bucket_holds_nothing(bucket, capsys):
     assert_complaint(capsys, ["resume", f"{bucket}/run"], 2, "holds no run")
     assert_complaint(capsys, ["report", f"{bucket}/run"], 2, "holds no run")
-    assert_complaint(capsys, ["predict", f"{bucket}/run", "--text", "x"], 2, "contains no adapter")
+    assert_complaint(capsys, ["predict", f"{bucket}/run", "--input", "x"], 2, "contains no adapter")
 
 
 def test_another_search_in_a_bucket_is_left_alone(url, tiny_bert, small_task, capsys):
