@@ -1,4 +1,4 @@
-"""Processes told apart by a mark in their environment, which their children inherit: found and ended, and no others."""
+"""Finding and stopping exactly those processes that carry a mark in their environment, which children inherit."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ LOOK_SECONDS = 0.1
 
 
 def family(mark: str) -> set[Process]:
-    """All living processes that bear a mark or one below it, and all that descend from them.
+    """All running processes that carry a mark or a submark of it, and all their descendants.
 
     Args:
-        mark: The mark: ``a`` finds those marked ``a`` and ``a.1``, not those marked ``ab``.
+        mark: ``a`` finds the processes marked ``a`` and ``a.1``, but not those marked ``ab``.
     """
     everyone = _everyone()
     found = _with_descendants([pid for pid in everyone if _bears(pid, mark)], everyone)
-    # the mark may be this process's own, where it was started from within the cluster
+    # this process carries the mark itself if it was started from within the cluster
     found.discard(os.getpid())
     return {process for process in map(Process.of, found) if process.birth}
 
 
 def kill_descendants() -> None:
-    """Kill all processes that this one has started, and theirs."""
+    """Kill all descendants of this process."""
     for pid in _with_descendants([os.getpid()], _everyone()) - {os.getpid()}:
         send(Process.of(pid), signal.SIGKILL)
 
@@ -51,12 +51,12 @@ def _with_descendants(pids: list[int], everyone: set[int]) -> set[int]:
 
 
 def is_alive(process: Process) -> bool:
-    """Whether a process of this machine still runs; a zombie does not."""
+    """Whether a process of this machine is still running; a zombie is not."""
     return process.is_dead(seen_from=Process.this()) is False
 
 
 def send(process: Process, number: int) -> None:
-    """Send a signal to a process, and never to another one that has been given its id since."""
+    """Send a signal to a process, and never to another one that has since been given its id."""
     with suppress(OSError):
         handle = os.pidfd_open(process.pid)
         try:
@@ -67,15 +67,15 @@ def send(process: Process, number: int) -> None:
 
 
 def end_family(mark: str, heads: Iterable[Process], grace: float) -> int:
-    """End all processes of a mark: those at the head are asked first, what is left when they are gone is killed.
+    """Stop all processes that carry a mark: the heads are terminated first, whatever outlives them is killed.
 
     Args:
-        mark: The mark.
-        heads: Processes that end their own children when asked.
-        grace: How long they may take, in seconds.
+        mark: See :func:`family`.
+        heads: Processes that stop their own children on SIGTERM.
+        grace: How long the heads may take, in seconds.
 
     Returns:
-        How many there were.
+        The number of processes stopped.
     """
     everyone = family(mark)
     asked = everyone.intersection(heads)
@@ -94,8 +94,8 @@ def end_family(mark: str, heads: Iterable[Process], grace: float) -> int:
 
 
 def _left(everyone: set[Process], mark: str) -> set[Process]:
-    """Those that live, also of those that came since; ``everyone`` grows by them."""
-    # orphans without the mark would not be found again
+    """The processes still alive; ``everyone`` grows by those that have started since."""
+    # orphans without the mark would not be found later
     everyone |= family(mark)
     _reap(everyone)
     return {process for process in everyone if is_alive(process)}
@@ -111,7 +111,7 @@ def _bears(pid: int, mark: str) -> bool:
     try:
         variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
-        # somebody else's, or gone
+        # another user's, or gone
         return False
     own = f"{MARK}={mark}".encode()
     return any(variable == own or variable.startswith(own + b".") for variable in variables)
@@ -128,14 +128,14 @@ def _parent(pid: int) -> int:
 
 @dataclass(frozen=True)
 class Process:
-    """A process, told apart from all others that ever were.
+    """A process, identified uniquely across machines, reboots and reused ids.
 
     Args:
-        host: Name of its machine.
+        host: Host name of its machine.
         boot: Id of the machine's boot.
-        namespace: Its namespace of process ids; containers on one machine have their own.
-        pid: Its id.
-        birth: When it started, in ticks since the boot; empty where the system does not tell.
+        namespace: Its PID namespace; containers on one machine have their own.
+        pid: Its process id.
+        birth: When it started, in ticks since boot; empty if the system does not say.
     """
 
     host: str
@@ -146,15 +146,15 @@ class Process:
 
     @classmethod
     def this(cls) -> Process:
-        """The process that asks."""
+        """The current process."""
         return cls.of(os.getpid())
 
     @classmethod
     def of(cls, pid: int) -> Process:
-        """A process of this machine, as it is now.
+        """The process of this machine that has an id now.
 
         Args:
-            pid: Its id; its birth stays empty if there is none.
+            pid: The process id; if there is no such process, ``birth`` stays empty.
         """
         boot = namespace = ""
         # not on every system
@@ -164,10 +164,10 @@ class Process:
         return cls(socket.gethostname(), boot, namespace, pid, _birth(pid) or "")
 
     def is_dead(self, seen_from: Process) -> bool | None:
-        """Whether it has ended; None if that cannot be seen from where another process runs."""
+        """Whether it has exited; None if that cannot be seen from where another process runs."""
         if not self.birth or (self.host, self.namespace) != (seen_from.host, seen_from.namespace):
             return None
-        # after a new start of the machine nothing of before lives
+        # no process survives a reboot
         if self.boot != seen_from.boot:
             return True
         birth = _birth(self.pid)
@@ -175,14 +175,14 @@ class Process:
 
 
 def _birth(pid: int) -> str | None:
-    """When a living process started, in ticks since the boot; empty if there is none, None if it is hidden."""
+    """When a running process started, in ticks since boot; empty if there is none, None if it is hidden."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None if _is_there(pid) else ""
     # the name, in parentheses, may hold spaces
     values = stat.rpartition(")")[2].split()
-    # a zombie has died and waits for its parent to notice
+    # a zombie has exited and only waits for its parent to notice
     return "" if values[0] in "ZX" else values[19]
 
 
@@ -192,6 +192,6 @@ def _is_there(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        # somebody else's
+        # another user's
         return True
     return True

@@ -9,7 +9,7 @@ import pytest
 
 import prunepeft_ray
 
-INTERRUPTED = "error: interrupted; finished jobs and checkpoints are safe, 'prunepeft resume DIR' goes on\n"
+INTERRUPTED = "error: interrupted; finished jobs and checkpoints are safe; resume with 'prunepeft resume DIR'\n"
 SETUP = """\
 import os, signal, sys, time
 from prunepeft_ray.ending import ENDING
@@ -32,7 +32,7 @@ def end(code, tmp_path):
 def test_a_signal_before_the_command_begins_ends_it_on_the_spot(tmp_path):
     assert end("hit(); print('still here')", tmp_path) == (130, INTERRUPTED, "")
     code, said, _ = end("hit(signal.SIGTERM)", tmp_path)
-    assert (code, said.partition(";")[0]) == (143, "error: asked to end")
+    assert (code, said.partition(";")[0]) == (143, "error: terminated")
 
 
 def test_what_is_open_is_closed_at_the_first_signal_and_not_at_the_second(tmp_path):

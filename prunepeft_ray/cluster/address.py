@@ -1,4 +1,4 @@
-"""Which cluster is meant, and with which token."""
+"""Finding the address of the cluster to use, and its token."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ VARIABLE = "RAY_API_SERVER_ADDRESS"
 
 
 def is_named() -> bool:
-    """Whether there is a cluster that is meant where none is given."""
+    """Whether there is a default cluster, used when no address is given."""
     return VARIABLE in os.environ or find_local_cluster() is not None
 
 
 def find_cluster(address: str | None) -> tuple[str, Token | None]:
-    """Find the address of the cluster that is meant, and its token.
+    """Find the address of the cluster to use, and its token.
 
     Args:
-        address: What the user wrote; default: ``RAY_API_SERVER_ADDRESS``, or the cluster that ``prunepeft cluster up``
-            has started on this machine.
+        address: The address given by the user; default: ``RAY_API_SERVER_ADDRESS``, or the cluster that
+            ``prunepeft cluster up`` started on this machine.
 
     Raises:
-        InputError: If it is no address, there is none, or a token cannot be read.
+        InputError: If the address is invalid, there is none, or the token cannot be read.
     """
     local = find_local_cluster()
     named = address or os.environ.get(VARIABLE) or (local.address if local else None)
     if named is None:
         raise InputError(
-            f"no cluster is named: give --address http://HEAD:8265 or set {VARIABLE}; 'prunepeft cluster up --local 2' "
-            "starts one on this machine"
+            f"no cluster given: use --address http://HEAD:8265 or set {VARIABLE}; 'prunepeft cluster up --local 2' "
+            "starts a cluster on this machine"
         )
     where = check_address(named)
     ours = local is not None and where == local.address

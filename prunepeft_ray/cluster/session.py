@@ -29,18 +29,18 @@ _own = False
 
 @contextmanager
 def ray_cluster(address: str | None, workers: int, packages: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Join the cluster at an address, or start one on this machine and end it afterwards.
+    """Join the cluster at an address, or start one on this machine and stop it afterwards.
 
-    A cluster that this process has joined before is used as it is. One that is started here listens on the loopback
-    interface alone, asks for a token that nobody else knows, and leaves no files behind.
+    A cluster that this process has already joined is used as it is. A cluster that is started here listens only on the
+    loopback interface, requires a token that nobody else knows, and leaves no files behind.
 
     Args:
         address: Address of a running cluster, such as ``"auto"`` or ``"ray://host:10001"``; None to start one.
-        workers: Workers that it must be able to hold.
-        packages: Ray's runtime environment for the workers; a job's own is completed by it.
+        workers: Number of workers that a cluster started here must be able to hold.
+        packages: Ray's runtime environment for the workers; it is merged into that of a Ray job.
 
     Raises:
-        InputError: If the file of a token is named and cannot be read.
+        InputError: If a token file is configured and cannot be read.
         RunError: If the cluster cannot be reached or started.
     """
     _set_defaults()
@@ -65,17 +65,17 @@ def ray_cluster(address: str | None, workers: int, packages: Mapping[str, Any] |
 def _set_defaults() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    # an actor whose warnings nobody reads: a node that goes is noticed when it is gone
+    # it starts an actor whose warnings we do not use: we notice a lost node once it is gone
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # Ray prints a paragraph on standard output for every lost worker; we say it in a line
+    # Ray prints a paragraph on standard output for every lost worker; we print a line
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
 
 
 def _options(
     address: str | None, workers: int, packages: Mapping[str, Any] | None, folder: Path | None
 ) -> dict[str, Any]:
-    """What to start Ray with, or to join it."""
+    """Arguments of ``ray.init``."""
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
     if address is None:
         cpus = max(os.cpu_count() or 1, workers)
@@ -113,17 +113,17 @@ def _start(options: dict[str, Any], attempts: int) -> None:
                 start_ray(lambda: ray.init(**options), lambda: _leave_nothing(options))
             return
         except Exception as error:
-            # Ray tells by a bare one that a node started too slowly
+            # Ray raises a bare Exception if a node starts too slowly
             if not isinstance(error, RuntimeError) and type(error) is not Exception:
                 raise
-            # two clusters that start at once may pick the same free port
+            # two clusters that start at the same time may pick the same free port
             end_ray()
             if attempt == attempts:
                 raise RuntimeError(str(error)) from error
 
 
 def _leave_nothing(options: Mapping[str, Any]) -> None:
-    # Ray's processes notice only after a while that they are alone
+    # Ray's processes take a while to notice that their parent is gone
     kill_descendants()
     if "_temp_dir" in options:
         remove_ray_folder(Path(options["_temp_dir"]).parent)
@@ -141,7 +141,7 @@ def _keep_to_this_machine() -> None:
 
 
 def _reread_settings() -> None:
-    # Ray reads the environment when it is imported, which somebody has done before us
+    # Ray reads the environment on import, and has already been imported
     from ray._private import ray_constants
     from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
@@ -151,7 +151,7 @@ def _reread_settings() -> None:
 
 
 def logs_folder() -> str:
-    """The folder of logs of this node of a cluster, to be asked in a process that the cluster has started."""
+    """The log folder of this node of a cluster; call it in a process that the cluster has started."""
     with ray_cluster("auto", 0):
         from ray._private.worker import global_worker
 
@@ -159,7 +159,7 @@ def logs_folder() -> str:
 
 
 def _knock(address: str) -> None:
-    """Raise an OSError if nobody listens at ``host:port``; Ray would try for two minutes."""
+    """Raise an OSError if nothing listens at ``host:port``; Ray would retry for two minutes."""
     match = re.fullmatch(r"(?:ray://)?\[?([^/\]]+?)\]?:(\d{1,5})", address)
     if match:
         socket.create_connection((match[1], int(match[2])), timeout=CONNECT_SECONDS).close()

@@ -91,9 +91,9 @@ class GroupExecutor:
         store: Where results go, and come from.
         context: The run, for the store.
         checkpoints: Folder for the state of running jobs and the weights of final ones.
-        emit: Told the news.
+        emit: Callback that receives events.
         settings: How often to keep a job's state.
-        stop_wanted: Whether somebody wants the search to stop.
+        stop_wanted: Whether the search has been asked to stop.
         watchdog: Touched at every step; None where nobody watches.
         keep_weights: Whether the weights of final jobs are kept for an adapter.
 
@@ -118,7 +118,7 @@ class GroupExecutor:
 
         Raises:
             RunError: If a result cannot be stored, or a job needs more memory than there is; in all processes alike.
-            StoppedError: If somebody wants the search to stop; the state of running jobs is kept.
+            StoppedError: If the search has been asked to stop; the state of running jobs is kept.
             BrokenGroupError: If this process has left a job that the group trains together.
         """
         # one process looks, so that all agree on what is left

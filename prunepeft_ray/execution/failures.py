@@ -1,4 +1,4 @@
-"""Counting failures without progress between them: what a run has kept since decides. No Ray here."""
+"""Counting failures without progress between them: what a run has kept since decides. Does not import Ray."""
 
 from __future__ import annotations
 

@@ -83,8 +83,8 @@ def follow(
     Args:
         fitting: What is at work.
         board: The board's actor handle.
-        emit: Told the news.
-        request: Whether a signal has asked for an end.
+        emit: Callback that receives events.
+        request: Whether a signal has requested a stop.
         tick: Called several times a second.
         must_leave: Asked as often: whether the workers should end, for others to go on where they stop.
 
@@ -119,7 +119,7 @@ def follow(
 
 
 def _end_workers(board: Any) -> None:
-    """End those that wait for others, who have left: they would wait for ever."""
+    """End those that wait for others, who have left: they would wait forever."""
     with suppress(RayError):
         for worker in ray.get(board.workers.remote(), timeout=TIMEOUT_SECONDS):
             ray.kill(worker)

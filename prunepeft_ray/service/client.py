@@ -98,7 +98,7 @@ class Client:
             terms: Priority and limits.
             track: Trackers to log to.
             ship_code: Send the ``prunepeft_ray`` of this machine along, instead of using what is installed there.
-            tell: Told what takes long.
+            tell: Callback that receives progress messages.
 
         Returns:
             The job: waiting, running or over.
@@ -157,7 +157,7 @@ class Client:
             cpus: Most CPUs that its workers may have at once; default: as before.
             gpus: Most GPUs likewise; default: as before.
             ship_code: Send the ``prunepeft_ray`` of this machine along.
-            tell: Told what takes long.
+            tell: Callback that receives progress messages.
 
         Raises:
             InputError: If there is none, it runs, or it is finished.
@@ -255,7 +255,7 @@ class Client:
         Args:
             job: Its id.
             output: Folder to put it into; default: ``runs/ID``. One of the same run is brought up to date.
-            tell: Told what takes long.
+            tell: Callback that receives progress messages.
 
         Raises:
             InputError: If there is no such job, it has nothing yet, or the folder holds something else.
@@ -282,7 +282,7 @@ class Client:
         Args:
             job: Its id.
             output: The page; default: ``report.html`` in the run's folder, or in its copy here.
-            tell: Told what takes long.
+            tell: Callback that receives progress messages.
 
         Returns:
             The page.

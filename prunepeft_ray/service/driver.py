@@ -42,7 +42,7 @@ def drive(submission: Submission, emit: Emit, watch: Watch) -> RunFolder:
 
     Args:
         submission: The attempt; a first one finds its package in the working folder.
-        emit: Told the news.
+        emit: Callback that receives events.
         watch: Shown the progress of a study.
 
     Raises:

@@ -55,7 +55,7 @@ def fetch(server: JobServer, job: SearchJob, target: Path, tell: Callable[[str],
         server: The cluster.
         job: The search job.
         target: The folder; new, or with an earlier copy of the same.
-        tell: Told what takes long.
+        tell: Callback that receives progress messages.
 
     Raises:
         InputError: If the job has nothing yet, or the folder holds something else.

@@ -27,7 +27,7 @@ class Reporter:
 
     Args:
         results: Folder of the run's results.
-        emit: Told the news.
+        emit: Callback that receives events.
         watch: Shown the progress of a study.
     """
 

@@ -56,7 +56,7 @@ def complaint(capsys, arguments, code=2):
 )
 def test_without_a_cluster_it_says_how_to_name_or_start_one(capsys, arguments):
     told = complaint(capsys, arguments)
-    assert "give --address http://HEAD:8265 or set RAY_API_SERVER_ADDRESS" in told
+    assert "use --address http://HEAD:8265 or set RAY_API_SERVER_ADDRESS" in told
     assert "prunepeft cluster up --local 2" in told
 
 
@@ -66,7 +66,7 @@ def test_without_a_cluster_it_says_how_to_name_or_start_one(capsys, arguments):
         (["jobs", "--address", NOBODY], 1, "no Ray cluster answers at http://127.0.0.1:9"),
         (["jobs", "--address", "auto"], 2, "expected the address of a Ray cluster's dashboard"),
         (["submit", "search.yaml", "--priority", "11"], 2, "priority 11: expected -10 to 10"),
-        (["submit", "search.yaml", "--cpus", "0"], 2, "expected a number of more than 0"),
+        (["submit", "search.yaml", "--cpus", "0"], 2, "expected a number greater than 0"),
         (["submit", "search.yaml", "--workers", "0"], 2, "--workers"),
         (["submit"], 2, "FILE.yaml"),
         (["resume", "search.yaml", "--priority", "1"], 2, "are for search jobs of a cluster"),
@@ -90,7 +90,7 @@ def test_wrong_commands_are_told(capsys, arguments, code, says):
         (["submit", "search.yaml", "--output", "/x", "--workers", "2"], "2 workers need 2 GPUs, but the cluster at"),
         (
             ["submit", "study.yaml", "--output", "/x", "--cpus", "0.5"],
-            "at most 0.5 CPUs: expected at least 1, which one job needs at once",
+            "at most 0.5 CPUs: expected at least 1, which a single job needs",
         ),
         (["submit", "search.yaml", "--output", "/x", "--name", "!!"], "expected some letters or digits"),
         (["submit", "search.yaml", "--output", "/x", "--track", "tensorbord"], "did you mean 'tensorboard'"),
@@ -117,7 +117,7 @@ def test_what_never_fits_is_told_with_what_there_is(capsys, cluster, tmp_path):
 def test_a_token_is_not_shown(capsys, cluster, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "very-secret")
     told = complaint(capsys, ["jobs"])
-    assert "refuses the token from RAY_AUTH_TOKEN" in told
+    assert "rejected the token from RAY_AUTH_TOKEN" in told
     assert "very-secret" not in told
 
 

@@ -78,7 +78,7 @@ def test_an_arbiter_that_never_starts_is_told_in_one_line(cluster, monkeypatch):
     monkeypatch.setattr("prunepeft_ray.cluster.sharing.arbiter.find_arbiter", lambda: 1 / 0)
     with claiming.claiming(Terms("one"), CPU, 1) as one:
         wait_until(lambda: "zero" in one._error)
-        with pytest.raises(RunError, match="does not start on its head node: division by zero; is prunepeft-ray"):
+        with pytest.raises(RunError, match="does not start on the head node: division by zero; is prunepeft-ray"):
             wait_for_share(one, lambda event: None, StopRequest())
 
 

@@ -58,7 +58,7 @@ def test_a_search_that_is_stopped_twice_ends_with_the_same_answer(tmp_path, long
         search.wait_for_jobs(before["final"])
         assert search.end(signal.SIGTERM) == 143, search.told
         assert "final retraining: stopped; its state is kept" in search.told
-        assert search.told.splitlines()[-1].startswith("error: asked to end; finished jobs and checkpoints are safe")
+        assert search.told.splitlines()[-1].startswith("error: terminated; finished jobs and checkpoints are safe")
     assert every_file_is_readable(path)
     with searching(path, None) as one, searching(path, None, log="other log") as other:
         winner, loser = sorted((one, other), key=lambda search: search.process.wait(120))

@@ -76,6 +76,6 @@ def test_an_autoscaler_may_bring_it():
 
 
 def test_limits_must_let_a_training_job_through():
-    with pytest.raises(InputError, match="at most 1 CPU: expected at least 2, which one job needs at once"):
+    with pytest.raises(InputError, match="at most 1 CPU: expected at least 2, which a single job needs"):
         told(cluster(*CPUS), study(cpus=2), None, Terms(cpus=1))
     assert told(cluster(*CPUS), study(cpus=2), None, Terms(cpus=2)) == []

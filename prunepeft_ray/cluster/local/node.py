@@ -1,4 +1,4 @@
-"""One node of a cluster that keeps to this machine, as a process of its own."""
+"""A node of the local cluster, as a separate process."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ _OF_OTHER_CLUSTERS = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN",
 
 
 def keep_to_loopback(params: Any, _head: bool) -> None:
-    """Let a node know this machine by 127.0.0.1 alone; ``ray start`` calls this by way of ``RAY_START_HOOK``.
+    """Make a node use 127.0.0.1 as its only address; ``ray start`` calls this through ``RAY_START_HOOK``.
 
-    Ray has a switch for it, which the node's further processes inherit, but with it refuses to let a second node join.
+    Ray has a switch for this, which the node's other processes inherit; but with it, no second node may join.
 
     Args:
-        params: Ray's parameters of the node that starts; changed.
+        params: Ray's parameters of the node to start; modified in place.
     """
     from ray._private import ray_constants, services
 
     services.get_node_ip_address = lambda _address=None: LOOPBACK
     ray_constants.ENABLE_RAY_CLUSTER = True
-    # one door fewer: jobs come in by the dashboard
+    # not needed, since jobs are submitted through the dashboard
     params.ray_client_server_port = None
 
 
 def start_node(arguments: list[str], *, mark: str, token_file: Path, log: Path) -> Process:
-    """Start a node as a process that outlives this one, in a session of its own.
+    """Start a node as a process that outlives this one, in its own session.
 
     Args:
-        arguments: Those of ``ray start``, without what is the same for all nodes.
-        mark: What tells its processes from all others (see ``family``).
-        token_file: File of the cluster's token.
-        log: File for what the node's first process prints; its folder is where the node runs.
+        arguments: Arguments of ``ray start``, except those shared by all nodes.
+        mark: Mark carried by all processes of the node (see :func:`~prunepeft_ray.processes.family`).
+        token_file: File with the cluster's token.
+        log: File for the output of the node's first process; its folder is the node's working directory.
     """
     command = [sys.executable, "-P", "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
     command += ["--log-color", "false", "--node-ip-address", LOOPBACK]
@@ -60,9 +60,9 @@ def _environment(mark: str, token_file: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in _OF_OTHER_CLUSTERS}
     return kept | {
         MARK: mark,
-        # drivers of jobs are started as 'python'
+        # Ray starts the drivers of jobs as 'python'
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-        # or the names that Ray gives its processes overwrite the environment that shows the mark
+        # otherwise the process titles that Ray sets overwrite the environment with the mark
         "SPT_NOENV": "1",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token_file),

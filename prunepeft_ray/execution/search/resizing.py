@@ -1,4 +1,4 @@
-"""When a group of workers should start again with more or fewer of them. No Ray here."""
+"""When a group of workers should start again with more or fewer of them. Does not import Ray."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole search in a group of processes: prepare, drive the method, leave the answer behind. No Ray here."""
+"""A whole search in a group of processes: prepare, drive the method, leave the answer behind. Does not import Ray."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def run_search(
         folder: The run's folder.
         bench: Backbone and task.
         group: The processes.
-        emit: Told the news.
-        stop_wanted: Whether somebody wants the search to stop.
+        emit: Callback that receives events.
+        stop_wanted: Whether the search has been asked to stop.
         watchdog: Touched at every step.
 
     Raises:
         InputError: If the settings do not fit the model.
         RunError: If a job failed, or results cannot be written.
-        StoppedError: If somebody wants the search to stop.
+        StoppedError: If the search has been asked to stop.
     """
     plan = plan_search(spec, bench.backbone, bench.data)
     method = plan.method(spec)

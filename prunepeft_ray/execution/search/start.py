@@ -54,10 +54,10 @@ def start_search(
     Args:
         spec: The search.
         output: The run's folder; must not hold anything yet.
-        emit: Told the news.
+        emit: Callback that receives events.
         workers: Workers; default: all GPUs, or two CPU workers.
         address: Ray cluster to run on; default: one on this machine.
-        terms: On what terms it shares that cluster.
+        terms: How it shares that cluster.
 
     Raises:
         InputError: If anything in the spec is wrong, or the folder is not free.
@@ -89,10 +89,10 @@ def resume_search(
 
     Args:
         output: The run's folder.
-        emit: Told the news.
+        emit: Callback that receives events.
         workers: Workers; may differ from before.
         address: Ray cluster to run on; default: one on this machine.
-        terms: On what terms it shares that cluster.
+        terms: How it shares that cluster.
         trust_plugins: Whether to import plugins of the folder's spec that this user has not used on this machine.
 
     Raises:
@@ -137,7 +137,7 @@ class _Crew:
         wanted: How many; None: as many as there are GPUs, or two on CPUs.
         use_gpu: Whether they have GPUs.
         terms: On what terms the search shares its cluster.
-        request: Whether a signal has asked for an end.
+        request: Whether a signal has requested a stop.
     """
 
     wanted: int | None

@@ -80,7 +80,7 @@ def run_in_group(
     Args:
         folder: The run's folder, which all workers can see.
         data: The task.
-        emit: Told the news.
+        emit: Callback that receives events.
         part: What the search may use of the cluster, a unit for each worker.
         use_gpu: Whether workers have GPUs.
         request: Whether a signal has asked the search to stop.
@@ -283,7 +283,7 @@ def _workers_now(before: int, workers: int, joined: int, emit: Emit) -> int:
         before: Workers that it had.
         workers: Workers that it may have now.
         joined: How many more workers the cluster has room for since.
-        emit: Told the news.
+        emit: Callback that receives events.
     """
     if workers < before:
         why = "others need their share" if joined >= 0 else "the cluster has become smaller"

@@ -1,4 +1,4 @@
-"""All searches of a study at once: which job runs next, and who is told its result. No Ray here."""
+"""All searches of a study at once: which job runs next, and who is told its result. Does not import Ray."""
 
 from __future__ import annotations
 

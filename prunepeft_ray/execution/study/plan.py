@@ -23,7 +23,7 @@ def plan_study(spec: StudySpec, emit: Emit) -> tuple[list[Setting], dict[str, Ta
 
     Args:
         spec: The study.
-        emit: Told the news.
+        emit: Callback that receives events.
 
     Returns:
         A setting for each search, and the tasks by name.

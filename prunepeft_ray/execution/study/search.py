@@ -1,4 +1,4 @@
-"""One search of a study: a method on a model, a task and a seed, up to the retraining of what it chose. No Ray here."""
+"""One search of a study: a method on a model, a task and a seed, and the retraining of its choice. Ray-free."""
 
 from __future__ import annotations
 

@@ -54,10 +54,10 @@ def start_study(
     Args:
         spec: The study.
         output: Its folder: new, or of the same study with fewer methods, tasks, models or seeds.
-        emit: Told the news.
+        emit: Callback that receives events.
         watch: Shown the progress.
         address: Ray cluster to run on; default: one on this machine.
-        terms: On what terms it shares that cluster.
+        terms: How it shares that cluster.
 
     Raises:
         InputError: If anything in the spec is wrong, or the folder holds something else.
@@ -92,10 +92,10 @@ def resume_study(
 
     Args:
         output: The study's folder.
-        emit: Told the news.
+        emit: Callback that receives events.
         watch: Shown the progress.
         address: Ray cluster to run on; default: one on this machine.
-        terms: On what terms it shares that cluster.
+        terms: How it shares that cluster.
         trust_plugins: Whether to import plugins of the folder's spec that this user has not used on this machine.
 
     Raises:

@@ -54,9 +54,9 @@ def run_study(
         spec: The study.
         run: Its searches.
         data: Its tasks, by name.
-        emit: Told the news.
+        emit: Callback that receives events.
         watch: Shown the progress.
-        request: Whether a signal has asked for an end.
+        request: Whether a signal has requested a stop.
         part: What the study may use of the cluster, a unit for each job.
         unit: Resources of each worker of a job.
 
@@ -92,7 +92,7 @@ def run_study(
         news.tell()
         watch(run.progress())
 
-    # on a cluster of its own a study has more trials than room, and the oldest must not wait for ever
+    # on a cluster of its own a study has more trials than room, and the oldest must not wait forever
     scheduler = OldestFirst(searcher) if isinstance(part, Whole) else NewestFirst(searcher)
     failures = Failures(folder, spec.execution.max_failures)
     while True:
