@@ -126,7 +126,7 @@ def test_three_jobs_at_once_from_submission_to_report(client, search, longer, st
     assert "has ended already: stopped" in printed(capsys, "stop", ids["long"]).err
     assert client.status(ids["long"]).state == "stopped"
     told = printed(capsys, "resume", ids["long"], "--wait")
-    assert f"going on with {outputs['long']}" in told.out
+    assert f"resuming {outputs['long']}" in told.out
     assert "@prunepeft" not in told.out
     for job in ids.values():
         finish(client, job)

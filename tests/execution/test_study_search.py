@@ -368,7 +368,7 @@ def test_a_method_must_choose_what_it_had_retrained(methods, store, trainer):
 
     built(methods, fickle)
     run(make_study("toy", seeds=[0]), trainer)
-    assert failure(store) == "the method had another architecture retrained than the one it chose"
+    assert failure(store) == "the method had a different architecture retrained than the one it chose"
 
 
 # going on

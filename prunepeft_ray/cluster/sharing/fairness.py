@@ -60,8 +60,8 @@ def share_out(claims: Iterable[Claim], nodes: Sequence[Bundle], now: float) -> d
 
     Runs that have begun keep one unit. Waiting runs begin in order of priority and waiting time while there is room;
     one that has waited for long and needs more room than is left blocks those behind it, so that enough room becomes
-    free. The rest is granted unit by unit to the run with the smallest weighted dominant share (Ghodsi et al., "Dominant
-    Resource Fairness", NSDI 2011), until no run can use anything that is left.
+    free. The rest is granted unit by unit to the run with the smallest weighted dominant share (Ghodsi et al.,
+    "Dominant Resource Fairness", NSDI 2011), until no run can use anything that is left.
 
     Args:
         claims: Claims of all runs.

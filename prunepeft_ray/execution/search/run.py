@@ -1,4 +1,4 @@
-"""A whole search in a group of processes: prepare, drive the method, leave the answer behind. Does not import Ray."""
+"""A whole search in a group of processes: prepare, drive the method, write the answer. Does not import Ray."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def run_search(
     stop_wanted: Callable[[], bool] = lambda: False,
     watchdog: Watchdog | None = None,
 ) -> None:
-    """Run a search to its end in this process, or in all processes of a group alike.
+    """Run a search to its end, in this process or identically in all processes of a group.
 
-    Finished jobs are taken from the run's results store. The first process writes the answer.
+    Results of finished jobs are read from the run's results store. The first process writes the answer.
 
     Args:
         spec: The search.
@@ -40,7 +40,7 @@ def run_search(
         group: The processes.
         emit: Callback that receives events.
         stop_wanted: Whether the search has been asked to stop.
-        watchdog: Touched at every step.
+        watchdog: Touched at every step; None for no watchdog.
 
     Raises:
         InputError: If the settings do not fit the model.
@@ -75,7 +75,7 @@ def run_search(
 
 
 def _check_kept(folder: RunFolder, executor: GroupExecutor, method: PrunePEFT) -> None:
-    """Read back all that the answer rests on.
+    """Read back everything that the answer depends on.
 
     Raises:
         RunError: If anything is missing or damaged.

@@ -19,7 +19,7 @@ from prunepeft_ray.text import one_line
 
 
 def plan_study(spec: StudySpec, emit: Emit) -> tuple[list[Setting], dict[str, TaskData]]:
-    """Load the tasks, look at the models, and build every method once to see that it fits.
+    """Load the tasks, inspect the models, and build every method once to check that it works with them.
 
     Args:
         spec: The study.
@@ -29,7 +29,7 @@ def plan_study(spec: StudySpec, emit: Emit) -> tuple[list[Setting], dict[str, Ta
         A setting for each search, and the tasks by name.
 
     Raises:
-        InputError: If anything does not fit; the message names it.
+        InputError: If anything is wrong; the message names it.
     """
     for method in spec.methods:
         METHODS.options(method.name, method.options)
@@ -41,7 +41,7 @@ def plan_study(spec: StudySpec, emit: Emit) -> tuple[list[Setting], dict[str, Ta
     checked: set[tuple[str, str, str]] = set()
     for setting in settings:
         cell = setting.cell
-        # seeds change nothing of what can be wrong
+        # the seed does not matter for these checks
         if (key := (cell.method.label, cell.task.name, cell.model)) not in checked:
             checked.add(key)
             _try_to_build(setting)
