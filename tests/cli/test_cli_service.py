@@ -82,7 +82,7 @@ def test_wrong_commands_are_told(capsys, arguments, code, says):
     [
         (["submit", "nope.yaml"], "nope.yaml: cannot be read"),
         (["submit", "search.yaml"], "--output is missing"),
-        (["submit", "search.yaml", "--output", "runs/x"], "expected a whole path that all nodes share"),
+        (["submit", "search.yaml", "--output", "runs/x"], "expected an absolute path that all nodes share"),
         (["submit", "search.yaml", "--output", "s3://key:secret@bucket/run"], "credentials do not belong into a URL"),
         (["submit", "search.yaml", "--output", "/x", "--set", "training.epoch=1"], "did you mean 'training.epochs'"),
         (["submit", "study.yaml", "--output", "/x", "--set", "seeds=[1]"], "write its settings into the file"),
@@ -92,12 +92,12 @@ def test_wrong_commands_are_told(capsys, arguments, code, says):
             ["submit", "study.yaml", "--output", "/x", "--cpus", "0.5"],
             "at most 0.5 CPUs: expected at least 1, which a single job needs",
         ),
-        (["submit", "search.yaml", "--output", "/x", "--name", "!!"], "expected some letters or digits"),
+        (["submit", "search.yaml", "--output", "/x", "--name", "!!"], "expected at least one letter or digit"),
         (["submit", "search.yaml", "--output", "/x", "--track", "tensorbord"], "did you mean 'tensorboard'"),
-        (["status", "demo-3f2a"], "the cluster knows of none since its head node started"),
+        (["status", "demo-3f2a"], "none has been submitted since the cluster's head node started"),
         (["resume", "demo-3f2a"], "prunepeft resume DIR"),
-        (["fetch", "demo"], "there is no search job 'demo'"),
-        (["report", "demo"], "there is no search job 'demo'"),
+        (["fetch", "demo"], "no search job 'demo'"),
+        (["report", "demo"], "no search job 'demo'"),
     ],
 )
 def test_wrong_wishes_are_told_before_anything_is_submitted(capsys, cluster, arguments, says):

@@ -107,7 +107,7 @@ def test_too_much_is_refused_before_it_is_copied(tmp_path, monkeypatch):
     file = tmp_path / "big.csv"
     with file.open("wb") as stream:
         stream.truncate(2**20 + 1)
-    told = pytest.raises(InputError, match=r"big.csv: files of more than 1 MiB do not travel")
+    told = pytest.raises(InputError, match=r"big.csv: more than 1 MiB of files cannot be sent")
     with told, packed(write(tmp_path, SEARCH | {"task": str(file)})):
         pass
 
