@@ -28,7 +28,7 @@ def exit_code(number: int) -> int:
     return 128 + number
 
 
-def asked_to_end(number: int) -> str:
+def signal_message(number: int) -> str:
     """The message of a command that was stopped by a signal."""
     return f"{_WORDS[signal.Signals(number)]}; {_SAFE}"
 
@@ -44,49 +44,49 @@ class Ending:
     exception, so that everything open gets closed, and the second one exits the process immediately.
 
     Attributes:
-        hears: Whether this is the process of a command, with its signal handlers installed here.
+        is_installed: Whether this is the process of a command, with its signal handlers installed here.
         asked: The signal that asked the process to stop; None so far.
-        before_leaving: Cleanup that must happen even on an immediate exit.
+        before_exit: Cleanup that must happen even on an immediate exit.
     """
 
     def __init__(self) -> None:
-        self.hears = False
+        self.is_installed = False
         self.asked: int | None = None
         self._begun = False
         self._code: int | None = None
         self._said = False
         self._until = 0.0
         self._errors = 2
-        self.before_leaving: Callable[[], None] = _nothing
+        self.before_exit: Callable[[], None] = _nothing
 
-    def hear(self) -> None:
+    def install(self) -> None:
         """Install the signal handlers, and make sure that nothing runs after the last exit handler.
 
         The destructors of native libraries race with their threads while the interpreter shuts down, and may crash.
         """
-        if self.hears:
+        if self.is_installed:
             return
-        self.hears = True
+        self.is_installed = True
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
-            signal.signal(number, self._heard)
+            signal.signal(number, self._handle)
         # the first to be registered is the last to run
         atexit.register(self._end)
 
     def begin(self) -> None:
         """Mark the beginning of the command: from now on there may be something to close."""
-        if self.hears:
+        if self.is_installed:
             self._begun = True
             sys.unraisablehook = self._unraisable
 
     def note(self, number: int) -> None:
         """Record a signal that another handler received and acts upon; a second one exits immediately."""
-        if self.hears:
+        if self.is_installed:
             again, self.asked = self.asked is not None, number
             if again:
-                self.leave_as_asked(number)
-            self._hush()
+                self.exit_for_signal(number)
+            self._silence_native_code()
 
-    def _hush(self) -> None:
+    def _silence_native_code(self) -> None:
         """Reserve standard error for our own messages: native libraries bypass Python when they write to it."""
         with suppress(OSError):
             self._errors = os.dup(2)
@@ -112,7 +112,7 @@ class Ending:
         self._code, self._said = code, True
         sys.exit(code)
 
-    def leave(self, message: str, code: int) -> None:
+    def exit_now(self, message: str, code: int) -> None:
         """Exit immediately, from any thread: print why, and close nothing.
 
         Args:
@@ -127,14 +127,14 @@ class Ending:
             # not through sys.stderr, whose lock the interrupted code may hold
             os.write(self._errors, f"error: {message}\n".encode(errors="backslashreplace"))
         with suppress(Exception):
-            self.before_leaving()
+            self.before_exit()
         os._exit(code)
 
-    def leave_as_asked(self, number: int) -> None:
+    def exit_for_signal(self, number: int) -> None:
         """Exit immediately because of a signal."""
-        self.leave(asked_to_end(number), exit_code(number))
+        self.exit_now(signal_message(number), exit_code(number))
 
-    def _heard(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._code is not None and not self._said:
             return
         if self._code:
@@ -143,11 +143,11 @@ class Ending:
             again, self.asked = self.asked is not None, number
             self._until = time.monotonic() + PATIENCE_SECONDS
             if again or not self._begun or self._code is not None:
-                self.leave_as_asked(number)
+                self.exit_for_signal(number)
         assert self.asked is not None
         left = self._until - time.monotonic()
         if left <= 0:
-            self.leave_as_asked(self.asked)
+            self.exit_for_signal(self.asked)
         # native modules do not survive an exception during their import
         importing = _is_importing(frame)
         signal.setitimer(signal.ITIMER_REAL, LATER_SECONDS if importing else left)

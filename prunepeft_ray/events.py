@@ -39,6 +39,6 @@ Emit = Callable[[Event], None]
 """Callback that receives events; must be quick and must not raise."""
 
 
-def telling(emit: Emit) -> Callable[[str], None]:
+def message_emitter(emit: Emit) -> Callable[[str], None]:
     """Return a callback that takes lines of text and emits each as a message event."""
     return lambda line: emit(Event("message", line))

@@ -21,7 +21,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal: int | None = None
 
-    def end(self) -> None:
+    def interrupt(self) -> None:
         """Raise the exception that the received signal stands for.
 
         Raises:
@@ -39,7 +39,7 @@ class StopRequest:
         again, self.signal = self.signal is not None, number
         ENDING.note(number)
         if again:
-            self.end()
+            self.interrupt()
 
 
 _listening: StopRequest | None = None
@@ -76,4 +76,4 @@ def catching_signals() -> Iterator[StopRequest]:
             if handler is not None:
                 signal.signal(number, handler)
     if request.signal is not None:
-        request.end()
+        request.interrupt()

@@ -47,7 +47,7 @@ class RayThread(threading.Thread):
             self.started.set()
         is_lost = _watch()
         while not self.ending.wait(LOOK_SECONDS):
-            if ENDING.hears and (what := is_lost()):
+            if ENDING.is_installed and (what := is_lost()):
                 self._leave(what)
         self.over.wait()
 
@@ -56,32 +56,32 @@ class RayThread(threading.Thread):
         # whoever killed it may have sent us a signal too
         if not self.ending.wait(LOOK_SECONDS):
             if ENDING.asked is not None:
-                ENDING.leave_as_asked(ENDING.asked)
-            ENDING.leave(f"{what}; finished jobs and checkpoints are safe; resume with 'prunepeft resume DIR'", 1)
+                ENDING.exit_for_signal(ENDING.asked)
+            ENDING.exit_now(f"{what}; finished jobs and checkpoints are safe; resume with 'prunepeft resume DIR'", 1)
 
 
 _thread: RayThread | None = None
 
 
-def start_ray(start: Callable[[], Any], before_leaving: Callable[[], None]) -> None:
+def start_ray(start: Callable[[], Any], before_exit: Callable[[], None]) -> None:
     """Start Ray or join a cluster, in a separate thread; signals are recorded meanwhile.
 
     Args:
         start: Starts or joins a cluster.
-        before_leaving: Cleanup on an immediate exit, so that none of Ray's processes stays behind.
+        before_exit: Cleanup on an immediate exit, so that none of Ray's processes stays behind.
 
     Raises:
         KeyboardInterrupt: On SIGINT; the caller must stop what has been started.
         Terminated: On SIGTERM; likewise.
     """
     global _thread
-    ENDING.before_leaving = before_leaving
+    ENDING.before_exit = before_exit
     with catching_signals() as request:
         _thread = RayThread(start)
         _thread.start()
         _wait(_thread.started, request)
         if request.signal is not None:
-            request.end()
+            request.interrupt()
         if _thread.error is not None:
             raise _thread.error
 
@@ -117,9 +117,9 @@ def _wait(event: threading.Event, request: StopRequest) -> None:
         if request.signal is not None:
             until = until or time.monotonic() + PATIENCE_SECONDS
             if time.monotonic() > until:
-                if ENDING.hears:
-                    ENDING.leave_as_asked(request.signal)
-                request.end()
+                if ENDING.is_installed:
+                    ENDING.exit_for_signal(request.signal)
+                request.interrupt()
     if is_main:
         request.listen()
 

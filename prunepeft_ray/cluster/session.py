@@ -48,7 +48,7 @@ def ray_cluster(address: str | None, workers: int, packages: Mapping[str, Any] |
         yield
         return
     if address is None:
-        _keep_to_this_machine()
+        _restrict_to_loopback()
     else:
         use_token()
     global _own
@@ -90,7 +90,7 @@ def _options(
 def _join(address: str | None, options: dict[str, Any]) -> None:
     try:
         if address is not None:
-            _knock(address)
+            _check_reachable(address)
         _start(options, attempts=1 if address else START_ATTEMPTS)
     except (OSError, OverflowError, RuntimeError, ValueError) as error:
         what = f"the Ray cluster at '{address}' cannot be reached" if address else "Ray cannot be started"
@@ -110,7 +110,7 @@ def _start(options: dict[str, Any], attempts: int) -> None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                start_ray(lambda: ray.init(**options), lambda: _leave_nothing(options))
+                start_ray(lambda: ray.init(**options), lambda: _remove_leftovers(options))
             return
         except Exception as error:
             # Ray raises a bare Exception if a node starts too slowly
@@ -122,14 +122,14 @@ def _start(options: dict[str, Any], attempts: int) -> None:
                 raise RuntimeError(str(error)) from error
 
 
-def _leave_nothing(options: Mapping[str, Any]) -> None:
+def _remove_leftovers(options: Mapping[str, Any]) -> None:
     # Ray's processes take a while to notice that their parent is gone
     kill_descendants()
     if "_temp_dir" in options:
         remove_ray_folder(Path(options["_temp_dir"]).parent)
 
 
-def _keep_to_this_machine() -> None:
+def _restrict_to_loopback() -> None:
     # on Linux this switch is what makes Ray bind to 127.0.0.1
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     if "RAY_AUTH_MODE" not in os.environ:
@@ -158,7 +158,7 @@ def logs_folder() -> str:
         return str(global_worker.node.get_logs_dir_path())
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Raise an OSError if nothing listens at ``host:port``; Ray would retry for two minutes."""
     match = re.fullmatch(r"(?:ray://)?\[?([^/\]]+?)\]?:(\d{1,5})", address)
     if match:

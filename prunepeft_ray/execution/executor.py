@@ -292,7 +292,7 @@ def _succeeded(part: dict[int, TrainResult | PrunePEFTError]) -> dict[int, Train
 
 
 def _judges(decision: Decision) -> str:
-    return ", ".join(decision.criteria) or "no criterion tells it from others"
+    return ", ".join(decision.criteria) or "no criterion distinguishes it"
 
 
 def _abstentions(decisions: Sequence[Decision]) -> list[str]:

@@ -14,7 +14,7 @@ import torch
 from prunepeft_ray.cluster.capacity import check_limits, has_gpu
 from prunepeft_ray.cluster.resources import Bundle
 from prunepeft_ray.cluster.session import is_joined, ray_cluster
-from prunepeft_ray.cluster.sharing.claim import Share, Whole, claiming
+from prunepeft_ray.cluster.sharing.claim import Share, WholeCluster, claiming
 from prunepeft_ray.cluster.sharing.terms import Terms
 from prunepeft_ray.config import RecipeConfig
 from prunepeft_ray.errors import InputError
@@ -120,7 +120,7 @@ def share_of_cluster(terms: Terms, unit: Sequence[Bundle], units: int) -> Iterat
         InputError: If a unit is beyond the run's own limits.
     """
     if not is_joined():
-        yield Whole(units)
+        yield WholeCluster(units)
         return
     check_limits(unit, terms)
     with claiming(terms, unit, units) as claimed:

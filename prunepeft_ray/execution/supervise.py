@@ -112,7 +112,7 @@ def follow(
         if asked and (not reader.running or time.monotonic() - asked > STOP_SECONDS):
             _kill_workers(mailbox)
             if told:
-                request.end()
+                request.interrupt()
     # an answer requested before the run ended may lack the last events
     if reader.read(TIMEOUT_SECONDS):
         reader.read(TIMEOUT_SECONDS)

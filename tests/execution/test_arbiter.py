@@ -9,7 +9,7 @@ import ray
 from prunepeft_ray.cluster import Terms
 from prunepeft_ray.cluster.sharing import claim as claiming
 from prunepeft_ray.cluster.sharing.arbiter import NAME, NAMESPACE, Arbiter, find_arbiter
-from prunepeft_ray.cluster.sharing.claim import Whole, wait_for_share
+from prunepeft_ray.cluster.sharing.claim import WholeCluster, wait_for_share
 from prunepeft_ray.errors import RunError, Terminated
 from prunepeft_ray.execution.session import share_of_cluster
 from prunepeft_ray.signals import StopRequest
@@ -97,7 +97,7 @@ def test_an_arbiter_that_nobody_needs_ends_itself(cluster):
 
 def test_a_cluster_of_our_own_is_not_shared(cluster):
     with share_of_cluster(Terms("one", cpus=0.5), CPU, 3) as share:
-        assert isinstance(share, Whole)
+        assert isinstance(share, WholeCluster)
         share.wants(1)
         assert share.units == 3
     with pytest.raises(ValueError, match=NAME):

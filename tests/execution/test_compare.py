@@ -381,7 +381,7 @@ def test_a_study_whose_results_are_deleted_while_it_runs_is_not_finished(study, 
         search.begin()
     compare._check_kept(finished, store, searches)
     for table in ("jobs", "epochs", "requests", "searches"):
-        name = searches[0].rests_on["jobs" if table == "epochs" else table][0]
+        name = searches[0].depends_on["jobs" if table == "epochs" else table][0]
         file = finished.results / table / f"{name}.parquet"
         content = file.read_bytes()
         file.unlink()

@@ -246,5 +246,5 @@ def test_two_starts_at_once_are_told_apart(elsewhere, monkeypatch):
 def test_a_cluster_that_does_not_answer_is_a_clear_line(elsewhere):
     cluster = written_down(elsewhere, Process.this())
     cluster.token_file.write_text("token")
-    with pytest.raises(RunError, match=r"does not respond .*refused.*; use 'prunepeft cluster down'"):
+    with pytest.raises(RunError, match=r"does not respond .*refused.*; stop it with 'prunepeft cluster down'"):
         node_states(cluster)

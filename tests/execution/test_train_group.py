@@ -29,7 +29,7 @@ from ray.train.v2._internal.exceptions import (
 )
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
-from prunepeft_ray.cluster.sharing.claim import Whole
+from prunepeft_ray.cluster.sharing.claim import WholeCluster
 from prunepeft_ray.errors import InputError, RunError, Terminated
 from prunepeft_ray.events import Event
 from prunepeft_ray.execution.interruptions import BrokenGroupError
@@ -210,7 +210,7 @@ def run_group(monkeypatch, tmp_path, spec, cluster):
         folder = RunFolder.create(tmp_path / "run", spec)
         try:
             train_group.run_in_group(
-                folder, None, told.append, share or Whole(4), False, request or StopRequest(), lambda: None
+                folder, None, told.append, share or WholeCluster(4), False, request or StopRequest(), lambda: None
             )
         finally:
             run.workers, run.told = runs.workers, [event.text for event in told]
@@ -368,7 +368,7 @@ def test_the_first_signal_is_noted_and_the_second_ends():
         signal.raise_signal(signal.SIGINT)
     with pytest.raises(Terminated) as caught, catching_signals() as request:
         signal.raise_signal(signal.SIGTERM)
-        request.end()
+        request.interrupt()
     assert caught.value.code == 143
 
 

@@ -62,4 +62,6 @@ def _ask(cluster: LocalCluster, path: str) -> dict[str, Any]:
             content: dict[str, Any] = json.load(answer)
             return content
     except (OSError, ValueError, InputError) as error:
-        raise RunError(f"the local cluster at {cluster.address} does not respond ({error}); use {DOWN}") from error
+        raise RunError(
+            f"the local cluster at {cluster.address} does not respond ({error}); stop it with {DOWN}"
+        ) from error

@@ -51,7 +51,7 @@ class Share(Protocol):
         """Set how many units the run can use now."""
 
 
-class Whole:
+class WholeCluster:
     """All of a cluster that no other run uses.
 
     Args:
@@ -68,7 +68,7 @@ class Whole:
         """Do nothing: the run has all units anyway."""
 
 
-class Claimed:
+class ClaimedShare:
     """The share granted by the cluster's arbiter.
 
     Args:
@@ -163,7 +163,7 @@ class Claimed:
 
 
 @contextmanager
-def claiming(terms: Terms, unit: Sequence[Bundle], units: int) -> Iterator[Claimed]:
+def claiming(terms: Terms, unit: Sequence[Bundle], units: int) -> Iterator[ClaimedShare]:
     """Claim a share of the cluster, and release it at the end.
 
     Args:
@@ -171,14 +171,14 @@ def claiming(terms: Terms, unit: Sequence[Bundle], units: int) -> Iterator[Claim
         unit: Resources that are only of use together, a bundle per process.
         units: Number of units that the run can use.
     """
-    claimed = Claimed(terms, unit, units)
+    claimed = ClaimedShare(terms, unit, units)
     try:
         yield claimed
     finally:
         claimed.leave()
 
 
-class ShareNews:
+class ShareReporter:
     """Emits an event when a run's share changes, or what the run is waiting for, repeated every minute.
 
     Args:
@@ -192,7 +192,7 @@ class ShareNews:
         self._held: Mapping[str, float] = {}
         self._reason, self._due = "", 0.0
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Emit the events that are due.
 
         Raises:
@@ -221,10 +221,10 @@ def wait_for_share(share: Share, emit: Emit, request: StopRequest) -> None:
         KeyboardInterrupt: On SIGINT.
         Terminated: On SIGTERM.
     """
-    news = ShareNews(share, emit)
+    reporter = ShareReporter(share, emit)
     while share.units < 1:
         if request.signal is not None:
-            request.end()
-        news.tell()
+            request.interrupt()
+        reporter.report()
         time.sleep(POLL_SECONDS)
-    news.tell()
+    reporter.report()

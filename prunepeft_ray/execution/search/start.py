@@ -14,10 +14,10 @@ from prunepeft_ray.backbones import load_outline
 from prunepeft_ray.cluster.capacity import check_limits, check_room, room_for_workers, worker_needs
 from prunepeft_ray.cluster.resources import Bundle
 from prunepeft_ray.cluster.session import is_joined, ray_cluster
-from prunepeft_ray.cluster.sharing.claim import ShareNews, wait_for_share
+from prunepeft_ray.cluster.sharing.claim import ShareReporter, wait_for_share
 from prunepeft_ray.cluster.sharing.terms import EQUAL_TERMS, Terms
 from prunepeft_ray.config import SearchSpec
-from prunepeft_ray.events import Emit, Event, telling
+from prunepeft_ray.events import Emit, Event, message_emitter
 from prunepeft_ray.execution.plan import plan_search
 from prunepeft_ray.execution.session import (
     attempting,
@@ -66,7 +66,7 @@ def start_search(
     load_named_plugins(spec.plugins)
     with joining(address, terms) as device:
         emit(Event("message", f"reading task {spec.task.name} and model {spec.model}"))
-        data = load_task(spec.task, telling(emit))
+        data = load_task(spec.task, message_emitter(emit))
         plan_search(spec, load_outline(spec.model), data).method(spec)
         _check_precision(spec, device)
         RunFolder.check_free(output)
@@ -107,7 +107,7 @@ def resume_search(
             return folder
         emit(Event("message", what_is_gone(folder, gone)))
     load_run_plugins(folder.spec.plugins, output, trust_plugins)
-    data = load_task(folder.spec.task, telling(emit))
+    data = load_task(folder.spec.task, message_emitter(emit))
     task, model = folder.spec.task.name, folder.spec.model
     here = {"task": {task: data.fingerprint}, "model": {model: load_outline(model).fingerprint}}
     finished = check_unchanged(folder, here)
@@ -195,10 +195,10 @@ def _run(folder: RunFolder, data: TaskData, emit: Emit, worker_plan: _WorkerPlan
         count = share.units
         rest = f" of {worker_plan.count}: no room for more at the moment" if count < worker_plan.count else ""
         emit(Event("message", f"starting {count} {kind} worker{'s' if count > 1 else ''}{rest}"))
-        news = ShareNews(share, emit)
+        reporter = ShareReporter(share, emit)
 
         def look() -> None:
             share.wants(worker_plan.count)
-            news.tell()
+            reporter.report()
 
         run_in_group(folder, data, emit, share, worker_plan.use_gpu, worker_plan.request, every(LOOK_SECONDS, look))

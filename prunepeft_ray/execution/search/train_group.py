@@ -97,7 +97,7 @@ def run_in_group(
     shared: _SharedState | None = None
     while True:
         if request.signal is not None:
-            request.end()
+            request.interrupt()
         try:
             room, resizing = room_for_workers(use_gpu), Resizing(part, workers)
             shared = shared or _prepare_shared(folder, data)

@@ -30,7 +30,7 @@ class StudyRun:
         self.error: BaseException | None = None
         self._on_end = on_end
         self._lock = threading.Lock()
-        self._thinking = ThreadPoolExecutor(1, thread_name_prefix="thinking", initializer=_compute_alone)
+        self._method_thread = ThreadPoolExecutor(1, thread_name_prefix="thinking", initializer=_compute_alone)
         self._pending = 0
         self._queues: dict[int, deque[Work]] = {number: deque() for number in range(len(searches))}
         self._turn = 0
@@ -41,7 +41,7 @@ class StudyRun:
         # a search that begins may update this object while others are still being queued
         with self._lock:
             for number, search in enumerate(searches):
-                self._think(number, search.begin)
+                self._submit(number, search.begin)
 
     @property
     def over(self) -> bool:
@@ -82,7 +82,7 @@ class StudyRun:
                 while queue and (limit is None or running[search.cell.method.label] < limit):
                     work = queue.popleft()
                     if work.job.id in self._finished:
-                        self._think(number, functools.partial(search.recall, work))
+                        self._submit(number, functools.partial(search.recall, work))
                         continue
                     if work.job.id in self._running:
                         self._running[work.job.id].append(number)
@@ -100,11 +100,11 @@ class StudyRun:
             for number in self._running.pop(job_id):
                 search = self.searches[number]
                 self._finished_here[search.cell.method.label] += 1
-                self._think(number, functools.partial(search.tell, job_id, result))
+                self._submit(number, functools.partial(search.tell, job_id, result))
 
     def close(self) -> None:
         """Shut down the methods' thread, once its current call has returned."""
-        self._thinking.shutdown(wait=True, cancel_futures=True)
+        self._method_thread.shutdown(wait=True, cancel_futures=True)
 
     def progress(self) -> list[MethodProgress]:
         """Return the progress of each method."""
@@ -147,9 +147,9 @@ class StudyRun:
         start = self._turn % max(1, len(numbers))
         return numbers[start:] + numbers[:start]
 
-    def _think(self, number: int, action: Callable[[], list[Work]]) -> None:
+    def _submit(self, number: int, action: Callable[[], list[Work]]) -> None:
         self._pending += 1
-        self._thinking.submit(self._advance, number, action)
+        self._method_thread.submit(self._advance, number, action)
 
     def _advance(self, number: int, action: Callable[[], list[Work]]) -> None:
         search = self.searches[number]
@@ -157,7 +157,7 @@ class StudyRun:
         new: list[Work] = []
         try:
             new = action()
-            if search.ended and not ended and search.is_news:
+            if search.ended and not ended and search.has_progressed:
                 self._on_end(search)
         except BaseException as error:  # noqa: BLE001  the main thread raises it
             self.error = self.error or error

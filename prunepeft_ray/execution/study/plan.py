@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from prunepeft_ray.backbones import Backbone, load_outline
 from prunepeft_ray.errors import InputError, PrunePEFTError
-from prunepeft_ray.events import Emit, Event, telling
+from prunepeft_ray.events import Emit, Event, message_emitter
 from prunepeft_ray.execution.plan import plan_search
 from prunepeft_ray.execution.study.setting import Setting
 from prunepeft_ray.methods import METHODS, Problem
@@ -34,7 +34,7 @@ def plan_study(spec: StudySpec, emit: Emit) -> tuple[list[Setting], dict[str, Ta
     for method in spec.methods:
         METHODS.options(method.name, method.options)
     emit(Event("message", f"reading {_count(spec.tasks, 'task')} and {_count(spec.models, 'model')}"))
-    data = {task.name: load_task(task, telling(emit)) for task in spec.tasks}
+    data = {task.name: load_task(task, message_emitter(emit)) for task in spec.tasks}
     outlines = {model: load_outline(model) for model in spec.models}
     facts = versions(), hardware()
     settings = [_setting(spec, cell, outlines[cell.model], data[cell.task.name], *facts) for cell in spec.cells()]

@@ -60,7 +60,7 @@ class StudySearch:
         self._decision_names: set[str] = set()
         self._asked_examples = 0
         self._device_seconds = 0.0
-        self._thought = 0.0
+        self._method_seconds = 0.0
 
     @property
     def ended(self) -> bool:
@@ -79,7 +79,7 @@ class StudySearch:
         return None if planned is None else max(len(self.outstanding), planned + finals - self.told)
 
     @property
-    def is_news(self) -> bool:
+    def has_progressed(self) -> bool:
         """Whether it has made progress in this attempt."""
         return self.told > len(self._before) or self._ended_before is None
 
@@ -110,11 +110,11 @@ class StudySearch:
             if len(told) == len(results):
                 return self._replay(self._restore(ended, told))
         self.state = "searching"
-        self._method = self._think(self.setting.build)
+        self._method = self._call_method(self.setting.build)
         return self._replay(self._ask())
 
     @property
-    def rests_on(self) -> dict[str, list[str]]:
+    def depends_on(self) -> dict[str, list[str]]:
         """Names of the files that the outcome depends on, by table."""
         requests = [request_key(self.setting.context.run_id, position) for position in range(self.told)]
         searches = [self.setting.context.run_id] if self.ended else []
@@ -126,7 +126,7 @@ class StudySearch:
         for request, result in zip(self._before, told, strict=True):
             self._count(request.job_id, request.kind, result)
         self._chosen = Architecture.from_json(ended.architecture)
-        self._evaluations, self._thought = ended.evaluations, ended.proposal_seconds
+        self._evaluations, self._method_seconds = ended.evaluations, ended.proposal_seconds
         return self._retrain()
 
     def tell(self, job_id: str, result: TrainResult) -> list[Work]:
@@ -169,12 +169,12 @@ class StudySearch:
         method = self._method
         assert method is not None
         # methods choose by dev metrics; test metrics are only for the report
-        self._think(lambda: method.tell(work.job, replace(result, test={})))
+        self._call_method(lambda: method.tell(work.job, replace(result, test={})))
         if not self.ended:
             self._keep_decisions(method)
         return self._ask()
 
-    def _think(self, action: Callable[[], T]) -> T | None:
+    def _call_method(self, action: Callable[[], T]) -> T | None:
         """Call the method and measure the time; if it raises, only this search fails."""
         started = time.perf_counter()
         try:
@@ -183,7 +183,7 @@ class StudySearch:
             self._fail(error)
             return None
         finally:
-            self._thought += time.perf_counter() - started
+            self._method_seconds += time.perf_counter() - started
 
     def _account(self, work: Work, result: TrainResult) -> None:
         request = self._request(work)
@@ -233,7 +233,7 @@ class StudySearch:
             self.best_value = value if self.best_value is None else max(self.best_value, value)
 
     def _keep_decisions(self, method: Method) -> None:
-        fresh = self._think(lambda: self._new_decisions(method)) or []
+        fresh = self._call_method(lambda: self._new_decisions(method)) or []
         self._decisions += len(fresh)
         if fresh:
             self._store.commit_decisions(self.setting.context, fresh)
@@ -250,7 +250,7 @@ class StudySearch:
             return []
         method = self._method
         assert method is not None
-        asked = () if self._is_spent() else self._think(lambda: self._checked(method.ask()))
+        asked = () if self._has_reached_limits() else self._call_method(lambda: self._checked(method.ask()))
         new = self._within_limits(asked or ())
         self.outstanding |= {piece.job.id: piece for piece in new}
         return new if self.outstanding or self.ended else self._choose(method)
@@ -268,7 +268,7 @@ class StudySearch:
                 )
         return new
 
-    def _is_spent(self) -> bool:
+    def _has_reached_limits(self) -> bool:
         limits = self.setting.study.limits
         epochs = self._asked_examples / self.setting.train_size
         too_many = limits.epochs is not None and epochs >= limits.epochs
@@ -281,7 +281,7 @@ class StudySearch:
         for piece in asked:
             if piece.kind == "final":
                 new.append(piece)
-            elif not self._is_spent() and not self._is_one_too_many(piece):
+            elif not self._has_reached_limits() and not self._exceeds_evaluations(piece):
                 size = min(piece.job.train_size or self.setting.train_size, self.setting.train_size)
                 self._asked_examples += size * piece.job.training.epochs
                 new.append(piece)
@@ -289,14 +289,14 @@ class StudySearch:
                 self._cut_short = True
         return new
 
-    def _is_one_too_many(self, piece: Work) -> bool:
+    def _exceeds_evaluations(self, piece: Work) -> bool:
         """Whether a candidate exceeds the evaluations; training one again for longer does not count as another."""
         if piece.kind == "candidate":
             self._candidates.add(piece.job.architecture.id)
         return len(self._candidates) > self.problem.evaluations
 
     def _choose(self, method: Method) -> list[Work]:
-        self._chosen = self._think(lambda: self._choice(method))
+        self._chosen = self._call_method(lambda: self._choice(method))
         if self._chosen is None:
             return []
         self._store.commit_search(self._outcome("done"))
@@ -304,7 +304,7 @@ class StudySearch:
 
     def _choice(self, method: Method) -> Architecture:
         """Return the architecture found by the method, if it can be trained and is within the budget."""
-        if not method.done and not self._is_spent():
+        if not method.done and not self._has_reached_limits():
             raise RunError("the method waits for results, but nothing is running")
         chosen = method.best()
         self.problem.check(chosen)
@@ -367,5 +367,5 @@ class StudySearch:
             budget=self.problem.budget,
             reference=self.reference,
             evaluations=self._evaluations,
-            proposal_seconds=self._thought,
+            proposal_seconds=self._method_seconds,
         )

@@ -197,14 +197,14 @@ def _check_kept(folder: RunFolder, store: ResultsStore, searches: list[StudySear
     """
     wanted: dict[str, list[str]] = {"jobs": []}
     for search in searches:
-        for table, keys in search.rests_on.items():
+        for table, keys in search.depends_on.items():
             wanted.setdefault(table, []).extend(keys)
     if gone := store.missing(**wanted):
         lost = {file.partition("/")[2] for file in gone}
         store.forget_searches(
             search.setting.context.run_id
             for search in searches
-            if lost & {key for keys in search.rests_on.values() for key in keys}
+            if lost & {key for keys in search.depends_on.values() for key in keys}
         )
         raise RunError(what_is_gone(folder, gone))
     store.read("jobs")

@@ -12,7 +12,7 @@ from ray import tune
 from ray.tune.execution import tune_controller as controllers
 
 from prunepeft_ray.backbones import read_backbone
-from prunepeft_ray.cluster.sharing.claim import Share, ShareNews, Whole
+from prunepeft_ray.cluster.sharing.claim import Share, ShareReporter, WholeCluster
 from prunepeft_ray.errors import PrunePEFTError, RunError
 from prunepeft_ray.events import Emit, Event
 from prunepeft_ray.execution.failures import Failures
@@ -85,15 +85,15 @@ def run_study(
             searcher.said[event.job_id] = event.text
         emit(event)
 
-    news = ShareNews(part, emit)
+    reporter = ShareReporter(part, emit)
 
     def look() -> None:
         part.wants(run.wanted)
-        news.tell()
+        reporter.report()
         watch(run.progress())
 
     # on its own cluster a study has more trials than room, and the oldest must not wait forever
-    scheduler = OldestFirst(searcher) if isinstance(part, Whole) else NewestFirst(searcher)
+    scheduler = OldestFirst(searcher) if isinstance(part, WholeCluster) else NewestFirst(searcher)
     failures = Failures(folder, spec.execution.max_failures)
     while True:
         tuner = build_tuner(searcher, scheduler, shared, spec.execution, unit)
@@ -105,7 +105,7 @@ def run_study(
             background.join(STOP_SECONDS)
         watch(run.progress())
         if request.signal is not None:
-            request.end()
+            request.interrupt()
         if (error := _failure_of_tune(run, searcher, background)) is None:
             break
         failures.add()
