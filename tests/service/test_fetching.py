@@ -125,7 +125,7 @@ def test_a_damaged_archive_and_a_bucket_as_target_are_told(run, tmp_path, monkey
     monkeypatch.setattr(server, "log_file", lambda node, name: server.taken[: len(server.taken) // 2])
     with pytest.raises(RunError, match="arrived incomplete"):
         fetch(server, job_at(run), tmp_path / "home", lambda line: None)
-    with pytest.raises(InputError, match="expected a folder of this machine"):
+    with pytest.raises(InputError, match="expected a folder on this machine"):
         fetch(server, job_at(run), open_path("memory://home"), lambda line: None)
 
 
