@@ -17,8 +17,8 @@ from prunepeft_ray.errors import InputError, RunError
 from prunepeft_ray.text import one_line
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0
-MOST_NODES = 10_000
-MOST_BYTES = 4 * 2**30
+MAX_NODES = 10_000
+MAX_BYTES = 4 * 2**30
 """Maximum size of a response."""
 _VERBOSE = (
     "ray.dashboard.modules.dashboard_sdk",
@@ -155,7 +155,7 @@ class JobServer:
 
     def nodes(self) -> list[NodeInfo]:
         """All nodes that are alive."""
-        found = self._get("/api/v0/nodes", detail=1, limit=MOST_NODES)["data"]["result"]["result"]
+        found = self._get("/api/v0/nodes", detail=1, limit=MAX_NODES)["data"]["result"]["result"]
         return [
             NodeInfo(
                 row["node_id"],
@@ -204,8 +204,8 @@ class JobServer:
             content = bytearray()
             for piece in answer.iter_content(2**20):
                 content += piece
-                if len(content) > MOST_BYTES:
-                    raise RunError(f"the cluster at {self.address} sent more than {MOST_BYTES // 2**30} GiB")
+                if len(content) > MAX_BYTES:
+                    raise RunError(f"the cluster at {self.address} sent more than {MAX_BYTES // 2**30} GiB")
         if answer.status_code in (401, 403):
             raise self._no_entry()
         return answer.status_code, bytes(content)

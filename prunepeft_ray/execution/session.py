@@ -127,14 +127,14 @@ def share_of_cluster(terms: Terms, unit: Sequence[Bundle], units: int) -> Iterat
         yield claimed
 
 
-def what_is_gone(folder: RunFolder, gone: list[str]) -> str:
+def describe_missing(folder: RunFolder, missing: list[str]) -> str:
     """Say which files are missing from a results store, and what to do.
 
     Args:
         folder: The run.
-        gone: The files, as ``table/name``.
+        missing: The files, as ``table/name``.
     """
-    which = f"{gone[0]}.parquet" + (f" and {len(gone) - 1} more" if len(gone) > 1 else "")
+    which = f"{missing[0]}.parquet" + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
     return (
         f"{which}, needed for the answer, is missing from {folder.results} (deleted?); everything else is safe; "
         f"compute what is missing with 'prunepeft resume {folder.path}'"

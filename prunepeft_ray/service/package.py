@@ -19,7 +19,7 @@ from prunepeft_ray.service.gate import Kind
 from prunepeft_ray.study import StudySpec, load_study
 from prunepeft_ray.text import one_line
 
-MOST_BYTES = 200 * 2**20
+MAX_BYTES = 200 * 2**20
 """Well below Ray's limit of 500 MiB, since Ray keeps packages in the head node's memory."""
 
 
@@ -137,9 +137,9 @@ class _Packer:
     def _check_size(self, path: Path) -> None:
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
         self._bytes += sum(file.stat().st_size for file in files)
-        if self._bytes > MOST_BYTES:
+        if self._bytes > MAX_BYTES:
             raise InputError(
-                f"{path}: more than {MOST_BYTES // 2**20} MiB of files cannot be sent with a job; put them where all "
+                f"{path}: more than {MAX_BYTES // 2**20} MiB of files cannot be sent with a job; put them where all "
                 "nodes of the cluster see them, and give the path there"
             )
 

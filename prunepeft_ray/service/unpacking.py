@@ -14,9 +14,9 @@ from prunepeft_ray.errors import RunError
 from prunepeft_ray.storage.files import check_name, write_whole
 from prunepeft_ray.text import one_line
 
-MOST_FILES = 200_000
-MOST_BYTES = 4 * 2**30
-MOST_AT_ONCE = 2**20
+MAX_FILES = 200_000
+MAX_BYTES = 4 * 2**30
+MAX_CHUNK_BYTES = 2**20
 """Maximum size of a header; files are read in pieces of this size."""
 
 
@@ -42,20 +42,20 @@ def unpack(archive: bytes, target: Path, wanted: Callable[[str], bool]) -> None:
 def _files(archive: bytes, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
     with _reading(), _Bounded(fileobj=io.BytesIO(archive)) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
         for count, member in enumerate(tar, 1):
-            if count > MOST_FILES:
-                raise _refusal(f"it contains more than {MOST_FILES:,} files")
+            if count > MAX_FILES:
+                raise _refusal(f"it contains more than {MAX_FILES:,} files")
             if member.isdir():
                 continue
             if not member.isreg() or member.issparse():
                 raise _refusal(f"'{member.name[:100]}' is not a regular file")
-            if not 0 <= member.size <= MOST_BYTES:
+            if not 0 <= member.size <= MAX_BYTES:
                 raise _refusal(TOO_LARGE)
             name = check_name(member.name)
             if wanted(name) and (content := tar.extractfile(member)) is not None:
-                yield name, b"".join(iter(lambda file=content: file.read(MOST_AT_ONCE), b""))  # type: ignore[misc]
+                yield name, b"".join(iter(lambda file=content: file.read(MAX_CHUNK_BYTES), b""))  # type: ignore[misc]
 
 
-TOO_LARGE = f"it is larger than {MOST_BYTES / 2**30:.0f} GiB unpacked"
+TOO_LARGE = f"it is larger than {MAX_BYTES / 2**30:.0f} GiB unpacked"
 
 
 def _refusal(why: str) -> RunError:
@@ -66,12 +66,12 @@ class _Bounded(gzip.GzipFile):
     """Limits the unpacked size, in total and per read: a few compressed bytes can expand to any amount."""
 
     def read(self, size: int | None = -1) -> bytes:
-        if size is None or not 0 <= size <= MOST_AT_ONCE or self.tell() + size > MOST_BYTES:
+        if size is None or not 0 <= size <= MAX_CHUNK_BYTES or self.tell() + size > MAX_BYTES:
             raise _refusal(TOO_LARGE)
         return super().read(size)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if offset > MOST_BYTES:
+        if offset > MAX_BYTES:
             raise _refusal(TOO_LARGE)
         return super().seek(offset, whence)
 

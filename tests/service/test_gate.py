@@ -255,8 +255,8 @@ def test_a_link_that_lies_in_the_way_is_replaced_and_not_followed(tmp_path):
 
 
 def test_size_and_number_of_what_is_unpacked_are_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(unpacking, "MOST_BYTES", 2**22)
-    monkeypatch.setattr(unpacking, "MOST_FILES", 3)
+    monkeypatch.setattr(unpacking, "MAX_BYTES", 2**22)
+    monkeypatch.setattr(unpacking, "MAX_FILES", 3)
     with pytest.raises(RunError, match="larger than"):
         unpack(archive_of("bomb", content=bytes(2**23)), tmp_path / "home", lambda name: True)
     with pytest.raises(RunError, match="larger than"):

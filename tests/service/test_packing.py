@@ -103,7 +103,7 @@ def test_links_that_lead_nowhere_stay(tmp_path):
 
 
 def test_too_much_is_refused_before_it_is_copied(tmp_path, monkeypatch):
-    monkeypatch.setattr(packing, "MOST_BYTES", 2**20)
+    monkeypatch.setattr(packing, "MAX_BYTES", 2**20)
     file = tmp_path / "big.csv"
     with file.open("wb") as stream:
         stream.truncate(2**20 + 1)

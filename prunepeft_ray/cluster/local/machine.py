@@ -15,7 +15,7 @@ FREE_PORTS = range(20000, 32000)
 """Range to pick free ports from: above the ports of Ray's workers, below the system's ephemeral ports."""
 
 
-LEAST_STORE_BYTES = 80 * 2**20
+MIN_STORE_BYTES = 80 * 2**20
 
 
 def _free_port(wanted: int) -> int:
@@ -38,4 +38,4 @@ def _cores() -> int:
 def _store_bytes(nodes: int) -> int:
     """Size of each node's object store; together they take what Ray would give a single node on this machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(LEAST_STORE_BYTES, int(min(0.3 * memory, 0.9 * shutil.disk_usage("/dev/shm").free) / nodes))
+    return max(MIN_STORE_BYTES, int(min(0.3 * memory, 0.9 * shutil.disk_usage("/dev/shm").free) / nodes))

@@ -28,7 +28,7 @@ from prunepeft_ray.processes import end_family, is_alive
 from prunepeft_ray.storage.files import locked
 from prunepeft_ray.text import counted, one_line
 
-MOST_NODES = 32
+MAX_NODES = 32
 START_SECONDS = 180.0
 GRACE_SECONDS = 10.0
 LOOK_SECONDS = 0.25
@@ -172,8 +172,8 @@ def stop_local_cluster(emit: Emit) -> LocalCluster | None:
 def _check(nodes: int, cpus: int | None, gpus: int | None) -> None:
     if not Path("/proc/self/environ").exists():
         raise InputError("a local cluster needs Linux; elsewhere, start Ray's nodes by hand: see docs/deployment.md")
-    if not 1 <= nodes <= MOST_NODES:
-        raise InputError(f"--local {nodes}: a local cluster has 1 to {MOST_NODES} nodes")
+    if not 1 <= nodes <= MAX_NODES:
+        raise InputError(f"--local {nodes}: a local cluster has 1 to {MAX_NODES} nodes")
     if cpus is not None and cpus < 1:
         raise InputError(f"--cpus {cpus}: a node needs at least 1 CPU")
     if gpus is not None and gpus < 0:

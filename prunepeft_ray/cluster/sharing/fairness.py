@@ -42,7 +42,7 @@ class Claim:
         return total(self.unit)
 
     @property
-    def most(self) -> int:
+    def max_units(self) -> int:
         """Maximum number of units that the run can use within its limits."""
         needs, found = self.needs, self.units
         for kind, limit in (("CPU", self.cpus), ("GPU", self.gpus)):
@@ -74,10 +74,10 @@ def share_out(claims: Iterable[Claim], nodes: Sequence[Bundle], now: float) -> d
     everyone = sorted(claims, key=lambda claim: (claim.since, claim.job))
     room, units = _Room(nodes), {claim.job: 0 for claim in everyone}
     for claim in sorted((c for c in everyone if c.begun), key=lambda claim: -claim.priority):
-        units[claim.job] = int(claim.most > 0 and room.take(claim.unit))
+        units[claim.job] = int(claim.max_units > 0 and room.take(claim.unit))
     for claim in sorted((c for c in everyone if not c.begun), key=lambda claim: -claim.urgency(now)):
-        units[claim.job] = int(claim.most > 0 and room.take(claim.unit))
-        if not units[claim.job] and now - claim.since >= AGING_SECONDS and claim.most and fits(claim.unit, nodes):
+        units[claim.job] = int(claim.max_units > 0 and room.take(claim.unit))
+        if not units[claim.job] and now - claim.since >= AGING_SECONDS and claim.max_units and fits(claim.unit, nodes):
             break
     _deal_out(everyone, units, room, total(nodes))
     return units
@@ -87,7 +87,7 @@ def _deal_out(everyone: Sequence[Claim], units: dict[str, int], room: _Room, the
     growing = [claim for claim in everyone if units[claim.job]]
     while growing:
         poorest = min(growing, key=lambda claim: _dominant_share(claim, units[claim.job], there) / 2**claim.priority)
-        if units[poorest.job] < poorest.most and room.take(poorest.unit):
+        if units[poorest.job] < poorest.max_units and room.take(poorest.unit):
             units[poorest.job] += 1
         else:
             growing.remove(poorest)

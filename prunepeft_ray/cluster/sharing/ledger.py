@@ -45,7 +45,7 @@ class Ledger:
     @property
     def wanted(self) -> list[dict[str, float]]:
         """All bundles that the runs could use if the cluster grew."""
-        return [dict(bundle) for claim in self._claims.values() for bundle in claim.unit * claim.most]
+        return [dict(bundle) for claim in self._claims.values() for bundle in claim.unit * claim.max_units]
 
     def renew(self, token: str, claim: Claim, now: float, nodes: Sequence[Bundle], may_grow: bool) -> Answer:
         """Accept a new, renewed or changed claim, and return what its run is granted.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from prunepeft_ray.errors import InputError
 
-MOST_PRIORITY = 10
+MAX_PRIORITY = 10
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Terms:
     gpus: float | None = None
 
     def __post_init__(self) -> None:
-        if not -MOST_PRIORITY <= self.priority <= MOST_PRIORITY:
-            raise InputError(f"priority {self.priority}: expected -{MOST_PRIORITY} to {MOST_PRIORITY}")
+        if not -MAX_PRIORITY <= self.priority <= MAX_PRIORITY:
+            raise InputError(f"priority {self.priority}: expected -{MAX_PRIORITY} to {MAX_PRIORITY}")
         for kind, limit in (("CPUs", self.cpus), ("GPUs", self.gpus)):
             # NaN is in no range
             if limit is not None and not 0 < limit < math.inf:

@@ -12,7 +12,7 @@ from prunepeft_ray.execution.executor import GroupExecutor
 from prunepeft_ray.execution.job_checkpoint import discard_all
 from prunepeft_ray.execution.plan import plan_search
 from prunepeft_ray.execution.search.answer import _leave_answer
-from prunepeft_ray.execution.session import what_is_gone
+from prunepeft_ray.execution.session import describe_missing
 from prunepeft_ray.execution.watchdog import Watchdog
 from prunepeft_ray.execution.workbench import Workbench
 from prunepeft_ray.pruning import PrunePEFT
@@ -81,7 +81,7 @@ def _check_kept(folder: RunFolder, executor: GroupExecutor, method: PrunePEFT) -
         RunError: If anything is missing or damaged.
     """
     decisions = decision_files(executor.context, method.decisions)
-    if gone := executor.store.missing(executor.told, decisions=decisions):
-        raise RunError(what_is_gone(folder, gone))
+    if missing := executor.store.missing(executor.told, decisions=decisions):
+        raise RunError(describe_missing(folder, missing))
     for job_id in executor.told:
         executor.store.find(job_id)

@@ -22,11 +22,11 @@ from prunepeft_ray.execution.plan import plan_search
 from prunepeft_ray.execution.session import (
     attempting,
     check_unchanged,
+    describe_missing,
     joining,
     named,
     resolve,
     share_of_cluster,
-    what_is_gone,
 )
 from prunepeft_ray.plugins import load_named_plugins, load_run_plugins
 from prunepeft_ray.results import ResultsStore, RunFolder
@@ -101,11 +101,11 @@ def resume_search(
     """
     folder = RunFolder.open(output)
     if folder.finished:
-        gone = lost_results(folder)
-        if not gone:
+        missing = lost_results(folder)
+        if not missing:
             emit(Event("message", f"{output} is finished; there is nothing to resume"))
             return folder
-        emit(Event("message", what_is_gone(folder, gone)))
+        emit(Event("message", describe_missing(folder, missing)))
     load_run_plugins(folder.spec.plugins, output, trust_plugins)
     data = load_task(folder.spec.task, message_emitter(emit))
     task, model = folder.spec.task.name, folder.spec.model

@@ -17,11 +17,11 @@ from prunepeft_ray.events import Emit, Event
 from prunepeft_ray.execution.session import (
     attempting,
     check_unchanged,
+    describe_missing,
     joining,
     named,
     resolve,
     share_of_cluster,
-    what_is_gone,
 )
 from prunepeft_ray.execution.study.dispatcher import StudyRun
 from prunepeft_ray.execution.study.plan import plan_study
@@ -199,14 +199,14 @@ def _check_kept(folder: RunFolder, store: ResultsStore, searches: list[StudySear
     for search in searches:
         for table, keys in search.depends_on.items():
             wanted.setdefault(table, []).extend(keys)
-    if gone := store.missing(**wanted):
-        lost = {file.partition("/")[2] for file in gone}
+    if missing := store.missing(**wanted):
+        lost = {file.partition("/")[2] for file in missing}
         store.forget_searches(
             search.setting.context.run_id
             for search in searches
             if lost & {key for keys in search.depends_on.values() for key in keys}
         )
-        raise RunError(what_is_gone(folder, gone))
+        raise RunError(describe_missing(folder, missing))
     store.read("jobs")
 
 
