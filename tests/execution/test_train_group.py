@@ -43,7 +43,7 @@ from prunepeft_ray.signals import StopRequest, catching_signals
 LOW = "Task was killed due to the node running low on memory."
 GONE = "gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:55525. This is typically due to ..."
 LOSSES = {
-    "left behind": (RuntimeError(GONE), "worker 1 lost the connection to another"),
+    "left behind": (RuntimeError(GONE), "worker 1 lost the connection to another worker"),
     "died": (ActorDiedError(), "worker 1 died"),
     "died, seen by a health check": (WorkerHealthCheckFailedError("failed", ActorDiedError()), "worker 1 died"),
     "silent": (WorkerHealthCheckTimeoutError("late"), "worker 1 no longer responds"),
