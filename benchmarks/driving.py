@@ -16,7 +16,7 @@ from rich.table import Table
 
 from prunepeft_ray.cluster.capacity import job_unit
 from prunepeft_ray.cluster.session import ray_cluster
-from prunepeft_ray.cluster.sharing.claim import Whole
+from prunepeft_ray.cluster.sharing.claim import WholeCluster
 from prunepeft_ray.execution.study.dispatcher import StudyRun
 from prunepeft_ray.execution.study.plan import plan_study
 from prunepeft_ray.execution.study.search import StudySearch
@@ -57,7 +57,7 @@ def study(jobs: int, root: Path) -> int:
     store = ResultsStore(folder.results)
     run = StudyRun([StudySearch(setting, store) for setting in settings], lambda search: None)
     tune_study.JobTrial = trivial_trial()
-    share, unit = Whole(4), job_unit(spec.execution, use_gpu=False)
+    share, unit = WholeCluster(4), job_unit(spec.execution, use_gpu=False)
     tune_study.run_study(folder, spec, run, data, lambda event: None, lambda progress: None, StopRequest(), share, unit)
     run.close()
     return len(store.read("jobs"))

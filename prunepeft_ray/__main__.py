@@ -5,7 +5,7 @@ from prunepeft_ray.ending import ENDING
 
 def main() -> None:
     """Run the command line."""
-    ENDING.hear()
+    ENDING.install()
     from prunepeft_ray.cli.main import main as run_command
 
     run_command()

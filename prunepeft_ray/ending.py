@@ -1,6 +1,6 @@
-"""How the process of a command ends: with one line and the right code, whenever a signal comes.
+"""How the process of a command exits: with one line and the right exit code, whenever a signal arrives.
 
-It is imported before anything else and imports next to nothing, so that signals are heard from the first moment on.
+This module is imported before anything else and imports next to nothing, so that signals are handled from the start.
 """
 
 from __future__ import annotations
@@ -18,22 +18,18 @@ from prunepeft_ray.errors import Terminated
 
 LATER_SECONDS = 0.05
 PATIENCE_SECONDS = 60.0
-"""How long a command may take to tidy up once it was asked to end."""
-_SAFE = "finished jobs and checkpoints are safe, 'prunepeft resume DIR' goes on"
-_WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "asked to end"}
+"""How long a command may take to clean up after it was asked to stop."""
+_SAFE = "finished jobs and checkpoints are safe; resume with 'prunepeft resume DIR'"
+_WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
 def exit_code(number: int) -> int:
-    """The exit code of a process that a signal has ended, as shells count: 130 for SIGINT, 143 for SIGTERM."""
+    """The exit code of a process ended by a signal, by the shell's convention: 130 for SIGINT, 143 for SIGTERM."""
     return 128 + number
 
 
-def asked_to_end(number: int) -> str:
-    """What a command says that a signal has ended.
-
-    Args:
-        number: The signal.
-    """
+def signal_message(number: int) -> str:
+    """The message of a command that was stopped by a signal."""
     return f"{_WORDS[signal.Signals(number)]}; {_SAFE}"
 
 
@@ -42,60 +38,56 @@ def _nothing() -> None:
 
 
 class Ending:
-    """Hears the signals of a command's process.
+    """Handles the signals of a command's process, and its exit.
 
-    Until the command begins, a signal ends the process on the spot. From then on the first one is raised as an
-    exception, for all that is open to be closed, and the second one ends the process on the spot.
+    Until the command begins, a signal exits the process immediately. After that, the first signal is raised as an
+    exception, so that everything open gets closed, and the second one exits the process immediately.
 
     Attributes:
-        hears: Whether this is the process of a command, whose signals are heard here.
-        asked: The signal that has asked it to end.
-        before_leaving: What must not be left behind even when it ends on the spot.
+        is_installed: Whether this is the process of a command, with its signal handlers installed here.
+        asked: The signal that asked the process to stop; None so far.
+        before_exit: Cleanup that must happen even on an immediate exit.
     """
 
     def __init__(self) -> None:
-        self.hears = False
+        self.is_installed = False
         self.asked: int | None = None
         self._begun = False
         self._code: int | None = None
         self._said = False
         self._until = 0.0
         self._errors = 2
-        self.before_leaving: Callable[[], None] = _nothing
+        self.before_exit: Callable[[], None] = _nothing
 
-    def hear(self) -> None:
-        """Listen from now on, and see to it that nothing runs after the last exit handler.
+    def install(self) -> None:
+        """Install the signal handlers, and make sure that nothing runs after the last exit handler.
 
-        The destructors of native libraries race with their threads when the interpreter ends, and may crash.
+        The destructors of native libraries race with their threads while the interpreter shuts down, and may crash.
         """
-        if self.hears:
+        if self.is_installed:
             return
-        self.hears = True
+        self.is_installed = True
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
-            signal.signal(number, self._heard)
+            signal.signal(number, self._handle)
         # the first to be registered is the last to run
         atexit.register(self._end)
 
     def begin(self) -> None:
-        """Say that the command begins: from now on there may be something to close."""
-        if self.hears:
+        """Mark the beginning of the command: from now on there may be something to close."""
+        if self.is_installed:
             self._begun = True
             sys.unraisablehook = self._unraisable
 
     def note(self, number: int) -> None:
-        """Take note of a signal that somebody else has heard, and acts upon; a second one ends the process on the spot.
-
-        Args:
-            number: The signal.
-        """
-        if self.hears:
+        """Record a signal that another handler received and acts upon; a second one exits immediately."""
+        if self.is_installed:
             again, self.asked = self.asked is not None, number
             if again:
-                self.leave_as_asked(number)
-            self._hush()
+                self.exit_for_signal(number)
+            self._silence_native_code()
 
-    def _hush(self) -> None:
-        """Keep for us the standard error that native libraries write to, past all of Python, when others end."""
+    def _silence_native_code(self) -> None:
+        """Reserve standard error for our own messages: native libraries bypass Python when they write to it."""
         with suppress(OSError):
             self._errors = os.dup(2)
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -104,7 +96,7 @@ class Ending:
             sys.stderr = os.fdopen(self._errors, "w", buffering=1, errors="backslashreplace", closefd=False)
 
     def decide(self, code: int) -> None:
-        """Hear no more signals: the line that says how the command ends is about to be said.
+        """Ignore further signals: the command's last line is about to be printed.
 
         Args:
             code: The exit code.
@@ -112,7 +104,7 @@ class Ending:
         self._code = code
 
     def finish(self, code: int) -> None:
-        """End the process, now that all is done and said.
+        """Exit, now that everything is done and printed.
 
         Args:
             code: The exit code.
@@ -120,11 +112,11 @@ class Ending:
         self._code, self._said = code, True
         sys.exit(code)
 
-    def leave(self, message: str, code: int) -> None:
-        """End the process on the spot, from whatever thread: say why, and close nothing.
+    def exit_now(self, message: str, code: int) -> None:
+        """Exit immediately, from any thread: print why, and close nothing.
 
         Args:
-            message: The line to say.
+            message: The line to print.
             code: The exit code.
         """
         for stream in (1, self._errors):
@@ -132,17 +124,17 @@ class Ending:
                 # a progress bar has hidden the cursor
                 os.write(stream, b"\x1b[?25h")
         with suppress(OSError):
-            # past sys.stderr, whose lock the interrupted code may hold
+            # not through sys.stderr, whose lock the interrupted code may hold
             os.write(self._errors, f"error: {message}\n".encode(errors="backslashreplace"))
         with suppress(Exception):
-            self.before_leaving()
+            self.before_exit()
         os._exit(code)
 
-    def leave_as_asked(self, number: int) -> None:
-        """End the process on the spot, as a signal demands."""
-        self.leave(asked_to_end(number), exit_code(number))
+    def exit_for_signal(self, number: int) -> None:
+        """Exit immediately because of a signal."""
+        self.exit_now(signal_message(number), exit_code(number))
 
-    def _heard(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._code is not None and not self._said:
             return
         if self._code:
@@ -151,19 +143,19 @@ class Ending:
             again, self.asked = self.asked is not None, number
             self._until = time.monotonic() + PATIENCE_SECONDS
             if again or not self._begun or self._code is not None:
-                self.leave_as_asked(number)
+                self.exit_for_signal(number)
         assert self.asked is not None
         left = self._until - time.monotonic()
         if left <= 0:
-            self.leave_as_asked(self.asked)
-        # native modules do not survive an exception while they are imported
+            self.exit_for_signal(self.asked)
+        # native modules do not survive an exception during their import
         importing = _is_importing(frame)
         signal.setitimer(signal.ITIMER_REAL, LATER_SECONDS if importing else left)
         if not importing:
             raise_for(self.asked)
 
     def _unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
-        """Raise a signal's exception again that came where none can be raised, as while an object is deleted."""
+        """Raise a signal's exception again if it was raised where exceptions are ignored, as in a destructor."""
         if isinstance(unraisable.exc_value, KeyboardInterrupt | Terminated):
             signal.setitimer(signal.ITIMER_REAL, LATER_SECONDS)
         else:
@@ -183,7 +175,7 @@ class Ending:
 
 
 def raise_for(number: int) -> None:
-    """Raise what a signal stands for.
+    """Raise the exception that a signal stands for.
 
     Raises:
         KeyboardInterrupt: For SIGINT.
@@ -201,4 +193,4 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 
 ENDING = Ending()
-"""That of this process."""
+"""The one instance of this process."""

@@ -1,4 +1,4 @@
-"""What a running search tells those who watch it."""
+"""Events of a running search."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Event:
-    """One piece of news.
+    """Something that happened in a run.
 
     Args:
         type: ``"message"``; ``"lost"`` for a message about lost workers, whose jobs no longer run; ``"waiting"`` for
-            one about what a run waits for; ``"accepted"`` when all has been checked; ``"share"`` when the resources
-            change that a run has; or a job's ``"start"``, ``"progress"`` or ``"end"``.
-        text: The message, the job's label, or what came of it.
+            one that says what a run waits for; ``"accepted"`` once every check has passed; ``"share"`` when the run's
+            share of the cluster changes; or a job's ``"start"``, ``"progress"`` or ``"end"``.
+        text: The message, the job's label, or its outcome.
         kind: The work's kind: warmup, round, candidate or final.
-        job_id: The job.
+        job_id: Id of the job the event is about; empty if it is about none.
         done: Examples trained on so far.
-        total: Examples to train on, at most.
-        resources: What a share holds, by kind.
+        total: Maximum number of examples to train on.
+        resources: Resources in the share, by kind.
     """
 
     type: Literal["message", "lost", "waiting", "accepted", "share", "start", "progress", "end"]
@@ -33,12 +33,12 @@ class Event:
 
 
 MESSAGES = ("message", "lost", "waiting")
-"""Types whose text is for people."""
+"""Event types whose text is meant for people."""
 
 Emit = Callable[[Event], None]
-"""Takes an event; must be quick and must not fail."""
+"""Callback that receives events; must be quick and must not raise."""
 
 
-def telling(emit: Emit) -> Callable[[str], None]:
-    """Return what takes lines for the user and emits them as messages."""
+def message_emitter(emit: Emit) -> Callable[[str], None]:
+    """Return a callback that takes lines of text and emits each as a message event."""
     return lambda line: emit(Event("message", line))

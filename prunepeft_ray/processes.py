@@ -1,4 +1,4 @@
-"""Processes told apart by a mark in their environment, which their children inherit: found and ended, and no others."""
+"""Finding and stopping exactly those processes that carry a mark in their environment, which children inherit."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ TICKS = 100
 
 
 def family(mark: str) -> set[Process]:
-    """All living processes that bear a mark or one below it, and all that descend from them.
+    """All running processes that carry a mark or a submark of it, and all their descendants.
 
     Args:
-        mark: The mark: ``a`` finds those marked ``a`` and ``a.1``, not those marked ``ab``.
+        mark: ``a`` finds the processes marked ``a`` and ``a.1``, but not those marked ``ab``.
     """
     found = set[int]()
     for pid in psutil.pids():
-        # somebody else's, or gone
+        # another user's, or gone
         with suppress(psutil.Error):
             process = psutil.Process(pid)
             if pid not in found and _bears(process.environ(), mark):
                 found |= {pid, *(child.pid for child in process.children(recursive=True))}
-    # the mark may be this process's own, where it was started from within the cluster
+    # this process carries the mark itself if it was started from within the cluster
     found.discard(os.getpid())
     return {process for process in map(Process.of, found) if process.birth}
 
@@ -46,19 +46,19 @@ def _bears(environment: Mapping[str, str], mark: str) -> bool:
 
 
 def kill_descendants() -> None:
-    """Kill all processes that this one has started, and theirs."""
+    """Kill all descendants of this process."""
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             child.kill()
 
 
 def is_alive(process: Process) -> bool:
-    """Whether a process of this machine still runs; a zombie does not."""
+    """Whether a process of this machine is still running; a zombie is not."""
     return process.is_dead(seen_from=Process.this()) is False
 
 
 def send(process: Process, number: int) -> None:
-    """Send a signal to a process, and never to another one that has been given its id since."""
+    """Send a signal to a process, and never to another one that has since been given its id."""
     with suppress(psutil.Error):
         # psutil sends nothing either once the id is another process's
         found = psutil.Process(process.pid)
@@ -67,15 +67,15 @@ def send(process: Process, number: int) -> None:
 
 
 def end_family(mark: str, heads: Iterable[Process], grace: float) -> int:
-    """End all processes of a mark: those at the head are asked first, what is left when they are gone is killed.
+    """Stop all processes that carry a mark: the heads are terminated first, whatever outlives them is killed.
 
     Args:
-        mark: The mark.
-        heads: Processes that end their own children when asked.
-        grace: How long they may take, in seconds.
+        mark: See :func:`family`.
+        heads: Processes that stop their own children on SIGTERM.
+        grace: How long the heads may take, in seconds.
 
     Returns:
-        How many there were.
+        The number of processes stopped.
     """
     everyone = family(mark)
     asked = everyone.intersection(heads)
@@ -90,8 +90,8 @@ def end_family(mark: str, heads: Iterable[Process], grace: float) -> int:
 
 
 def _left(everyone: set[Process], mark: str) -> set[Process]:
-    """Those that live, also of those that came since; ``everyone`` grows by them."""
-    # orphans without the mark would not be found again
+    """The processes still alive; ``everyone`` grows by those that have started since."""
+    # orphans without the mark would not be found later
     everyone |= family(mark)
     _reap(everyone)
     return {process for process in everyone if is_alive(process)}
@@ -105,14 +105,14 @@ def _reap(processes: set[Process]) -> None:
 
 @dataclass(frozen=True)
 class Process:
-    """A process, told apart from all others that ever were.
+    """A process, identified uniquely across machines, reboots and reused ids.
 
     Args:
-        host: Name of its machine.
+        host: Host name of its machine.
         boot: Id of the machine's boot.
-        namespace: Its namespace of process ids; containers on one machine have their own.
-        pid: Its id.
-        birth: When it started, in ticks since the boot (:data:`TICKS`); empty where the system does not tell.
+        namespace: Its PID namespace; containers on one machine have their own.
+        pid: Its process id.
+        birth: When it started, in ticks since boot (:data:`TICKS`); empty if the system does not say.
     """
 
     host: str
@@ -123,15 +123,15 @@ class Process:
 
     @classmethod
     def this(cls) -> Process:
-        """The process that asks."""
+        """The current process."""
         return cls.of(os.getpid())
 
     @classmethod
     def of(cls, pid: int) -> Process:
-        """A process of this machine, as it is now.
+        """The process of this machine that has an id now.
 
         Args:
-            pid: Its id; its birth stays empty if there is none.
+            pid: The process id; if there is no such process, ``birth`` stays empty.
         """
         boot = namespace = ""
         # not on every system
@@ -141,12 +141,12 @@ class Process:
         return cls(socket.gethostname(), boot, namespace, pid, _birth(pid) or "")
 
     def is_dead(self, seen_from: Process) -> bool | None:
-        """Whether it has ended; None if that cannot be seen from where another process runs."""
-        # what another version has written in another form is not compared
+        """Whether it has exited; None if that cannot be seen from where another process runs."""
+        # another form, written by another version, is not compared
         is_known = re.fullmatch(r"[0-9]+", self.birth)
         if not is_known or (self.host, self.namespace) != (seen_from.host, seen_from.namespace):
             return None
-        # after a new start of the machine nothing of before lives
+        # no process survives a reboot
         if self.boot != seen_from.boot:
             return True
         birth = _birth(self.pid)
@@ -154,9 +154,9 @@ class Process:
 
 
 def _birth(pid: int) -> str | None:
-    """When a living process started, in ticks since the boot; empty if there is none, None if it is hidden.
+    """When a running process started, in ticks since boot; empty if there is none, None if it is hidden.
 
-    Since the boot, and not since the epoch as psutil tells it: that changes when the clock is set.
+    Since boot, rather than since the epoch as psutil says: that changes when the clock is set.
     """
     try:
         process = psutil.Process(pid)
@@ -178,6 +178,6 @@ def _is_there(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        # somebody else's
+        # another user's
         return True
     return True

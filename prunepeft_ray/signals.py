@@ -1,4 +1,4 @@
-"""Ending in an orderly way when asked to."""
+"""Orderly shutdown on SIGINT and SIGTERM."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from prunepeft_ray.ending import ENDING, raise_for
 
 
 class StopRequest:
-    """Whether SIGINT or SIGTERM has asked this process to end."""
+    """Whether SIGINT or SIGTERM has asked this process to stop.
+
+    Attributes:
+        signal: The last signal received; None so far.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
 
-    def end(self) -> None:
-        """End as the signal demands.
+    def interrupt(self) -> None:
+        """Raise the exception that the received signal stands for.
 
         Raises:
             KeyboardInterrupt: For SIGINT.
@@ -27,7 +31,7 @@ class StopRequest:
         raise_for(self.signal or signal.SIGINT)
 
     def listen(self) -> None:
-        """Hear signals, again where a library has put its own handlers in place of ours."""
+        """Install the signal handlers, again if a library has replaced them."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._note)
 
@@ -35,7 +39,7 @@ class StopRequest:
         again, self.signal = self.signal is not None, number
         ENDING.note(number)
         if again:
-            self.end()
+            self.interrupt()
 
 
 _listening: StopRequest | None = None
@@ -43,15 +47,15 @@ _listening: StopRequest | None = None
 
 @contextmanager
 def catching_signals() -> Iterator[StopRequest]:
-    """Note the first SIGINT or SIGTERM instead of ending; a second one ends at once.
+    """Record the first SIGINT or SIGTERM instead of raising it; a second one raises immediately.
 
-    At the end of the block the process ends as it was asked to, whatever else has come of it meanwhile: what fails then
-    has mostly been asked to end too. A block within another one has the same request. Only a process's main thread can
-    catch signals; elsewhere nothing is caught.
+    On leaving the block, the exception of the recorded signal is raised. It replaces any error raised in the block,
+    since whatever failed there has most likely received the same signal. Nested blocks share one request. Only the main
+    thread of a process can catch signals; in other threads nothing is caught.
 
     Raises:
-        KeyboardInterrupt: At the end, if SIGINT has come.
-        Terminated: Likewise for SIGTERM.
+        KeyboardInterrupt: On leaving the block, if SIGINT was received.
+        Terminated: On leaving the block, if SIGTERM was received.
     """
     global _listening
     if threading.current_thread() is not threading.main_thread() or _listening is not None:
@@ -68,8 +72,8 @@ def catching_signals() -> Iterator[StopRequest]:
     finally:
         _listening = None
         for number, handler in before.items():
-            # a handler that was not installed from Python cannot be put back
+            # a handler that was not installed from Python cannot be restored
             if handler is not None:
                 signal.signal(number, handler)
     if request.signal is not None:
-        request.end()
+        request.interrupt()

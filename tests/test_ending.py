@@ -9,11 +9,11 @@ import pytest
 
 import prunepeft_ray
 
-INTERRUPTED = "error: interrupted; finished jobs and checkpoints are safe, 'prunepeft resume DIR' goes on\n"
+INTERRUPTED = "error: interrupted; finished jobs and checkpoints are safe; resume with 'prunepeft resume DIR'\n"
 SETUP = """\
 import os, signal, sys, time
 from prunepeft_ray.ending import ENDING
-ENDING.hear()
+ENDING.install()
 def hit(number=signal.SIGINT):
     os.kill(os.getpid(), number)
 """
@@ -32,12 +32,12 @@ def end(code, tmp_path):
 def test_a_signal_before_the_command_begins_ends_it_on_the_spot(tmp_path):
     assert end("hit(); print('still here')", tmp_path) == (130, INTERRUPTED, "")
     code, said, _ = end("hit(signal.SIGTERM)", tmp_path)
-    assert (code, said.partition(";")[0]) == (143, "error: asked to end")
+    assert (code, said.partition(";")[0]) == (143, "error: terminated")
 
 
 def test_what_is_open_is_closed_at_the_first_signal_and_not_at_the_second(tmp_path):
     code = "ENDING.begin()\ntry:\n    hit()\nfinally:\n    print('closed', flush=True)\n    "
-    assert end(f"{code}ENDING.leave_as_asked(ENDING.asked)", tmp_path) == (130, INTERRUPTED, "closed\n")
+    assert end(f"{code}ENDING.exit_for_signal(ENDING.asked)", tmp_path) == (130, INTERRUPTED, "closed\n")
     assert end(f"{code}hit()\n    print('twice')", tmp_path) == (130, INTERRUPTED, "closed\n")
 
 

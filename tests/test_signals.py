@@ -19,8 +19,8 @@ from prunepeft_ray.config import dump_yaml
 from prunepeft_ray.waiting import poll
 
 LINES = {
-    signal.SIGINT: "error: interrupted; finished jobs and checkpoints are safe, 'prunepeft resume DIR' goes on",
-    signal.SIGTERM: "error: asked to end; finished jobs and checkpoints are safe, 'prunepeft resume DIR' goes on",
+    signal.SIGINT: "error: interrupted; finished jobs and checkpoints are safe; resume with 'prunepeft resume DIR'",
+    signal.SIGTERM: "error: terminated; finished jobs and checkpoints are safe; resume with 'prunepeft resume DIR'",
 }
 
 
@@ -148,8 +148,8 @@ def test_a_command_whose_ray_is_killed_says_so(tmp_path, tiny_bert, small_task):
         _, said = search.communicate(timeout=30)
         assert search.returncode == 1
         assert said == (
-            "error: Ray's gcs_server has ended; finished jobs and checkpoints are safe: "
-            "'prunepeft resume DIR' goes on\n"
+            "error: Ray's gcs_server has exited; finished jobs and checkpoints are safe; "
+            "resume with 'prunepeft resume DIR'\n"
         )
     finally:
         kill_all(env["PRUNEPEFT_TEST"])

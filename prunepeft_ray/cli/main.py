@@ -11,7 +11,7 @@ import typer
 from prunepeft_ray.cli import adapter, cluster, compare, doctor, driver, lists, report, search, service, track
 from prunepeft_ray.cli.streams import drop_output, flush_output, prepare_streams
 from prunepeft_ray.cli.terminal import complain
-from prunepeft_ray.ending import ENDING, asked_to_end, exit_code
+from prunepeft_ray.ending import ENDING, exit_code, signal_message
 from prunepeft_ray.errors import PrunePEFTError, Terminated
 from prunepeft_ray.text import one_line
 
@@ -34,14 +34,14 @@ for module in (search, compare, report, track, adapter, service, cluster, lists,
 
 def main() -> None:
     """Run the command line; exit code 0: success, 1: failure, 2: bad input, 130: interrupted, 143: terminated."""
-    ENDING.hear()
+    ENDING.install()
     ENDING.begin()
     prepare_streams()
     try:
         ENDING.finish(run(sys.argv[1:]))
     except (KeyboardInterrupt, Terminated):
         # the signal came just before the outcome was printed
-        ENDING.leave_as_asked(ENDING.asked or signal.SIGINT)
+        ENDING.exit_for_signal(ENDING.asked or signal.SIGINT)
 
 
 def run(arguments: list[str]) -> int:
@@ -94,7 +94,7 @@ def _usage_text(error: Exception) -> str:
 
 
 def _ended_by(number: int) -> int:
-    return _complain(asked_to_end(number), exit_code(number))
+    return _complain(signal_message(number), exit_code(number))
 
 
 def _complain(message: str, code: int) -> int:

@@ -1,4 +1,4 @@
-"""Which cluster is meant, and with which token."""
+"""Finding the address of the cluster to use, and its token."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def check_ray_address(address: str) -> None:
 
 
 def is_named() -> bool:
-    """Whether there is a cluster that is meant where none is given."""
+    """Whether there is a default cluster, used when no address is given."""
     return VARIABLE in os.environ or find_local_cluster() is not None
 
 
@@ -56,8 +56,8 @@ def find_cluster(address: str | None) -> tuple[str, Token | None]:
     named = address or os.environ.get(VARIABLE) or (local.address if local else None)
     if named is None:
         raise InputError(
-            f"no cluster is named: give --address {DASHBOARD} or set {VARIABLE}; 'prunepeft cluster up --local 2' "
-            "starts one on this machine"
+            f"no cluster given: use --address {DASHBOARD} or set {VARIABLE}; 'prunepeft cluster up --local 2' starts a "
+            "cluster on this machine"
         )
     if local and named in ("auto", local.gcs):
         named = local.address

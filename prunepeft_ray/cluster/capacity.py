@@ -1,4 +1,4 @@
-"""What the cluster that this process has joined has room for; Ray is imported when asked."""
+"""Capacity of the cluster that this process has joined. Ray is imported when it is queried."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from prunepeft_ray.text import amount
 
 @dataclass(frozen=True)
 class Needs:
-    """The least that a run needs at once.
+    """The minimum resources that a run needs at the same time.
 
     Args:
         bundles: Resources of each process.
-        why: That in words, such as ``2 workers need 2 CPUs``.
+        why: The same in words, such as ``2 workers need 2 CPUs``.
     """
 
     bundles: Sequence[Bundle]
@@ -27,28 +27,28 @@ class Needs:
 
 
 def has_gpu(terms: Terms) -> bool:
-    """Whether workers are to have GPUs: the cluster has one, or may get one and the run has a limit for them."""
+    """Whether workers use GPUs: the cluster has one, or may add one and the run sets a limit for them."""
     return gpus_for(terms, nodes(), may_grow)
 
 
 def gpus_for(terms: Terms, there: Sequence[Bundle], grows: Callable[[], bool]) -> bool:
-    """Whether workers are to have GPUs, on a cluster of certain nodes.
+    """Whether workers use GPUs on a cluster with the given nodes.
 
     Args:
-        terms: Its limits.
+        terms: The run's limits.
         there: Resources of each node.
-        grows: Whether an autoscaler may bring more.
+        grows: Tells whether an autoscaler may add nodes.
     """
     return any(node.get("GPU") for node in there) or (terms.gpus is not None and grows())
 
 
 def room_for_workers(use_gpu: bool) -> int:
-    """Number of workers that the cluster as it is now can hold."""
+    """Number of workers that the cluster can hold at its current size."""
     return int(total(nodes()).get("GPU" if use_gpu else "CPU", 0))
 
 
 def room_for_jobs(unit: Sequence[Bundle]) -> int:
-    """Number of jobs that the cluster as it is now can run at once, at least 1.
+    """Number of jobs that the cluster can run at once at its current size, at least 1.
 
     Args:
         unit: Resources of each worker of a job.
@@ -61,8 +61,8 @@ def job_unit(execution: StudyExecutionConfig, use_gpu: bool) -> list[dict[str, f
     """Resources of each worker of a job.
 
     Args:
-        execution: How jobs run.
-        use_gpu: Whether a worker has a GPU unless the study says.
+        execution: Execution settings of the study.
+        use_gpu: Whether a worker gets a GPU if the study does not say.
     """
     gpus = execution.gpus if execution.gpus is not None else float(use_gpu)
     return [{"CPU": execution.cpus, **({"GPU": gpus} if gpus else {})}] * execution.workers
@@ -87,19 +87,19 @@ def job_needs(unit: Sequence[Bundle]) -> Needs:
 
 
 def check_fits(needs: Needs, there: Sequence[Bundle], grows: Callable[[], bool], where: str = "the cluster") -> str:
-    """Make sure that a cluster can hold what a run needs, since Ray would wait for ever.
+    """Check that a cluster can hold what a run needs, since Ray would wait forever.
 
     Args:
-        needs: What it needs.
+        needs: The run's needs.
         there: Resources of each node.
-        grows: Whether an autoscaler may bring more.
-        where: What to call the cluster.
+        grows: Tells whether an autoscaler may add nodes.
+        where: Name of the cluster in the message.
 
     Returns:
-        What is missing now, if an autoscaler may bring it; else nothing.
+        What is missing now, if an autoscaler may add it; an empty string if nothing is missing.
 
     Raises:
-        InputError: If it cannot, and will not grow; the message says what is needed and what there is.
+        InputError: If it cannot and will not grow; the message says what is needed and what the cluster has.
     """
     if fits(needs.bundles, there):
         return ""
@@ -109,16 +109,16 @@ def check_fits(needs: Needs, there: Sequence[Bundle], grows: Callable[[], bool],
 
 
 def check_room(needs: Needs) -> None:
-    """Make sure that the cluster that this process has joined can hold what a run needs.
+    """Check that the cluster that this process has joined can hold what a run needs.
 
     Raises:
-        InputError: If it cannot, and will not grow.
+        InputError: If it cannot and will not grow.
     """
     check_fits(needs, nodes(), may_grow)
 
 
 def describe(there: Sequence[Bundle]) -> str:
-    """Say what nodes have, such as ``3 CPUs and 1 GPU on 2 nodes, at most 2 CPUs on one``.
+    """Describe the resources of nodes, such as ``3 CPUs and 1 GPU on 2 nodes, at most 2 CPUs on one``.
 
     Args:
         there: Resources of each node.
@@ -131,14 +131,16 @@ def describe(there: Sequence[Bundle]) -> str:
 
 
 def check_limits(unit: Sequence[Bundle], terms: Terms) -> None:
-    """Make sure that what must be there together is within a run's limits.
+    """Check that a unit is within a run's limits.
+
+    Args:
+        unit: Resources that one job needs at the same time, a bundle per process.
+        terms: The run's limits.
 
     Raises:
-        InputError: If it is not.
+        InputError: If it exceeds them.
     """
     for kind, limit in (("CPU", terms.cpus), ("GPU", terms.gpus)):
         needed = total(unit).get(kind, 0)
         if limit is not None and needed > limit:
-            raise InputError(
-                f"at most {amount(limit, kind)}: expected at least {needed:g}, which one job needs at once"
-            )
+            raise InputError(f"at most {amount(limit, kind)}: expected at least {needed:g}, which a single job needs")

@@ -1,4 +1,4 @@
-"""The job server of a Ray cluster, over HTTP: submitting, listing, stopping and following jobs; and its nodes."""
+"""Client of a Ray cluster's job server, over HTTP: submit, list, stop and follow Ray jobs, and list nodes."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from prunepeft_ray.errors import InputError, RunError
 from prunepeft_ray.text import one_line
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0
-MOST_NODES = 10_000
-MOST_BYTES = 4 * 2**30
-"""Most that is taken of one answer."""
+MAX_NODES = 10_000
+MAX_BYTES = 4 * 2**30
+"""Maximum size of a response."""
 
 
 @dataclass(frozen=True)
 class NodeInfo:
-    """A living node of a cluster.
+    """A node of a cluster that is alive.
 
     Args:
-        id: Ray's id of it.
-        host: Its address.
+        id: Ray's node id.
+        host: Its IP address.
         is_head: Whether it is the head node.
-        resources: What it has: ``CPU``, ``GPU`` and others by name.
-        labels: Its labels.
+        resources: Its total resources by name: ``CPU``, ``GPU`` and others.
+        labels: Its Ray labels.
     """
 
     id: str
@@ -54,11 +54,11 @@ class JobServer:
 
     Args:
         address: ``http://HOST:8265``; the address of the cluster's dashboard.
-        token: The cluster's token, if it asks for one.
+        token: The cluster's token, if it requires one.
 
     Raises:
-        InputError: If the address is none, what answers is no Ray cluster, or the token is missing or wrong.
-        RunError: If nobody answers.
+        InputError: If the address is invalid or not that of a Ray cluster, or the token is missing or wrong.
+        RunError: If the cluster cannot be reached.
     """
 
     def __init__(self, address: str, token: Token | None) -> None:
@@ -75,16 +75,16 @@ class JobServer:
             self._client = JobSubmissionClient(self.address, headers=self._headers)
 
     def submit(self, job: str, entrypoint: str, metadata: dict[str, str], runtime_env: dict[str, Any]) -> None:
-        """Submit a job; its driver runs on the head node and sets no resources aside.
+        """Submit a Ray job; its driver runs on the head node and reserves no resources.
 
         Args:
-            job: Its submission id.
+            job: Submission id.
             entrypoint: Shell command.
-            metadata: Kept with it.
+            metadata: Stored with the Ray job.
             runtime_env: Ray's runtime environment; local folders in it are uploaded.
 
         Raises:
-            InputError: If there is a job of that id.
+            InputError: If there already is a Ray job with that id.
         """
         with self._reaching():
             try:
@@ -93,35 +93,35 @@ class JobServer:
                 )
             except RuntimeError as error:
                 if says_already_submitted(error):
-                    raise InputError(f"a job '{job}' is on the cluster already") from error
+                    raise InputError(f"the cluster already has a job '{job}'") from error
                 raise
 
     def jobs(self) -> list[Any]:
-        """All jobs that were submitted since the head node started, as Ray's ``JobDetails``."""
+        """All Ray jobs submitted since the head node started, as Ray's ``JobDetails``."""
         with self._reaching():
             return [job for job in self._client.list_jobs() if job.submission_id]
 
     def job(self, job: str) -> Any:
-        """One job, as Ray's ``JobDetails``; None if there is none of that id."""
+        """The Ray job with an id, as Ray's ``JobDetails``; None if there is none."""
         return next((found for found in self.jobs() if found.submission_id == job), None)
 
     def stop(self, job: str) -> None:
-        """Ask a job to end, as SIGTERM does."""
+        """Ask a Ray job to stop, by SIGTERM."""
         with self._reaching():
             self._client.stop_job(job)
 
     def delete(self, job: str) -> None:
-        """Forget a job that has ended."""
+        """Delete the record of a Ray job that has ended."""
         with self._reaching():
             self._client.delete_job(job)
 
     def log(self, job: str) -> str:
-        """All that a job has printed."""
+        """Everything that a Ray job has printed so far."""
         with self._reaching():
             return str(self._client.get_job_logs(job))
 
     def follow(self, job: str) -> Iterator[str]:
-        """Yield what a job prints, piece by piece, until it ends."""
+        """Yield the output of a Ray job, piece by piece, until it ends."""
         with asyncio.Runner() as runner, self._reaching():
             pieces = self._client.tail_job_logs(job)
             try:
@@ -131,11 +131,11 @@ class JobServer:
                 runner.run(pieces.aclose())
 
     def log_end(self, job: Any, lines: int) -> str:
-        """The last lines of what a job has printed, or nothing if its node is gone.
+        """The last lines that a Ray job has printed; empty if its node is gone.
 
         Args:
             job: Ray's ``JobDetails``.
-            lines: How many lines.
+            lines: Number of lines.
         """
         if not job.driver_node_id:
             return ""
@@ -143,22 +143,22 @@ class JobServer:
         return (self.log_file(job.driver_node_id, name, lines) or b"").decode(errors="replace")
 
     def log_file(self, node: str, name: str, lines: int = -1) -> bytes | None:
-        """Read a file in a node's folder of logs.
+        """Read a file from the log folder of a node.
 
         Args:
             node: The node's id.
-            name: The file's path in that folder.
-            lines: Read that many lines at the end only; -1 reads all.
+            name: The file's path in the log folder.
+            lines: Read only this many lines from the end; -1 reads all.
 
         Returns:
-            The content, or None if the file or the node is not there.
+            The content, or None if the file or the node does not exist.
         """
         code, content = self._ask(LOG_FILE_PATH, node_id=node, filename=name, lines=lines)
         return content if code == 200 else None
 
     def nodes(self) -> list[NodeInfo]:
-        """All living nodes."""
-        found = self._get(NODES_PATH, detail=1, limit=MOST_NODES)["data"]["result"]["result"]
+        """All nodes that are alive."""
+        found = self._get(NODES_PATH, detail=1, limit=MAX_NODES)["data"]["result"]["result"]
         return [
             NodeInfo(
                 row["node_id"],
@@ -172,7 +172,7 @@ class JobServer:
         ]
 
     def may_grow(self) -> bool:
-        """Whether an autoscaler, of its first or its second version, looks after the cluster."""
+        """Whether the cluster has an autoscaler, v1 or v2."""
         status = self._get(CLUSTER_STATUS_PATH).get("data", {}).get("clusterStatus") or {}
         return is_autoscaled(status.get("autoscalerReport") or {}, [node.labels for node in self.nodes()])
 
@@ -191,7 +191,7 @@ class JobServer:
         return found
 
     def _ask(self, path: str, **parameters: Any) -> tuple[int, bytes]:
-        """Status code and content of an answer."""
+        """Return status code and content of the response to a GET request."""
         import requests
 
         with (
@@ -207,15 +207,15 @@ class JobServer:
             content = bytearray()
             for piece in answer.iter_content(2**20):
                 content += piece
-                if len(content) > MOST_BYTES:
-                    raise RunError(f"the cluster at {self.address} answers with more than {MOST_BYTES // 2**30} GiB")
+                if len(content) > MAX_BYTES:
+                    raise RunError(f"the cluster at {self.address} sent more than {MAX_BYTES // 2**30} GiB")
         if answer.status_code in (401, 403):
             raise self._no_entry()
         return answer.status_code, bytes(content)
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
-        """Turn what the client libraries raise into one clear line."""
+        """Turn exceptions of the client libraries into one clear line."""
         from aiohttp import ClientError
         from ray.exceptions import AuthenticationError
         from requests import RequestException
@@ -226,32 +226,31 @@ class JobServer:
             raise self._no_entry() from error
         except (RequestException, ClientError, ConnectionError) as error:
             raise RunError(
-                f"no Ray cluster answers at {self.address} ({_why(error)}): see that it runs and that the port of its "
-                "dashboard can be reached from here; jobs that run on it are not harmed"
+                f"no Ray cluster answers at {self.address} ({_why(error)}): check that it is running and that the port "
+                "of its dashboard can be reached from here; jobs running on it are not affected"
             ) from error
         except RuntimeError as error:
-            raise RunError(f"the cluster at {self.address} refuses: {one_line(error)}") from error
+            raise RunError(f"the cluster at {self.address} refused the request: {one_line(error)}") from error
 
     def _no_entry(self) -> InputError:
         if self._token is None:
-            return InputError(f"the cluster at {self.address} asks for a token, and none is set: {HOW_TO_SET}")
+            return InputError(f"the cluster at {self.address} requires a token, and none is set: {HOW_TO_SET}")
         return InputError(
-            f"the cluster at {self.address} refuses the token from {self._token.source}: get the right one from who "
-            f"runs the cluster; {HOW_TO_SET}"
+            f"the cluster at {self.address} rejected the token from {self._token.source}: get the right one from "
+            f"whoever runs the cluster; {HOW_TO_SET}"
         )
 
     def _no_ray(self) -> InputError:
         return InputError(
-            f"--address {self.address}: what answers there is not the dashboard of a Ray cluster; expected something "
-            "like http://HEAD:8265"
+            f"--address {self.address}: not the dashboard of a Ray cluster; expected something like http://HEAD:8265"
         )
 
 
 def check_address(address: str) -> str:
-    """Bring the address of a job server into the form ``http://HOST:PORT``.
+    """Normalise the address of a job server to ``http://HOST:PORT``.
 
     Raises:
-        InputError: If it is none.
+        InputError: If the address is invalid.
     """
     text = address.strip().rstrip("/")
     text = text if "://" in text else f"http://{text}"
@@ -270,8 +269,8 @@ async def _next(pieces: AsyncIterator[str]) -> str | None:
 
 
 def _why(error: BaseException) -> str:
-    """The innermost reason: the libraries wrap it in several layers of text."""
+    """The innermost cause: the libraries wrap it in several layers of text."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__ or error
     text = one_line(error)
-    return text if text.isprintable() else "what answers is no web server"
+    return text if text.isprintable() else "the response is not HTTP"

@@ -19,14 +19,14 @@ def nodes() -> list[Bundle]:
 
 
 def may_grow() -> bool:
-    """Whether an autoscaler, of its first or its second version, looks after the cluster."""
+    """Whether the cluster has an autoscaler, v1 or v2."""
     import ray
 
     return is_autoscaled(_report(), [node.get("Labels") or {} for node in ray.nodes() if node["Alive"]])
 
 
 def _report() -> dict[str, Any]:
-    # its absence is no error, and Ray promises nothing about it
+    # a missing report is not an error, and Ray guarantees nothing about it
     with suppress(Exception):
         return dict(json.loads(autoscaler_status() or b"{}").get("autoscaler_report") or {})
     return {}

@@ -1,4 +1,4 @@
-"""Where Ray keeps its sockets and logs on this machine: in a folder of the user's own, which goes. No Ray here."""
+"""The private temporary folder for Ray's sockets and logs on this machine. Does not import Ray."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from prunepeft_ray.waiting import poll
 PREFIX = "prunepeft-"
 LOCK = "driver.lock"
 LONGEST_BASE = 40 - len(f"/{PREFIX}12345678/32")
-"""Ray adds up to 65 characters for its sockets, whose names may have 107; a cluster of ours has a folder per node."""
+"""Ray adds up to 65 characters for its sockets, whose paths may have 107; a local cluster has one folder per node."""
 STALE_SECONDS = 60.0
-"""Age at which a folder whose process has gone is removed: Ray's own processes have then noticed that, too."""
+"""Age at which the folder of a dead process is removed: by then Ray's own processes have noticed too, and exited."""
 REMOVE_SECONDS = 10.0
 RETRY_SECONDS = 0.05
 
 
 def make_ray_folder() -> Path:
-    """Make a folder that nobody else can enter, with a name that is short enough for Ray's sockets.
+    """Make a folder that no other user can enter, with a path short enough for Ray's sockets.
 
-    It lies in ``RAY_TMPDIR``, in the temporary folder (``TMPDIR``) or in ``/tmp``, the first of them that will do.
+    It is created in the first suitable one of ``RAY_TMPDIR``, the temporary folder (``TMPDIR``) and ``/tmp``.
 
     Raises:
-        RunError: If none of them will do.
+        RunError: If none of them is suitable.
     """
     bases = [os.environ.get("RAY_TMPDIR", ""), tempfile.gettempdir(), "/tmp"]
     for base in bases:
@@ -39,25 +39,25 @@ def make_ray_folder() -> Path:
             with suppress(OSError):
                 return Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
     raise RunError(
-        f"Ray needs a temporary folder whose name has at most {LONGEST_BASE} characters, and /tmp cannot be written: "
+        f"Ray needs a temporary folder with a path of at most {LONGEST_BASE} characters, and /tmp is not writable: "
         "set RAY_TMPDIR to such a folder"
     )
 
 
 @contextmanager
 def ray_folder() -> Iterator[Path]:
-    """A folder for one node of Ray for the length of a call; removes also those that killed processes have left.
+    """Provide a folder for one Ray node, removed afterwards; also removes those that killed processes left behind.
 
     Yields:
-        A folder within one of :func:`make_ray_folder`: Ray opens the folder that it is given to everybody.
+        A folder inside one of :func:`make_ray_folder`, since Ray makes the folder that it is given accessible to all.
 
     Raises:
-        RunError: If it cannot be made.
+        RunError: If it cannot be created.
     """
     folder = make_ray_folder()
     try:
         _remove_stale(folder.parent)
-        # the lock ends with this process, however that dies
+        # the lock is released with this process, however it dies
         with FileLock(folder / LOCK, mode=0o600, fallback_to_soft=False):
             yield folder / "0"
     finally:
@@ -66,7 +66,7 @@ def ray_folder() -> Iterator[Path]:
 
 def _remove_stale(base: Path) -> None:
     for folder in base.glob(f"{PREFIX}*"):
-        # others' folders, and those of clusters that outlive their driver, which have no lock
+        # skips other users' folders, and those of clusters that outlive their driver, which have no lock
         with suppress(OSError):
             if _is_stale(folder):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -84,7 +84,7 @@ def _is_stale(folder: Path) -> bool:
 
 
 def remove_ray_folder(folder: Path) -> None:
-    """Remove a folder of :func:`make_ray_folder`, in which processes that are ending may still write for a moment."""
+    """Remove a folder of :func:`make_ray_folder`; processes that are exiting may still write there for a moment."""
 
     def is_gone() -> bool:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Starting and ending Ray in this process so that signals are heard meanwhile, and Ray's own end is noticed."""
+"""Starting and stopping Ray in this process: signals are handled meanwhile, and the death of Ray is noticed."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from prunepeft_ray.signals import StopRequest, catching_signals
 LISTEN_SECONDS = 0.005
 LOOK_SECONDS = 0.2
 PATIENCE_SECONDS = 15.0
-"""How long Ray may take to start or to end once a signal has come."""
+"""How long Ray may take to start or to stop after a signal was received."""
 HEAD_SECONDS = 45.0
-"""How long a cluster's head node may be away; after 60 Ray ends the process, without a word of ours."""
+"""How long a cluster's head node may be unreachable; after 60 s Ray ends the process, without any message of ours."""
 
 
 class RayThread(threading.Thread):
-    """Starts Ray, then watches it until it is to end.
+    """Starts Ray, then watches it until it is to be stopped.
 
-    Ray replaces the handlers of signals when it starts, those of Python in the main thread alone, and the kernel kills
-    its processes when the thread that has started them ends; hence a thread that stays.
+    When Ray starts in the main thread, it replaces Python's signal handlers; and the kernel kills Ray's processes when
+    the thread that started them exits. Hence a separate thread that stays.
 
     Args:
         start: Starts or joins a cluster.
@@ -38,7 +38,7 @@ class RayThread(threading.Thread):
         self.error: BaseException | None = None
 
     def run(self) -> None:
-        """Start Ray, and stay."""
+        """Start Ray, then watch it."""
         try:
             self._start()
         except BaseException as error:  # noqa: BLE001  the main thread raises it
@@ -48,47 +48,47 @@ class RayThread(threading.Thread):
             self.started.set()
         is_lost = _watch()
         while not self.ending.wait(LOOK_SECONDS):
-            if ENDING.hears and (what := is_lost()):
+            if ENDING.is_installed and (what := is_lost()):
                 self._leave(what)
         self.over.wait()
 
     def _leave(self, what: str) -> None:
-        """End the process before Ray does: with its heart gone it answers no more, and cannot even be shut down."""
-        # who has killed it may have sent us a signal too
+        """Exit before Ray makes this process exit: once its core processes are gone, it cannot even be shut down."""
+        # whoever killed it may have sent us a signal too
         if not self.ending.wait(LOOK_SECONDS):
             if ENDING.asked is not None:
-                ENDING.leave_as_asked(ENDING.asked)
-            ENDING.leave(f"{what}; finished jobs and checkpoints are safe: 'prunepeft resume DIR' goes on", 1)
+                ENDING.exit_for_signal(ENDING.asked)
+            ENDING.exit_now(f"{what}; finished jobs and checkpoints are safe; resume with 'prunepeft resume DIR'", 1)
 
 
 _thread: RayThread | None = None
 
 
-def start_ray(start: Callable[[], Any], before_leaving: Callable[[], None]) -> None:
-    """Start Ray, or join a cluster, in a thread of its own; signals are noted meanwhile.
+def start_ray(start: Callable[[], Any], before_exit: Callable[[], None]) -> None:
+    """Start Ray or join a cluster, in a separate thread; signals are recorded meanwhile.
 
     Args:
-        start: Does it.
-        before_leaving: What a process does that ends on the spot: nothing of Ray is to stay behind.
+        start: Starts or joins a cluster.
+        before_exit: Cleanup on an immediate exit, so that none of Ray's processes stays behind.
 
     Raises:
-        KeyboardInterrupt: On SIGINT; what has been started is for the caller to end.
-        Terminated: On SIGTERM, likewise.
+        KeyboardInterrupt: On SIGINT; the caller must stop what has been started.
+        Terminated: On SIGTERM; likewise.
     """
     global _thread
-    ENDING.before_leaving = before_leaving
+    ENDING.before_exit = before_exit
     with catching_signals() as request:
         _thread = RayThread(start)
         _thread.start()
         _wait(_thread.started, request)
         if request.signal is not None:
-            request.end()
+            request.interrupt()
         if _thread.error is not None:
             raise _thread.error
 
 
 def end_ray() -> None:
-    """End the cluster that was started here, or leave the one that was joined; signals are noted meanwhile."""
+    """Stop the cluster that was started here, or leave the one that was joined; signals are recorded meanwhile."""
     import ray
 
     with catching_signals() as request:
@@ -109,7 +109,7 @@ def end_ray() -> None:
 
 
 def _wait(event: threading.Event, request: StopRequest) -> None:
-    """Wait for Ray, but not for ever once a signal has come."""
+    """Wait for Ray, but only for a limited time once a signal was received."""
     until = 0.0
     is_main = threading.current_thread() is threading.main_thread()
     while not event.wait(LISTEN_SECONDS):
@@ -118,18 +118,18 @@ def _wait(event: threading.Event, request: StopRequest) -> None:
         if request.signal is not None:
             until = until or time.monotonic() + PATIENCE_SECONDS
             if time.monotonic() > until:
-                if ENDING.hears:
-                    ENDING.leave_as_asked(request.signal)
-                request.end()
+                if ENDING.is_installed:
+                    ENDING.exit_for_signal(request.signal)
+                request.interrupt()
     if is_main:
         request.listen()
 
 
 def _watch() -> Callable[[], str]:
-    """Return what tells the loss of Ray's processes on this machine, or of the head node of a cluster elsewhere."""
+    """Return a check for the loss of Ray's processes on this machine, or of the head node of a remote cluster."""
     with suppress(Exception):
-        if hearts := vital_processes().items():
-            return lambda: next((f"Ray's {kind} has ended" for kind, own in hearts if own.poll() is not None), "")
+        if core := vital_processes().items():
+            return lambda: next((f"Ray's {kind} has exited" for kind, own in core if own.poll() is not None), "")
         return _Head(*head_address()).lost
     return lambda: ""
 
@@ -142,7 +142,7 @@ class _Head:
         self._seen = time.monotonic()
 
     def lost(self) -> str:
-        """Say that it is lost, if it has not answered for long."""
+        """Describe its loss if it has not answered for too long; empty otherwise."""
         with suppress(OSError):
             socket.create_connection(self._place, timeout=LOOK_SECONDS).close()
             self._seen = time.monotonic()

@@ -1,4 +1,4 @@
-"""Arithmetic of resources: what fits on which nodes."""
+"""Resource arithmetic: what fits on which nodes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ Bundle = Mapping[str, float]
 """Resources that must be on one node, by kind."""
 
 
-# sums of fractions of a device are off by less
 TOLERANCE = 1e-9
+"""Larger than the rounding errors in sums of fractions of a device."""
 
 
 def total(bundles: Iterable[Bundle]) -> dict[str, float]:
@@ -22,20 +22,20 @@ def total(bundles: Iterable[Bundle]) -> dict[str, float]:
 
 
 def fits(unit: Sequence[Bundle], nodes: Sequence[Bundle]) -> bool:
-    """Whether nodes could hold a unit if nothing else ran there."""
+    """Whether nodes can hold all bundles of a unit if nothing else runs there."""
     return _Room(nodes).take(unit)
 
 
 class _Room:
-    """What is left on nodes."""
+    """The free resources of nodes."""
 
     def __init__(self, nodes: Sequence[Bundle]) -> None:
-        # what needs no GPU goes where none is, as Ray does it
+        # like Ray, place bundles that need no GPU on nodes without one first
         order = sorted(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)))
         self._nodes = [dict(node) for node in order]
 
     def take(self, unit: Sequence[Bundle]) -> bool:
-        """Take room for all bundles of a unit, each on the first node that holds it, or for none."""
+        """Reserve room for all bundles of a unit, each on the first node that can hold it, or for none of them."""
         taken: list[tuple[dict[str, float], Bundle]] = []
         for bundle in unit:
             node = next((node for node in self._nodes if _holds(node, bundle)), None)

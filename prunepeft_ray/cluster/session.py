@@ -32,18 +32,18 @@ _own = False
 
 @contextmanager
 def ray_cluster(address: str | None, workers: int, packages: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Join the cluster at an address, or start one on this machine and end it afterwards.
+    """Join the cluster at an address, or start one on this machine and stop it afterwards.
 
-    A cluster that this process has joined before is used as it is. One that is started here listens on the loopback
-    interface alone, asks for a token that nobody else knows, and leaves no files behind.
+    A cluster that this process has already joined is used as it is. A cluster that is started here listens only on the
+    loopback interface, requires a token that nobody else knows, and leaves no files behind.
 
     Args:
         address: Address of a running cluster, such as ``"auto"`` or ``"ray://host:10001"``; None to start one.
-        workers: Workers that it must be able to hold.
-        packages: Ray's runtime environment for the workers; a job's own is completed by it.
+        workers: Number of workers that a cluster started here must be able to hold.
+        packages: Ray's runtime environment for the workers; it is merged into that of a Ray job.
 
     Raises:
-        InputError: If the address is that of a dashboard, or the file of a token is named and cannot be read.
+        InputError: If the address is that of a dashboard, or a token file is configured and cannot be read.
         RunError: If the cluster cannot be reached or started.
     """
     _set_defaults()
@@ -51,7 +51,7 @@ def ray_cluster(address: str | None, workers: int, packages: Mapping[str, Any] |
         yield
         return
     if address is None:
-        _keep_to_this_machine()
+        _restrict_to_loopback()
     else:
         check_ray_address(address)
         use_token()
@@ -75,7 +75,7 @@ def _set_defaults() -> None:
 def _options(
     address: str | None, workers: int, packages: Mapping[str, Any] | None, folder: Path | None
 ) -> dict[str, Any]:
-    """What to start Ray with, or to join it."""
+    """Arguments of ``ray.init``."""
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
     if address is None:
         cpus = max(os.cpu_count() or 1, workers)
@@ -90,7 +90,7 @@ def _options(
 def _join(address: str | None, options: dict[str, Any]) -> None:
     try:
         if address is not None:
-            _knock(address)
+            _check_reachable(address)
         _start(options, attempts=1 if address else START_ATTEMPTS)
     except (OSError, OverflowError, RuntimeError, ValueError) as error:
         what = f"the Ray cluster at '{address}' cannot be reached" if address else "Ray cannot be started"
@@ -110,26 +110,26 @@ def _start(options: dict[str, Any], attempts: int) -> None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                start_ray(lambda: ray.init(**options), lambda: _leave_nothing(options))
+                start_ray(lambda: ray.init(**options), lambda: _remove_leftovers(options))
             return
         except Exception as error:
-            # Ray tells by a bare one that a node started too slowly
+            # Ray raises a bare Exception if a node starts too slowly
             if not isinstance(error, RuntimeError) and type(error) is not Exception:
                 raise
-            # two clusters that start at once may pick the same free port
+            # two clusters that start at the same time may pick the same free port
             end_ray()
             if attempt == attempts:
                 raise RuntimeError(str(error)) from error
 
 
-def _leave_nothing(options: Mapping[str, Any]) -> None:
-    # Ray's processes notice only after a while that they are alone
+def _remove_leftovers(options: Mapping[str, Any]) -> None:
+    # Ray's processes take a while to notice that their parent is gone
     kill_descendants()
     if TEMPORARY_FOLDER in options:
         remove_ray_folder(Path(options[TEMPORARY_FOLDER]).parent)
 
 
-def _keep_to_this_machine() -> None:
+def _restrict_to_loopback() -> None:
     # on Linux this switch is what makes Ray bind to 127.0.0.1
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     if "RAY_AUTH_MODE" not in os.environ:
@@ -141,13 +141,13 @@ def _keep_to_this_machine() -> None:
 
 
 def logs_folder() -> str:
-    """The folder of logs of this node of a cluster, to be asked in a process that the cluster has started."""
+    """The log folder of this node of a cluster; call it in a process that the cluster has started."""
     with ray_cluster("auto", 0):
         return node.logs_folder()
 
 
-def _knock(address: str) -> None:
-    """Raise an OSError if nobody listens at ``host:port``; Ray would try for two minutes."""
+def _check_reachable(address: str) -> None:
+    """Raise an OSError if nothing listens at ``host:port``; Ray would retry for two minutes."""
     match = re.fullmatch(r"(?:ray://)?\[?([^/\]]+?)\]?:(\d{1,5})", address)
     if match:
         socket.create_connection((match[1], int(match[2])), timeout=CONNECT_SECONDS).close()

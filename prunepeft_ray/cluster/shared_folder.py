@@ -1,4 +1,4 @@
-"""Whether every node of a cluster sees a run's folder; import it only when Ray is configured."""
+"""Checking that every node of a cluster sees a run's folder. Import this module only when Ray is configured."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SHOWN = 3
 
 
 def check_reach(folder: Path) -> None:
-    """Make sure that this node can write into a run's folder, and that every other node sees what was written.
+    """Check that this node can write to a run's folder, and that every other node sees what was written.
 
     Args:
-        folder: The folder; need not be there yet, and is not afterwards if nothing else was put into it.
+        folder: The folder; need not exist, and is removed again if it was created for the check.
 
     Raises:
-        InputError: If it cannot be written, or some nodes do not see it; the message names them.
+        InputError: If it is not writable, or some nodes do not see it; the message names them.
     """
     mark = folder / f"{SEEN}{uuid.uuid4().hex}"
     with _marked(folder, mark):
@@ -36,8 +36,8 @@ def check_reach(folder: Path) -> None:
     if blind:
         more = f" and {len(blind) - SHOWN} more" if len(blind) > SHOWN else ""
         raise InputError(
-            f"--output {folder} cannot be seen by all nodes of the cluster ({'; '.join(blind[:SHOWN])}{more}): give a "
-            "folder that all of them share, or a bucket such as s3://bucket/run"
+            f"--output {folder} is not visible on all nodes of the cluster ({'; '.join(blind[:SHOWN])}{more}): use a "
+            "folder that all nodes share, or a bucket such as s3://bucket/run"
         )
 
 
@@ -48,8 +48,8 @@ def _marked(folder: Path, mark: Path) -> Iterator[None]:
         write_bytes(mark, b"")
     except OSError as error:
         raise InputError(
-            f"--output {folder} cannot be written on {socket.gethostname()}, the cluster's head node "
-            f"({one_line(error)}): choose another folder, or see to its permissions"
+            f"--output {folder} is not writable on {socket.gethostname()}, the cluster's head node "
+            f"({one_line(error)}): choose another folder, or fix its permissions"
         ) from error
     try:
         yield
@@ -61,7 +61,7 @@ def _marked(folder: Path, mark: Path) -> Iterator[None]:
 
 
 def _look_everywhere(mark: str) -> list[str]:
-    """What each living node finds, by a task on each; empty texts where all is well."""
+    """Run a task on each node that is alive; returns a problem per node, empty where there is none."""
     here = ray.get_runtime_context().get_node_id()
     others = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeID"] != here]
     look = ray.remote(num_cpus=0, max_retries=0)(_look)
@@ -79,6 +79,6 @@ def _look_everywhere(mark: str) -> list[str]:
 def _look(mark: str) -> str:
     where = f"{socket.gethostname()} ({ray.util.get_node_ip_address()})"
     try:
-        return "" if is_file(open_path(mark)) else f"not there on {where}"
-    except Exception as error:  # noqa: BLE001  whatever is wrong there, the user is told
+        return "" if is_file(open_path(mark)) else f"missing on {where}"
+    except Exception as error:  # noqa: BLE001  whatever is wrong there, the user should know
         return f"{where}: {one_line(error)}"

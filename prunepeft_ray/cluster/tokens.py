@@ -1,4 +1,4 @@
-"""Where the token of a Ray cluster comes from. No Ray here."""
+"""Finding the token of a Ray cluster. Does not import Ray."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from prunepeft_ray.text import one_line
 LONGEST_TOKEN = 4096
 _VISIBLE_ASCII = re.compile(r"[!-~]+")
 DEFAULT_FILE = Path("~/.ray/auth_token")
-HOW_TO_SET = "put it into a file of mode 0600 and set RAY_AUTH_TOKEN_PATH to the file's path"
+HOW_TO_SET = "put it in a file with mode 0600 and set RAY_AUTH_TOKEN_PATH to the file's path"
 
 
 @dataclass(frozen=True)
 class Token:
-    """A token, which is never printed.
+    """A token; its value is never printed.
 
     Args:
-        value: The token.
+        value: The secret.
         source: Where it was found, for messages.
 
     Raises:
-        InputError: If it cannot be part of an HTTP header, whose error would print it.
+        InputError: If the value cannot be part of an HTTP header; the HTTP library's own error would print it.
     """
 
     value: str
@@ -36,8 +36,8 @@ class Token:
             raise InputError(f"the token from {self.source} is empty; {HOW_TO_SET}")
         if len(self.value) > LONGEST_TOKEN or _VISIBLE_ASCII.fullmatch(self.value) is None:
             raise InputError(
-                f"the token from {self.source} holds a space, a line break or another character that no token has, or "
-                f"is too long; {HOW_TO_SET}"
+                f"the token from {self.source} contains a space, a line break or another character not allowed in a "
+                f"token, or is too long; {HOW_TO_SET}"
             )
 
     def __repr__(self) -> str:
@@ -45,21 +45,21 @@ class Token:
 
     @property
     def headers(self) -> dict[str, str]:
-        """HTTP headers that show it."""
+        """HTTP headers that carry the token."""
         return {"Authorization": f"Bearer {self.value}"}
 
 
 def find_token(local: Path | None = None) -> Token | None:
-    """Find the token where Ray itself would, and that of a cluster of ours on this machine before Ray's default file.
+    """Find the token where Ray itself would; the local cluster's token takes precedence over Ray's default file.
 
     Args:
-        local: File of the token of the cluster that ``prunepeft cluster up`` has started, if that is the one meant.
+        local: Token file of the cluster that ``prunepeft cluster up`` started, if that is the cluster to use.
 
     Returns:
         The token, or None if none is set.
 
     Raises:
-        InputError: If a file that is named cannot be read, or holds no token.
+        InputError: If a configured file cannot be read, or contains no valid token.
     """
     if value := os.environ.get("RAY_AUTH_TOKEN", "").strip():
         return Token(value, "RAY_AUTH_TOKEN")
@@ -72,12 +72,12 @@ def find_token(local: Path | None = None) -> Token | None:
 
 
 def use_token() -> None:
-    """Let Ray in this process show the token that is set, if one is, to the cluster that it joins.
+    """Make Ray in this process present the configured token, if there is one, to the cluster that it joins.
 
     Raises:
-        InputError: If a file that is named cannot be read, or holds no token.
+        InputError: If a configured file cannot be read, or contains no valid token.
     """
-    # Ray reads the token itself, and would print one that is damaged
+    # checked here since Ray, which reads the token itself, would print a malformed one
     if os.environ.get("RAY_AUTH_MODE", "token") == "token" and find_token() is not None:
         os.environ["RAY_AUTH_MODE"] = "token"
 
@@ -86,17 +86,17 @@ def read_token(file: Path, source: str) -> Token:
     """Read a token from a file.
 
     Args:
-        file: The file.
-        source: What it is called in messages.
+        file: The token file.
+        source: Name of the file in messages.
 
     Raises:
-        InputError: If it cannot be read, or holds no token.
+        InputError: If the file cannot be read, or contains no valid token.
     """
     try:
         value = file.expanduser().read_text(encoding="utf-8").strip()
     except UnicodeDecodeError:
-        # the error quotes what it could not read
-        raise InputError(f"the token from {source} cannot be read: it is no text; {HOW_TO_SET}") from None
+        # the original error quotes the content
+        raise InputError(f"the token from {source} cannot be read: it is not text; {HOW_TO_SET}") from None
     except OSError as error:
         raise InputError(f"the token from {source} cannot be read: {one_line(error)}; {HOW_TO_SET}") from error
     return Token(value, source)

@@ -1,6 +1,6 @@
-"""Executing searches: jobs in a group of processes, the Ray Train worker group, and its news. Ray is only here.
+"""Execution of searches and studies on Ray: training jobs, worker groups, trials, checkpoints and events.
 
-Everything is loaded when first used: not every process of a search needs torch.
+Everything is imported on first use, since not every process of a search needs torch.
 """
 
 from __future__ import annotations

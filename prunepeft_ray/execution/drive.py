@@ -12,10 +12,10 @@ from prunepeft_ray.jobs import Decision, Method
 
 
 def drive(method: Method, executor: GroupExecutor) -> None:
-    """Let a method ask, run what it asks for and tell it the results, until it is done.
+    """Run the work that a method asks for and tell it the results, until it is done.
 
     Raises:
-        RunError: If a job failed, a result cannot be stored, or the method waits although nothing runs.
+        RunError: If a job failed, a result cannot be stored, or the method waits for results although nothing runs.
     """
     told = 0
     while not method.done:
@@ -33,7 +33,7 @@ def drive(method: Method, executor: GroupExecutor) -> None:
 
 
 def _story(decisions: Sequence[Decision]) -> list[str]:
-    """Tell which criteria abstained in a warm-up; what a round removed, how probable that was, and who judged it."""
+    """Describe decisions in lines: criteria that abstained in the warm-up; what each round removed, and why."""
     judged = [decision for decision in decisions if decision.step == "round"]
     gone = sorted((d for d in judged if d.removed), key=lambda d: (d.index, -d.probability))
     lines = [f"round {d.index} removed {d.slot} (p={d.probability:.3f}; {_judges(d)})" for d in gone]

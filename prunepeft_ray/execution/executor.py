@@ -1,4 +1,4 @@
-"""Running jobs in one process or in a group of processes that all hold the same method."""
+"""Running jobs in one process, or in a group of processes that all run the same method."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 def outcome(job: TrainJob, result: TrainResult) -> str:
-    """Say in a few words what came of a job."""
+    """Summarise the result of a job in a few words."""
     if result.status == "failed":
         return f"failed: {result.reason}"
     measured = f", {job.evaluate} {job.metric} {result.metrics[job.metric]:.4f}" if job.metric in result.metrics else ""
@@ -61,10 +61,10 @@ def _never() -> bool:
 
 
 def together(group: Group, action: Callable[[], T]) -> T:
-    """Do something in a group's first process alone; all return what it returned, or raise what it raised.
+    """Call an action in the first process of a group only; all processes return its result, or raise its error.
 
     Raises:
-        PrunePEFTError: Whatever the action raises.
+        PrunePEFTError: Raised by the action.
     """
     outcome: T | PrunePEFTError | None = None
     if group.rank == 0:
@@ -80,25 +80,25 @@ def together(group: Group, action: Callable[[], T]) -> T:
 
 @dataclass
 class GroupExecutor:
-    """Runs work in a group of processes; every process calls the same methods with the same work.
+    """Runs work in a group of processes; every process must make the same calls with the same work.
 
-    Independent jobs are dealt out over the processes; what does not divide evenly is trained by all together. A job
-    that is in the store is not run again, and one that was interrupted goes on from its checkpoint.
+    Independent jobs are distributed over the processes; the remainder is trained by all processes together. A job whose
+    result is in the store is not run again, and an interrupted job resumes from its checkpoint.
 
     Args:
-        workbench: What jobs need.
-        group: The processes; one by itself is a group too.
-        store: Where results go, and come from.
+        workbench: Backbone and task.
+        group: The processes; may be a single one.
+        store: Results store to read from and commit to.
         context: The run, for the store.
-        checkpoints: Folder for the state of running jobs and the weights of final ones.
-        emit: Told the news.
-        settings: How often to keep a job's state.
-        stop_wanted: Whether somebody wants the search to stop.
-        watchdog: Touched at every step; None where nobody watches.
+        checkpoints: Folder for the checkpoints of running jobs and the weights of final ones.
+        emit: Callback that receives events.
+        settings: Execution settings, such as the time between checkpoints.
+        stop_wanted: Whether the search has been asked to stop.
+        watchdog: Touched at every step; None for no watchdog.
         keep_weights: Whether the weights of final jobs are kept for an adapter.
 
     Attributes:
-        told: Ids of all jobs whose results it has returned, first to last.
+        told: Ids of all jobs whose results were returned, in order.
     """
 
     workbench: Workbench
@@ -114,14 +114,14 @@ class GroupExecutor:
     told: dict[str, None] = field(default_factory=dict, init=False)
 
     def run(self, work: Sequence[Work]) -> list[TrainResult]:
-        """Run pieces of work that do not depend on each other; returns their results in the same order.
+        """Run independent pieces of work; returns their results in the same order.
 
         Raises:
-            RunError: If a result cannot be stored, or a job needs more memory than there is; in all processes alike.
-            StoppedError: If somebody wants the search to stop; the state of running jobs is kept.
+            RunError: If a result cannot be stored, or a job runs out of memory; raised in all processes.
+            StoppedError: If the search has been asked to stop; checkpoints of running jobs have been saved.
             BrokenGroupError: If this process has left a job that the group trains together.
         """
-        # one process looks, so that all agree on what is left
+        # only one process reads the store, so that all agree on what is missing
         found = together(self.group, lambda: [self._find(piece) for piece in work])
         done = {i: result for i, result in enumerate(found) if result is not None}
         missing = [i for i in range(len(work)) if i not in done]
@@ -134,7 +134,7 @@ class GroupExecutor:
         return [done[i] for i in range(len(work))]
 
     def weights(self, job: TrainJob) -> dict[str, Tensor]:
-        """Return the weights of a final job that has run.
+        """Return the weights of a final job that has finished.
 
         Raises:
             RunError: If their file is damaged.
@@ -144,7 +144,8 @@ class GroupExecutor:
             state: dict[str, Tensor] = load(read_bytes(file))
         except (OSError, SafetensorError) as error:
             raise RunError(
-                f"{file} is damaged ({error}); delete it: 'prunepeft resume {self.checkpoints.parent}' trains it again"
+                f"{file} is damaged ({error}); delete it, then 'prunepeft resume {self.checkpoints.parent}' to train "
+                "it again"
             ) from error
         return state
 
@@ -160,7 +161,7 @@ class GroupExecutor:
         return self.store.find(work.job.id)
 
     def _run_mine(self, work: Sequence[Work], mine: Sequence[int]) -> dict[int, TrainResult | PrunePEFTError]:
-        """Run this process's share of independent work, up to the first error."""
+        """Run this process's part of the independent work, up to the first error."""
         done: dict[int, TrainResult | PrunePEFTError] = {}
         for i in mine:
             done[i] = self._run(work[i], SoloGroup())
@@ -169,8 +170,8 @@ class GroupExecutor:
         return done
 
     def _run(self, work: Work, group: Group) -> TrainResult | PrunePEFTError:
-        """Run and store a job. An error is returned, for all processes to raise together."""
-        # only the first process: the others could not know of it
+        """Run a job and store its result. Errors are returned, so that all processes can raise them together."""
+        # only the first process may decide this: the others would not know
         if group.rank == 0 and self.stop_wanted():
             raise StoppedError
         started, workers = datetime.now(UTC), group.gather(f"{socket.gethostname()}:{os.getpid()}")
@@ -195,18 +196,18 @@ class GroupExecutor:
         return trained.result
 
     def _save(self, job: TrainJob, trained: Trained) -> None:
-        # safetensors' own writer raises no OSError on a full disk
+        # safetensors' own writer does not raise an OSError on a full disk
         write_whole(self._weights_file(job), save(dict(trained.state)), replace=True)
 
     def _train(self, work: Work, group: Group, keeper: JobKeeper) -> Trained:
-        """Train a job; if memory runs out, once more with micro-batches of half the size."""
+        """Train a job; if memory runs out, retry once with micro-batches of half the size."""
         split = together(group, lambda: keeper.split)
         try:
             return self._train_once(work, group, keeper, split)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        # the error's traceback, which holds on to tensors, is gone here
+        # by now the error's traceback, which references tensors, is gone
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -231,16 +232,17 @@ class GroupExecutor:
             except BaseException as error:
                 keeper.leave()
                 if isinstance(error, StoppedError):
-                    tell(Event("end", "stopped; its state is kept", work.kind, job.id))
+                    tell(Event("end", "stopped; checkpoint saved", work.kind, job.id))
                 raise
         return trained
 
     def _split_up(self, work: Work, group: Group, keeper: JobKeeper, split: int) -> None:
-        """Prepare the second try of a job that ran out of memory.
+        """Prepare the retry of a job that ran out of memory.
 
         Raises:
-            JobError: If it was the second try, or micro-batches of one example cannot be halved.
-            BrokenGroupError: If others train this job too: they wait for this process where it no longer is.
+            JobError: If this was the retry already, or micro-batches of one example cannot be halved.
+            BrokenGroupError: If the group trains this job together: the others are waiting in a collective operation
+                that this process has left.
         """
         recipe = work.job.training
         examples = -(-recipe.batch_size // (split * (recipe.micro_batches or 1)))
@@ -249,12 +251,12 @@ class GroupExecutor:
             keeper.forget_split()
             error = JobError(
                 f"{work.label} (job {work.job.id}) ran out of memory with {at_a_time}; finished jobs "
-                "are safe: resume on a device with more memory, or start a new search with a larger "
+                "are safe; resume on a device with more memory, or start a new search with a larger "
                 "training.micro_batches or a smaller training.max_length"
             )
             raise error if group.world == 1 else BrokenGroupError(error)
         keeper.note_split()
-        keeper.tell(f"out of memory with {at_a_time}; tried once more with half as many, in the same batches")
+        keeper.tell(f"out of memory with {at_a_time}; retrying once with half as many, in the same batches")
         if group.world > 1:
             raise BrokenGroupError
 
@@ -273,14 +275,14 @@ class GroupExecutor:
 
 
 def _with_redone(trained: Trained, keeper: JobKeeper) -> Trained:
-    """Add to a result's cost what was done in attempts that were lost."""
+    """Add the examples of lost attempts to a result's cost."""
     cost = trained.result.cost
     cost = replace(cost, redone_examples=keeper.redone(cost.train_examples))
     return replace(trained, result=replace(trained.result, cost=cost))
 
 
 def _succeeded(part: dict[int, TrainResult | PrunePEFTError]) -> dict[int, TrainResult]:
-    """Raise the first error among results."""
+    """Return the results; raises the first error among them."""
     done = {}
     for i, result in sorted(part.items()):
         if isinstance(result, PrunePEFTError):
@@ -290,7 +292,7 @@ def _succeeded(part: dict[int, TrainResult | PrunePEFTError]) -> dict[int, Train
 
 
 def _judges(decision: Decision) -> str:
-    return ", ".join(decision.criteria) or "no criterion tells it from others"
+    return ", ".join(decision.criteria) or "no criterion distinguishes it"
 
 
 def _abstentions(decisions: Sequence[Decision]) -> list[str]:

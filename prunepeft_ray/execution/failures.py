@@ -1,4 +1,4 @@
-"""Counting failures without progress between them: what a run has kept since decides. No Ray here."""
+"""Counting consecutive failures without progress. Does not import Ray."""
 
 from __future__ import annotations
 
@@ -10,40 +10,39 @@ from prunepeft_ray.storage.paths import names
 
 
 class Failures:
-    """Counts failures from the last one after which a run had come further.
+    """Counts consecutive failures; the count restarts whenever the run has made progress in between.
 
-    A run has come further when a job has finished that had not, or a job's kept state is after more examples than
-    before. So a long search on machines that fail now and then never gives up, and one that fails at the same place
-    again and again does.
+    A run has made progress if another job has finished, or a checkpoint of a job is further than before. So a long
+    search on machines that fail now and then never gives up, while one that keeps failing at the same place does.
 
     Args:
         folder: The run.
-        most: How many failures in a row are survived.
+        limit: Maximum number of consecutive failures to tolerate.
     """
 
-    def __init__(self, folder: RunFolder, most: int) -> None:
-        self.most = most
+    def __init__(self, folder: RunFolder, limit: int) -> None:
+        self.limit = limit
         self.count = 0
         self._folder = folder
         self._furthest: dict[str, int] = {}
         self._finished: set[str] = set()
-        self._has_come_further()
+        self._has_progressed()
 
     @property
     def too_many(self) -> bool:
-        """Whether it is of no use to try again."""
-        return self.count > self.most
+        """Whether to give up."""
+        return self.count > self.limit
 
     @property
-    def then(self) -> str:
-        """What is done about the last failure, in a few words; empty when it is given up."""
-        return "" if self.too_many else f"starting again ({self.count} of at most {self.most} times)"
+    def reaction(self) -> str:
+        """The reaction to the last failure, in a few words; empty when giving up."""
+        return "" if self.too_many else f"restart {self.count} of at most {self.limit}"
 
     def add(self) -> None:
         """Count a failure."""
-        self.count = 1 if self._has_come_further() else self.count + 1
+        self.count = 1 if self._has_progressed() else self.count + 1
 
-    def _has_come_further(self) -> bool:
+    def _has_progressed(self) -> bool:
         finished = set(ResultsStore(self._folder.results).keys("jobs"))
         further = bool(finished - self._finished)
         self._finished |= finished
@@ -54,6 +53,6 @@ class Failures:
 
 
 def _positions(checkpoints: Path) -> dict[str, int]:
-    """After how many examples the states of unfinished jobs were kept, by job."""
+    """Return the number of examples at the checkpoint of each unfinished job, by job id."""
     found = [name for name in names(checkpoints) if name.endswith(CHECKPOINT)]
     return {name[: -len(CHECKPOINT)]: kept_examples(checkpoints / name) for name in found}

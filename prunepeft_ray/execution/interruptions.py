@@ -1,4 +1,4 @@
-"""How a job ends before its time."""
+"""Exceptions that interrupt a job."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from prunepeft_ray.errors import PrunePEFTError
 
 
 class StoppedError(Exception):
-    """A job was stopped because somebody asked for it; its state is kept."""
+    """A job was stopped on request; its checkpoint has been saved."""
 
 
 class BrokenGroupError(Exception):
-    """One process of a group has left a job that all train together; the group must start again.
+    """One process has left a job that its group trains together; the group must be restarted.
 
     Args:
-        error: What the user should know, if starting again is of no use; None if it is.
+        error: The error to show if a restart would not help; None if it may.
     """
 
     def __init__(self, error: PrunePEFTError | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Keeping the state of running jobs in the run's folder."""
+"""Checkpoints of running jobs, in the run's folder."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ SPLIT = ".split"
 
 @dataclass
 class JobKeeper:
-    """Keeps the state of one job in a file while it trains; a :class:`~prunepeft_ray.training.Keeper`.
+    """Saves checkpoints of one job while it trains; implements :class:`~prunepeft_ray.training.Keeper`.
 
-    A disk that is full does not end the job: it goes on, and its state is kept again as soon as there is room.
+    A full disk does not stop the job: it continues, and checkpoints are saved again once there is space.
 
     Args:
-        job_id: The job.
-        folder: Where its file is.
-        seconds: Time between two states.
-        stop_wanted: Whether somebody wants the job to stop.
-        tell: Told what the user should know.
+        job_id: Id of the job.
+        folder: Folder for the job's files.
+        seconds: Time between two checkpoints.
+        stop_wanted: Whether the job has been asked to stop.
+        tell: Callback that receives messages for the user.
     """
 
     job_id: str
@@ -48,11 +48,11 @@ class JobKeeper:
 
     @property
     def file(self) -> Path:
-        """The file with the job's state."""
+        """The checkpoint file of the job."""
         return self.folder / f"{self.job_id}{CHECKPOINT}"
 
     def load(self) -> State | None:
-        """Return the state that was kept last; None if there is none, or it is damaged."""
+        """Load the last checkpoint; None if there is none, or it is damaged."""
         try:
             return unpack(read_bytes(self.file))
         except FileNotFoundError:
@@ -62,60 +62,61 @@ class JobKeeper:
         return None
 
     def refuse(self, reason: str) -> None:
-        """Tell that the state cannot be used."""
-        self.tell(f"{self.file} cannot be used ({reason}); the job starts from its beginning")
+        """Report that the checkpoint cannot be used."""
+        self.tell(f"{self.file} cannot be used ({reason}); the job starts from the beginning")
 
     def begin(self, examples: int) -> None:
-        """Tell where the job goes on, and note it."""
+        """Report and record where the job starts or resumes."""
         if examples:
-            self.tell(f"goes on after {examples:,} examples")
+            self.tell(f"resuming after {examples:,} examples")
         self._meter.begin(examples)
 
     def before_step(self, examples: int, batch: int) -> None:
-        """Note how far the job will have come after the next step."""
+        """Record how far the job will be after the next step."""
         self._meter.advance(examples + batch)
 
     def leave(self) -> None:
-        """Note exactly how far the job has come: it ends before its time, and not by a kill."""
+        """Record exactly how far the job is, when it ends early without being killed."""
         self._meter.leave()
 
     def redone(self, examples: int) -> int:
-        """Return how many examples all attempts together have trained on beyond those of the finished job."""
+        """Return how many examples were trained on more than once, summed over all attempts."""
         return max(0, self._meter.spent(examples) - examples)
 
     def wanted(self) -> bool:
-        """Whether it is time to keep the state, or to stop."""
+        """Whether it is time to save a checkpoint, or to stop."""
         return time.monotonic() >= self._due or self.stop_wanted()
 
     def save(self, state: State) -> None:
-        """Keep a state in place of the last one.
+        """Save a checkpoint in place of the last one.
 
         Raises:
-            StoppedError: If somebody wants the job to stop.
+            StoppedError: If the job has been asked to stop.
         """
         try:
             write_whole(self.file, pack(state), replace=True)
         except RunError as error:
-            self.tell(f"{self.file} cannot be written ({one_line(error.__cause__ or error)}); the job goes on without")
+            why = one_line(error.__cause__ or error)
+            self.tell(f"{self.file} cannot be written ({why}); the job continues without a checkpoint")
         self._due = time.monotonic() + self.seconds
         if self.stop_wanted():
             raise StoppedError
 
     @property
     def split(self) -> int:
-        """Parts that the job's micro-batches are cut into: 2 once it has run out of memory, else 1."""
+        """Number of parts that each micro-batch is split into: 2 once the job has run out of memory, otherwise 1."""
         return 2 if is_file(self._split_file) else 1
 
     def note_split(self) -> None:
-        """Make the next try of the job cut its micro-batches in two.
+        """Make the next attempt at the job split its micro-batches in two.
 
         Raises:
-            RunError: If that cannot be written down.
+            RunError: If the file cannot be written.
         """
         write_whole(self._split_file, b"2\n", replace=True)
 
     def forget_split(self) -> None:
-        """Let the next try of the job begin with whole micro-batches: it may run on a device with more memory."""
+        """Let the next attempt at the job begin with whole micro-batches: it may run on a device with more memory."""
         _remove(self._split_file)
 
     @property
@@ -123,14 +124,14 @@ class JobKeeper:
         return self.folder / f"{self.job_id}{SPLIT}"
 
     def discard(self) -> None:
-        """Remove what was kept: the job is finished."""
+        """Remove all files of the job, which is finished."""
         _remove(self.file)
         _remove(self._split_file)
         self._meter.discard()
 
 
 def kept_examples(file: Path) -> int:
-    """Return after how many examples a state was kept; 0 if there is none that can be used."""
+    """Return the number of examples at a checkpoint; 0 if there is no usable one."""
     try:
         return int(unpack(read_bytes(file))["progress"]["examples"])
     except (DamagedCheckpointError, OSError, RunError, KeyError, TypeError, ValueError):
@@ -138,7 +139,7 @@ def kept_examples(file: Path) -> int:
 
 
 def discard_all(folder: Path) -> None:
-    """Remove what workers that outlived their driver may have kept of finished jobs."""
+    """Remove checkpoints that workers may have saved after their driver ended."""
     for name in names(folder):
         if name.endswith((CHECKPOINT, SPLIT, WORK)):
             _remove(folder / name)

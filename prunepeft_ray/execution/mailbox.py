@@ -1,4 +1,4 @@
-"""Where workers and driver of a search leave word for each other."""
+"""The mailbox through which the workers and the driver of a run exchange events and requests."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from prunepeft_ray.events import Emit, Event
 TIMEOUT_SECONDS = 10
 
 Verdict = Literal["stop"] | PrunePEFTError | None
-"""Why workers should not go on: somebody wants them to stop, or an error that trying again does not mend."""
+"""Why workers should not continue: a request to stop, or an error that a retry cannot fix."""
 
 
-class Board:
-    """News from the workers for the driver, and its wishes for them; a Ray actor that outlives lost workers."""
+class Mailbox:
+    """Events from the workers for the driver, and its requests to them; a Ray actor that outlives lost workers."""
 
     def __init__(self) -> None:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -29,16 +29,16 @@ class Board:
         self._workers: list[Any] = []
 
     def join(self, worker: Any) -> Verdict:
-        """Take in a worker's own actor handle; returns the verdict, if there is one already."""
+        """Register a worker by its actor handle; returns the verdict, if there is one already."""
         self._workers.append(worker)
         return self._verdict
 
     def workers(self) -> list[Any]:
-        """Return the actor handles of all workers that have joined since one was lost."""
+        """Return the actor handles of all workers that have joined since the last loss or restart."""
         return self._workers
 
     def post(self, event: Event) -> bool:
-        """Leave an event; returns whether somebody wants the search to stop."""
+        """Post an event; returns whether the workers should stop."""
         if event.type == "start":
             self._running.add(event.job_id)
         elif event.type == "end":
@@ -47,63 +47,63 @@ class Board:
         return self._verdict is not None
 
     def settle(self) -> None:
-        """Return when everything that the caller posted before has arrived."""
+        """Do nothing: once this call returns, everything that the caller has posted has arrived."""
 
     def take(self) -> list[Event]:
-        """Take all events that were left since."""
+        """Remove and return all events posted so far."""
         return [self._events.get() for _ in range(self._events.qsize())]
 
     def stop(self) -> None:
         """Ask the workers to stop."""
         self._verdict = self._verdict or "stop"
 
-    def go_on(self) -> None:
-        """Let the next workers work, after others were asked to stop."""
+    def reset(self) -> None:
+        """Withdraw a request to stop, before a new group of workers starts."""
         if self._verdict == "stop":
             self._verdict = None
         self._running.clear()
         self._workers.clear()
 
     def fail(self, error: PrunePEFTError) -> None:
-        """Say that going on is of no use."""
+        """Record an error that a retry cannot fix."""
         self._verdict = error
 
     def verdict(self) -> Verdict:
-        """Return why workers should not go on, or None if they should."""
+        """Return why workers should not continue; None if they should."""
         return self._verdict
 
     def lose(self, out_of_memory: bool) -> None:
-        """Note that workers were lost; jobs that ran when memory ran out must try with less."""
+        """Record that workers were lost; jobs that were running when memory ran out must use less of it."""
         if out_of_memory:
             self._short_of_memory |= self._running
         self._running.clear()
         self._workers.clear()
 
     def short_of_memory(self) -> set[str]:
-        """Return the jobs that ran when a worker was ended for want of memory."""
+        """Return the jobs that were running when a worker was killed for lack of memory."""
         return self._short_of_memory
 
 
-class Line:
-    """A worker's line to the board.
+class Sender:
+    """The worker's side of the mailbox: posts events, and learns whether to stop.
 
     Args:
-        board: The board's actor handle.
+        mailbox: Actor handle of the mailbox.
     """
 
-    def __init__(self, board: Any) -> None:
-        self._board = board
+    def __init__(self, mailbox: Any) -> None:
+        self._mailbox = mailbox
         self._answer: Any = None
         self._stop = False
 
     def emit(self, event: Event) -> None:
-        """Leave an event; does not wait."""
-        # or slow steps, each with news, would never hear an answer
+        """Post an event, without waiting."""
+        # otherwise slow steps, with an event each, would never see an answer
         self.stop_wanted()
-        self._answer = self._board.post.remote(event)
+        self._answer = self._mailbox.post.remote(event)
 
     def stop_wanted(self) -> bool:
-        """Whether the board's last answer said that the search should stop; does not wait."""
+        """Whether the last answer of the mailbox was a request to stop; does not wait."""
         import ray
         from ray.exceptions import RayError
 
@@ -114,34 +114,35 @@ class Line:
         return self._stop
 
     def settle(self) -> None:
-        """Wait until everything has arrived; the last news would be lost with this process."""
+        """Wait until all events have arrived; the last ones would be lost with this process."""
         import ray
         from ray.exceptions import RayError
 
         with suppress(RayError):
-            ray.get(self._board.settle.remote(), timeout=TIMEOUT_SECONDS)
+            ray.get(self._mailbox.settle.remote(), timeout=TIMEOUT_SECONDS)
 
 
 class Reader:
-    """The driver's side: passes events on and knows which jobs run.
+    """The driver's side of the mailbox: passes events on, and keeps track of running jobs.
 
     Args:
-        board: The board's actor handle.
-        emit: Told the events.
+        mailbox: Actor handle of the mailbox.
+        emit: Callback that receives events.
     """
 
-    def __init__(self, board: Any, emit: Emit) -> None:
-        self._board = board
+    def __init__(self, mailbox: Any, emit: Emit) -> None:
+        self._mailbox = mailbox
         self._emit = emit
         self._asked: Any = None
         self.running: set[str] = set()
         self.stopping = False
 
     def read(self, seconds: float) -> bool:
-        """Pass on what has arrived.
+        """Pass on the events that have arrived.
 
         Args:
-            seconds: How long to wait for the board's answer; if it does not come, the next call asks for the same one.
+            seconds: How long to wait for the mailbox; if it does not answer in time, the next call waits for the same
+                answer.
 
         Returns:
             Whether there was an answer.
@@ -150,11 +151,11 @@ class Reader:
         from ray.exceptions import GetTimeoutError, RayError
 
         if self._asked is None:
-            self._asked = self._board.take.remote()
+            self._asked = self._mailbox.take.remote()
         try:
             events = ray.get(self._asked, timeout=seconds)
         except GetTimeoutError:
-            # a busy machine; the events that were asked for still come
+            # a busy machine: the events requested will still come
             return False
         except RayError:
             events = []
@@ -170,12 +171,12 @@ class Reader:
             self.running.discard(event.job_id)
         elif event.type == "lost":
             self.running.clear()
-        # workers that are lost while stopping were meant to end
+        # while stopping, workers are meant to exit
         if not (self.stopping and event.type == "lost"):
             self._emit(event)
 
 
-def start_board() -> Any:
-    """Start the board, on this node; returns its actor handle."""
+def start_mailbox() -> Any:
+    """Start the mailbox actor on this node; returns its handle."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(Board).remote()
+    return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(Mailbox).remote()

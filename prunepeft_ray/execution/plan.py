@@ -15,13 +15,13 @@ from prunepeft_ray.tasks import TaskData
 
 @dataclass(frozen=True)
 class Plan:
-    """What a search works with once model and task are known.
+    """Everything about a search that depends on its model and task.
 
     Args:
         space: The supernet's space.
-        budget: Most PEFT parameters.
-        template: The job that all jobs are made from.
-        blocks: Sizes of the blocks.
+        budget: Maximum number of PEFT parameters.
+        template: The job that all jobs of the search are derived from.
+        blocks: Number of layers in each block.
     """
 
     space: Space
@@ -35,11 +35,11 @@ class Plan:
 
 
 def plan_search(spec: SearchSpec, backbone: Backbone, data: TaskData) -> Plan:
-    """Work out space, budget and job template.
+    """Compute space, budget and job template of a search.
 
     Args:
         spec: The search.
-        backbone: The backbone; weights on the meta device are enough.
+        backbone: The backbone; its weights may be on the meta device.
         data: The task.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Telling what happened to workers that were lost, and what Ray's errors are."""
+"""Interpreting Ray's errors: what happened to lost workers, and which errors of ours they carry."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from prunepeft_ray.results import RunFolder
 from prunepeft_ray.text import last_line
 
 RAY_ERRORS = (RayError, RayTrainError, ConnectionError)
-"""What Ray raises when something of its own has failed, whatever that is: a worker, a node, an object, a connection."""
+"""What Ray raises when a worker, a node, an object, a connection or anything else of its own has failed."""
 
 
 def how_to_resume(folder: RunFolder) -> str:
     """Say what is safe when a run ends early, and what to type next."""
-    return f"finished jobs and checkpoints are safe: 'prunepeft resume {folder.path}' goes on"
+    return f"finished jobs and checkpoints are safe; resume with 'prunepeft resume {folder.path}'"
 
 
 @contextmanager
 def reaching_cluster(folder: RunFolder) -> Iterator[None]:
-    """Turn an error of Ray's that nothing inside could mend into one clear line.
+    """Turn an error of Ray that was not handled inside into one clear line.
 
     Raises:
-        RunError: If there is such an error: the cluster, or the connection to it, is gone.
+        RunError: If there is such an error: the cluster, or the connection to it, is lost.
     """
     try:
         yield
@@ -46,7 +46,7 @@ def reaching_cluster(folder: RunFolder) -> Iterator[None]:
 
 
 def own_error(error: BaseException | None) -> PrunePEFTError | None:
-    """Find the error of ours that an error of Ray's carries, if any."""
+    """Return the :class:`PrunePEFTError` that an error of Ray wraps, if any."""
     if error is None or isinstance(error, PrunePEFTError):
         return error
     inner = carried_errors(error)
@@ -54,24 +54,24 @@ def own_error(error: BaseException | None) -> PrunePEFTError | None:
 
 
 def is_worker_loss(error: Exception) -> bool:
-    """Whether workers were lost at their work, and nothing that they share."""
+    """Whether only workers were lost, and not the objects that they share."""
     failures = getattr(error, "worker_failures", {}).values()
     causes = [getattr(one, "cause", one) for one in failures]
     return bool(causes) and not any(isinstance(cause, ObjectLostError) for cause in causes)
 
 
 def describe_failure(error: Exception) -> str:
-    """Say in a few words what an error of Ray's tells about a group of workers."""
+    """Describe in a few words what an error of Ray says about a worker group."""
     if losses := describe_losses(getattr(error, "worker_failures", {})):
         return losses
     cause = getattr(error, "controller_failure", error)
     if isinstance(cause, WorkerGroupStartupFailedError | WorkerGroupStartupTimeoutError):
         return f"no worker can start: {last_line(cause)}"
-    return f"the group of workers failed: {type(cause).__name__}: {last_line(cause)}"
+    return f"the worker group failed: {type(cause).__name__}: {last_line(cause)}"
 
 
 def describe_losses(errors: Mapping[int, Exception]) -> str:
-    """Say in a few words what happened to a group: to the workers that others merely waited for, if that is known."""
+    """Describe in a few words what happened to a group, leaving out workers that merely lost the connection."""
     causes = {rank: error for rank, error in errors.items() if not lost_connection(error)} or errors
     return "; ".join(describe_loss(rank, error) for rank, error in sorted(causes.items()))
 
@@ -82,21 +82,21 @@ def lost_connection(error: Exception) -> bool:
 
 
 def is_memory_loss(error: Exception) -> bool:
-    """Whether a worker was ended because its node had no memory left."""
+    """Whether a worker was killed because its node ran out of memory."""
     cause = getattr(error, "health_check_failure", error)
     return isinstance(cause, OutOfMemoryError) or says_out_of_memory(cause)
 
 
 def describe_loss(rank: int, error: Exception) -> str:
-    """Say in a few words what happened to a worker."""
+    """Describe in a few words what happened to a worker."""
     if is_memory_loss(error):
-        return f"worker {rank} was ended because its node is low on memory"
+        return f"worker {rank} was killed because its node is low on memory"
     if isinstance(error, WorkerHealthCheckTimeoutError):
-        return f"worker {rank} no longer answers"
+        return f"worker {rank} no longer responds"
     if isinstance(error, RayActorError | WorkerHealthCheckFailedError):
         return f"worker {rank} died"
     if isinstance(error, BrokenGroupError):
-        return f"worker {rank} left a job that all train together"
+        return f"worker {rank} left a job that the group trains together"
     if lost_connection(error):
-        return f"worker {rank} lost the connection to another"
+        return f"worker {rank} lost the connection to another worker"
     return f"worker {rank} failed: {type(error).__name__}: {last_line(error)}"

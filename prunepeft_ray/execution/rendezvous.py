@@ -1,4 +1,4 @@
-"""Where workers that train together meet: at a node's own address in the cluster and at no other."""
+"""Rendezvous of workers that train together, at a node's address in the cluster and no other address."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ MEETING_SECONDS = 600
 
 
 def listen_on_node() -> socket.socket:
-    """Listen for the other workers of a group, in its first one, at this node's address in the cluster.
+    """In the first worker of a group, listen for the others at this node's address in the cluster.
 
-    Torch's own store would listen at every address of the machine.
+    Torch's own store would listen at all addresses of the machine.
 
     Returns:
-        A socket; its name is what the others need.
+        A socket; the others need its host and port.
 
     Raises:
         RunError: If this machine does not have that address.
@@ -35,7 +35,7 @@ def listen_on_node() -> socket.socket:
     try:
         return socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        raise RunError(f"the node's address {host} cannot be listened at: {one_line(error)}; {_HOW_TO_NAME}") from error
+        raise RunError(f"cannot listen at the node's address {host}: {one_line(error)}; {_HOW_TO_NAME}") from error
 
 
 def join_group(
@@ -45,21 +45,21 @@ def join_group(
     listener: socket.socket | None = None,
     timeout: timedelta = default_pg_timeout,
 ) -> DistributedGroup:
-    """Become one of several workers that train together.
+    """Join a group of workers that train together.
 
     Args:
-        rank: Which one.
-        world: How many.
-        address: Host and port at which the first one listens.
-        listener: The first one's socket, from :func:`listen_on_node`.
-        timeout: How long a worker waits for the others once all have met.
+        rank: Rank of this worker.
+        world: Number of workers.
+        address: Host and port at which the first worker listens.
+        listener: Socket of the first worker, from :func:`listen_on_node`; None in the others.
+        timeout: How long a worker waits for the others once all have joined.
 
     Raises:
         RunError: If this machine does not have its node's address in the cluster.
-        RuntimeError: If the others do not come.
+        RuntimeError: If the others do not join in time.
     """
     interface = _interface(ray.util.get_node_ip_address())
-    # gloo would listen where the machine's name leads to, NCCL at the first network card
+    # by default gloo listens at the address of the host name, and NCCL on the first network interface
     os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     os.environ.setdefault("NCCL_SOCKET_IFNAME", f"={interface}")
     store = TCPStore(
@@ -75,7 +75,7 @@ def join_group(
     return DistributedGroup()
 
 
-_HOW_TO_NAME = "start its Ray with --node-ip-address and an address of the machine's own"
+_HOW_TO_NAME = "start Ray there with --node-ip-address and an address of that machine"
 
 
 def _interface(address: str) -> str:

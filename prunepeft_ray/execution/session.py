@@ -1,4 +1,4 @@
-"""What searches and studies do alike at their start: the attempt at a run, the cluster, and a share of it."""
+"""What starting a search and a study have in common: the attempt at a run, the cluster, and a share of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from prunepeft_ray.cluster.capacity import check_limits, has_gpu
 from prunepeft_ray.cluster.resources import Bundle
 from prunepeft_ray.cluster.session import is_joined, ray_cluster
-from prunepeft_ray.cluster.sharing.claim import Share, Whole, claiming
+from prunepeft_ray.cluster.sharing.claim import Share, WholeCluster, claiming
 from prunepeft_ray.cluster.sharing.terms import Terms
 from prunepeft_ray.config import RecipeConfig
 from prunepeft_ray.errors import InputError
@@ -27,11 +27,11 @@ R = TypeVar("R", bound=RecipeConfig)
 
 
 def resolve(spec: R, device: torch.device | None = None) -> R:
-    """Fill in the settings that depend on the machine, so that a resume elsewhere computes the same.
+    """Fill in the settings that depend on the machine, so that a resume on another machine computes the same.
 
     Args:
         spec: The settings.
-        device: Where it will train; default: what this machine has.
+        device: Device to train on; default: that of this machine.
     """
     if spec.training.micro_batches is not None:
         return spec
@@ -42,7 +42,7 @@ def resolve(spec: R, device: torch.device | None = None) -> R:
 
 @contextmanager
 def attempting(folder: RunFolder, emit: Emit) -> Iterator[Attempt]:
-    """Be the one process that works on a run; when another one takes it over, stop like at Ctrl-C."""
+    """Be the only process that works on a run; if another one takes it over, stop as on Ctrl-C."""
     is_main = threading.current_thread() is threading.main_thread()
     interrupt = _interrupt if is_main else lambda: None
     with (
@@ -61,11 +61,11 @@ def _device() -> torch.device:
 
 
 def check_unchanged(folder: RunFolder, here: Mapping[str, Mapping[str, str]]) -> int:
-    """Make sure that a run's tasks and models are what they were when its jobs ran.
+    """Check that a run's tasks and models have not changed since its jobs ran.
 
     Args:
         folder: The run.
-        here: What they are now: fingerprints of the ``task`` and the ``model`` by their names.
+        here: Current fingerprints under ``task`` and ``model``, by name.
 
     Returns:
         The number of finished jobs.
@@ -78,19 +78,19 @@ def check_unchanged(folder: RunFolder, here: Mapping[str, Mapping[str, str]]) ->
         for name, before in zip(jobs[what], jobs[f"{what}_fingerprint"], strict=True):
             if (now := fingerprints.get(name, before)) != before:
                 raise InputError(
-                    f"{folder.path}: the {what} '{name}' has changed since this run began (it was {before}, now "
-                    f"{now}): bring the old one back, or choose another folder"
+                    f"{folder.path}: the {what} '{name}' has changed since this run began (was {before}, now {now}): "
+                    "restore the old one, or choose another folder"
                 )
     return len(jobs)
 
 
 @contextmanager
 def joining(address: str | None, terms: Terms) -> Iterator[torch.device]:
-    """Join the cluster that a run is to share, if any; yields what its workers train on.
+    """Join the cluster that a run is to share, if any; yields the device that its workers train on.
 
     Args:
-        address: Ray cluster to run on; None: one on this machine, which starts later, or the one joined already.
-        terms: On what terms the run shares it.
+        address: Ray cluster to run on; None: the one already joined, or one to be started later on this machine.
+        terms: How the run shares it.
 
     Raises:
         RunError: If the cluster cannot be reached.
@@ -103,39 +103,39 @@ def joining(address: str | None, terms: Terms) -> Iterator[torch.device]:
 
 
 def named(terms: Terms, folder: RunFolder) -> Terms:
-    """Call a run by its folder unless it has a name."""
+    """Name a run after its folder unless it has a name."""
     return terms if terms.job else replace(terms, job=folder.path.name)
 
 
 @contextmanager
 def share_of_cluster(terms: Terms, unit: Sequence[Bundle], units: int) -> Iterator[Share]:
-    """Claim a share of the cluster that this process has joined: all, if it is its own.
+    """Claim a share of the cluster that this process has joined; a cluster started by this process is all its own.
 
     Args:
-        terms: On what terms, with a name.
-        unit: What must be there together, a bundle per process.
-        units: How many units the run can use.
+        terms: How the run shares the cluster; must contain a name.
+        unit: Resources that are only of use together, a bundle per process.
+        units: Number of units that the run can use.
 
     Raises:
         InputError: If a unit is beyond the run's own limits.
     """
     if not is_joined():
-        yield Whole(units)
+        yield WholeCluster(units)
         return
     check_limits(unit, terms)
     with claiming(terms, unit, units) as claimed:
         yield claimed
 
 
-def what_is_gone(folder: RunFolder, gone: list[str]) -> str:
-    """Say which files of a results store are missing, and what to do.
+def describe_missing(folder: RunFolder, missing: list[str]) -> str:
+    """Say which files are missing from a results store, and what to do.
 
     Args:
         folder: The run.
-        gone: The files, as ``table/name``.
+        missing: The files, as ``table/name``.
     """
-    which = f"{gone[0]}.parquet" + (f" and {len(gone) - 1} more" if len(gone) > 1 else "")
+    which = f"{missing[0]}.parquet" + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
     return (
-        f"{folder.results} lacks {which}, which the answer rests on (were they deleted?); the rest is safe: "
-        f"'prunepeft resume {folder.path}' computes what is missing"
+        f"{which}, needed for the answer, is missing from {folder.results} (deleted?); everything else is safe; "
+        f"compute what is missing with 'prunepeft resume {folder.path}'"
     )

@@ -1,11 +1,11 @@
-"""One copy of a frozen backbone, and all that goes with it, for every worker of a node.
+"""One copy of a frozen backbone, and of everything that belongs to it, for all workers of a node.
 
-Ray's object store is memory that all processes of a node map. An item is put there once, with its tensors and arrays in
-one block behind a small pickle; a worker that opens it builds the objects anew around that block, without copying it.
+Ray's object store is memory mapped by all processes of a node. An item is stored once: its tensors and arrays in one
+block, next to a small pickle. A worker that opens it rebuilds the objects around that block, without copying it.
 
-What is mapped could be written to: torch does not know read-only memory, and an in-place operation would silently
-change the backbone of every process. So the block's pages are made read-only where they are mapped, and a process that
-writes to them ends at once with a segmentation fault.
+Mapped memory could be written to: torch does not know read-only memory, and an in-place operation would silently change
+the backbone of every process. So the block's pages are made read-only where they are mapped, and a process that writes
+to them dies immediately of a segmentation fault.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ import torch
 from torch import Tensor, nn
 
 LARGEST_SHARE = 0.8
-"""Part of a node's object store that one item may take; other objects live there too."""
+"""Fraction of a node's object store that one item may take; other objects live there too."""
 ALIGNMENT = 64
-"""What Ray aligns a block to, and the most that a kernel asks for."""
+"""Ray's alignment of a block, and the largest that any kernel requires, in bytes."""
 
 Block = npt.NDArray[np.uint8]
 
 _opened: list[Block] = []
-"""Blocks mapped by this process: were one let go, Ray would give its pages, read-only here, to something else."""
+"""Blocks mapped by this process; if one were released, Ray would reuse its pages, which are read-only here."""
 
 
 @dataclass(frozen=True)
 class Shared:
-    """An item in the object store, light enough to send to every worker.
+    """Handle of an item in the object store, small enough to send to every worker.
 
     Args:
-        reference: Its reference in Ray, in a list: so the reference travels instead of the data.
-        size: Bytes that it takes on each node.
+        reference: Ray's object reference, inside a list so that Ray passes the reference and not the data.
+        size: Size on each node, in bytes.
     """
 
     reference: list[Any]
@@ -53,15 +53,15 @@ class Shared:
 def share(item: Any) -> Shared | None:
     """Put an item into the object store for all workers to open.
 
-    Tensors and arrays, however deep inside the item, come out with the same values, types and shapes, and contiguous;
-    parameters stay parameters, and one that is tied stays tied. Sparse and quantised tensors, those of another device
-    and those of other classes travel inside the pickle, and every process gets its own copy of them.
+    Tensors and arrays, however deeply nested, keep their values, types and shapes, and become contiguous; parameters
+    stay parameters, and tied ones stay tied. Sparse and quantised tensors, tensors on other devices and tensor
+    subclasses are part of the pickle, and every process gets its own copy of them.
 
     Args:
-        item: What can be pickled, such as a workbench; it stays as it is.
+        item: Any picklable object, such as a workbench; it is not modified.
 
     Returns:
-        What to pass on, or None if the item does not fit into the object store: then every worker has to make its own.
+        The handle, or None if the item does not fit into the object store and each worker has to load its own.
     """
     import ray
 
@@ -78,7 +78,7 @@ def share(item: Any) -> Shared | None:
 
 
 def fits(size: int) -> bool:
-    """Say whether an item of that many bytes fits into the object store of every node of the cluster."""
+    """Whether an item of ``size`` bytes fits into the object store of every node of the cluster."""
     import ray
 
     room = [node["Resources"].get("object_store_memory", 0) for node in ray.nodes() if node["Alive"]]
@@ -86,15 +86,15 @@ def fits(size: int) -> bool:
 
 
 def open_shared(shared: Shared) -> Any:
-    """Build a shared item in this process, around the memory that all processes of the node share.
+    """Rebuild a shared item in this process, around the memory that all processes of the node share.
 
-    Its tensors must not be written to: that ends the process with a segmentation fault. Arrays raise a ValueError
-    instead. The memory stays mapped until the process ends, as Ray would otherwise use it for other objects.
+    Writing to its tensors kills the process with a segmentation fault; arrays raise a ValueError instead. The memory
+    stays mapped until the process ends, since Ray would otherwise reuse it for other objects.
 
-    Nothing but the item is protected: Ray goes on writing other objects next to it, from this process too.
+    Only the item is protected: Ray keeps writing other objects next to it, from this process too.
 
     Args:
-        shared: What :func:`share` returned.
+        shared: The handle returned by :func:`share`.
 
     Raises:
         OSError: If the memory cannot be protected.
@@ -106,16 +106,16 @@ def open_shared(shared: Shared) -> Any:
     _opened.append(block)
     view = memoryview(block)
     with warnings.catch_warnings():
-        # torch warns of undefined behaviour; with protected pages it is a defined end
+        # torch warns of undefined behaviour; with protected pages, writing is a segmentation fault
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return pickle.loads(data, buffers=[view[start:end] for start, end in places])
 
 
 def _places(buffers: Sequence[Block]) -> tuple[list[tuple[int, int]], int]:
-    """Where each buffer begins and ends in the block, and where the block ends.
+    """Compute start and end of each buffer in the block, and the end of the block.
 
-    Each keeps its alignment, which a file that is mapped gives too: the last bits of what the kernels compute depend on
-    it. A page is left before and after, so that no page holds bytes of the item and of other objects.
+    Buffers keep their alignment, as in a memory-mapped file: the last bits of the kernels' results depend on it. One
+    page is left free on both sides, so that no page contains bytes of both the item and other objects.
     """
     places, end = [], mmap.PAGESIZE
     for buffer in buffers:
@@ -126,7 +126,7 @@ def _places(buffers: Sequence[Block]) -> tuple[list[tuple[int, int]], int]:
 
 
 def _dump(item: Any, buffers: list[Block]) -> bytes:
-    """Pickle an item, with the memory of its tensors and arrays apart, in the buffers."""
+    """Pickle an item; the memory of its tensors and arrays goes to ``buffers`` instead."""
     from ray import cloudpickle
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -135,7 +135,7 @@ def _dump(item: Any, buffers: list[Block]) -> bytes:
         )
 
     stream = io.BytesIO()
-    # what list.append returns, None, has a buffer left out of the pickle
+    # the return value of list.append, None, means that the buffer is not part of the pickle
     Pickler(stream, protocol=5, buffer_callback=lambda buffer: buffers.append(np.asarray(buffer.raw()))).dump(item)
     return stream.getvalue()
 

@@ -1,4 +1,4 @@
-"""Following Ray at work from the main thread: news, signals, an orderly stop; import it only when Ray is configured."""
+"""Supervising Ray from the main thread: events, signals, an orderly stop. Import it only when Ray is configured."""
 
 from __future__ import annotations
 
@@ -19,30 +19,31 @@ from prunepeft_ray.signals import StopRequest
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 20
-"""How long running jobs may take to keep their state when asked to stop."""
+"""How long running jobs may take to save their checkpoints when asked to stop."""
 
 
 def nowhere() -> Any:
-    """A file system in memory: Ray insists on a place for what is reported to it, and nothing ever is."""
+    """An empty file system in memory: Ray requires storage for reported results, but none are ever reported."""
     return PyFileSystem(FSSpecHandler(MemoryFileSystem()))
 
 
-class Fitting(threading.Thread):
-    """Something of Ray's at work in a thread of its own, so that the main thread can follow it and be interrupted.
+class BackgroundRun(threading.Thread):
+    """A blocking call of Ray in a thread of its own, so that the main thread can follow it and be interrupted.
 
-    Args:
-        action: What to do.
+    Attributes:
+        result: What the call returned.
+        error: What it raised.
     """
 
     def __init__(self, action: Callable[[], Any]) -> None:
-        super().__init__(daemon=True, name="fitting")
+        super().__init__(daemon=True, name="ray-run")
         self._action = action
         self.error: BaseException | None = None
         self.result: Any = None
         self.start()
 
     def run(self) -> None:
-        """Do it, and keep what comes of it."""
+        """Make the call, and keep its result or error."""
         try:
             self.result = self._action()
         except BaseException as error:  # noqa: BLE001  the main thread raises it
@@ -50,7 +51,7 @@ class Fitting(threading.Thread):
 
 
 def every(seconds: float, action: Callable[[], None]) -> Callable[[], None]:
-    """Return what does something when called, but not again within some seconds."""
+    """Return a function that calls an action, but at most once per ``seconds``."""
     due = 0.0
 
     def tick() -> None:
@@ -71,55 +72,55 @@ def _never() -> bool:
 
 
 def follow(
-    fitting: threading.Thread,
-    board: Any,
+    background: threading.Thread,
+    mailbox: Any,
     emit: Emit,
     request: StopRequest,
     tick: Callable[[], None] = _nothing,
     must_leave: Callable[[], bool] = _never,
 ) -> bool:
-    """Pass the workers' news on until the end; before an early end, let running jobs keep their state.
+    """Pass the workers' events on until the run ends; on an early stop, let running jobs save their checkpoints.
 
     Args:
-        fitting: What is at work.
-        board: The board's actor handle.
-        emit: Told the news.
-        request: Whether a signal has asked for an end.
+        background: The run, in its thread.
+        mailbox: Actor handle of the mailbox.
+        emit: Callback that receives events.
+        request: Whether a signal has requested a stop.
         tick: Called several times a second.
-        must_leave: Asked as often: whether the workers should end, for others to go on where they stop.
+        must_leave: Called several times a second; whether the workers should stop, so that others can take over.
 
     Returns:
-        Whether the workers were asked to end.
+        Whether the workers were asked to stop.
 
     Raises:
-        KeyboardInterrupt: On SIGINT, once running jobs have kept their state.
-        Terminated: On SIGTERM, likewise.
+        KeyboardInterrupt: On SIGINT, once running jobs have saved their checkpoints.
+        Terminated: On SIGTERM; likewise.
     """
-    reader, asked, told = Reader(board, emit), 0.0, False
-    while fitting.is_alive():
-        fitting.join(POLL_SECONDS)
+    reader, asked, told = Reader(mailbox, emit), 0.0, False
+    while background.is_alive():
+        background.join(POLL_SECONDS)
         reader.read(TIMEOUT_SECONDS)
         tick()
         if request.signal is not None and not told:
             asked, reader.stopping, told = time.monotonic(), True, True
-            emit(Event("message", "stopping: running jobs keep their state; once more to stop at once"))
+            emit(Event("message", "stopping: saving checkpoints; press Ctrl-C again to stop immediately"))
         if not asked and must_leave():
             asked, reader.stopping = time.monotonic(), True
         if asked:
-            # again and again: a board that was started anew has forgotten it
-            board.stop.remote()
+            # repeatedly: a mailbox that was restarted has forgotten it
+            mailbox.stop.remote()
         if asked and (not reader.running or time.monotonic() - asked > STOP_SECONDS):
-            _end_workers(board)
+            _kill_workers(mailbox)
             if told:
-                request.end()
-    # what was asked for before the end may lack the last news
+                request.interrupt()
+    # an answer requested before the run ended may lack the last events
     if reader.read(TIMEOUT_SECONDS):
         reader.read(TIMEOUT_SECONDS)
     return asked > 0
 
 
-def _end_workers(board: Any) -> None:
-    """End those that wait for others, who have left: they would wait for ever."""
+def _kill_workers(mailbox: Any) -> None:
+    """Kill workers that are waiting for others that have left: they would wait forever."""
     with suppress(RayError):
-        for worker in ray.get(board.workers.remote(), timeout=TIMEOUT_SECONDS):
+        for worker in ray.get(mailbox.workers.remote(), timeout=TIMEOUT_SECONDS):
             ray.kill(worker)

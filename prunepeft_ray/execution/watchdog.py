@@ -1,4 +1,4 @@
-"""Noticing that a worker hangs."""
+"""Detecting that a worker hangs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import contextmanager
 
 
 class Watchdog:
-    """Calls for help when a job makes no step for too long.
+    """Calls back when a job makes no step for too long.
 
-    It runs in a thread, so it sees a hang in a collective, a driver or a file system. A process that is stopped as a
-    whole cannot watch itself; that is for Ray's health check.
+    It runs in a thread, so it detects a hang in a collective operation, a driver or a file system. A process that is
+    suspended as a whole cannot watch itself; Ray's health check does that.
 
     Args:
         seconds: How long a step may take.
-        on_hang: Called once, in the watching thread.
+        on_hang: Called once, in the watchdog's thread.
     """
 
     def __init__(self, seconds: float, on_hang: Callable[[], None]) -> None:
@@ -25,7 +25,7 @@ class Watchdog:
         self._last = time.monotonic()
 
     def touch(self) -> None:
-        """Say that a step was made."""
+        """Record that a step was made."""
         self._last = time.monotonic()
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""How many examples all attempts at a job have trained on, whatever ends them: what is done twice is counted too."""
+"""Counting the examples that all attempts at a job have trained on, including repeated work, however they end."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from prunepeft_ray.storage.paths import names, read_bytes, remove_file
 
 WORK = ".work"
 NOTE_SECONDS = 5.0
-"""About how much training a note announces: so much at most is counted too many when an attempt is killed."""
+"""Training time that a note covers in advance; at most this much is overcounted when an attempt is killed."""
 
 
 class WorkMeter:
-    """Notes how far an attempt at a job comes, ahead of the work, in a file of the attempt's own.
+    """Records the progress of an attempt at a job, ahead of the work, in a separate file for each attempt.
 
-    A kill at any time leaves a note that says where the attempt began and how far it may have come: at most the stretch
-    that it had announced last, which is a single step at first and then some seconds of training.
+    An attempt that is killed leaves a note that says where it began and how far it may have come. The note runs ahead
+    of the actual progress by a single step at first, and later by some seconds of training.
 
     Args:
-        job_id: The job.
-        folder: Where the notes are.
+        job_id: Id of the job.
+        folder: Folder of the notes.
     """
 
     def __init__(self, job_id: str, folder: Path) -> None:
@@ -36,27 +36,27 @@ class WorkMeter:
         self._file = folder
 
     def begin(self, examples: int) -> None:
-        """Begin an attempt after so many examples."""
+        """Begin an attempt that resumes after ``examples`` examples, 0 for none."""
         self._file = self._folder / f"{self._job_id}.{uuid.uuid4().hex[:8]}{WORK}"
         self._begun = self._reached = self._announced = examples
         self._started = time.monotonic()
 
     def advance(self, examples: int) -> None:
-        """Note that the next step ends after so many examples."""
+        """Record that the next step ends after ``examples`` examples."""
         done, batch = self._reached - self._begun, examples - self._reached
         self._reached = examples
         if examples > self._announced:
             rate = done / max(time.monotonic() - self._started, 1e-9)
-            # not more than has been done: the first steps may have been quick by chance
+            # not further ahead than has been done so far: the first steps may have been quick by chance
             self._note(examples + int(min(rate * NOTE_SECONDS, done)) // batch * batch)
 
     def leave(self) -> None:
-        """Note exactly how far the attempt has come; a step under way counts as done."""
+        """Record exactly how far the attempt has come; a step in progress counts as done."""
         if self._reached > self._begun:
             self._note(self._reached)
 
     def spent(self, examples: int) -> int:
-        """Return how many examples all attempts have trained on, if this one ends after so many."""
+        """Return how many examples all attempts have trained on, if this one ends after ``examples``."""
         return examples - self._begun + spent_before(self._folder, self._job_id, but=self._file.name)
 
     def discard(self) -> None:
@@ -67,22 +67,22 @@ class WorkMeter:
 
     def _note(self, reached: int) -> None:
         self._announced = reached
-        # a full disk must not end the job
+        # a full disk must not stop the job
         with suppress(RunError):
             write_whole(self._file, json.dumps([self._begun, reached]).encode(), replace=True)
 
 
 def spent_before(folder: Path, job_id: str, but: str = "") -> int:
-    """Return how many examples attempts at a job have trained on, by their notes.
+    """Return how many examples attempts at a job have trained on, according to their notes.
 
     Args:
-        folder: Where the notes are.
-        job_id: The job.
+        folder: Folder of the notes.
+        job_id: Id of the job.
         but: Name of a note to leave out.
     """
     spent = 0
     for name in _notes(folder, job_id):
-        # a note that is damaged or has just been removed says nothing
+        # ignore notes that are damaged or have just been removed
         with suppress(OSError, ValueError, TypeError):
             begun, reached = json.loads(read_bytes(folder / name)) if name != but else (0, 0)
             spent += max(0, reached - begun)

@@ -1,4 +1,4 @@
-"""The backbone and the encoded task of a process."""
+"""The backbone and the encoded task that a process works with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prunepeft_ray.training import EncodedTask, cut_line, encode_task
 
 @dataclass
 class Workbench:
-    """What a process needs for all jobs of a search: loaded and encoded once.
+    """What a process needs for all jobs of a search, loaded and encoded once.
 
     Args:
         backbone: The frozen backbone.
@@ -23,11 +23,11 @@ class Workbench:
     _encoded: dict[int, EncodedTask] = field(default_factory=dict)
 
     def task(self, max_length: int) -> EncodedTask:
-        """Return the task as token ids."""
+        """Return the task encoded as token ids, with texts cut to ``max_length`` tokens."""
         if max_length not in self._encoded:
             self._encoded[max_length] = encode_task(self.data, self.backbone, max_length)
         return self._encoded[max_length]
 
     def cut_line(self, max_length: int) -> str | None:
-        """Say how many texts are longer than that and cut; None if none is."""
+        """Say how many texts are longer than ``max_length`` tokens and get cut; None if there are none."""
         return cut_line(self.task(max_length), self.backbone, max_length)

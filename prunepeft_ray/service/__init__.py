@@ -1,6 +1,6 @@
-"""The service: search jobs of several people on one Ray cluster, submitted, watched, stopped, resumed and fetched.
+"""The service: submit, watch, stop, resume and fetch search jobs of several people on one Ray cluster.
 
-It has no server of its own: the state of a job is in Ray's job server and in the run's folder.
+It has no server of its own: the state of a job is kept by Ray's job server and in the run's folder.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The client: submit search jobs to a Ray cluster, watch, stop and resume them, bring their results home."""
+"""The client: submit search jobs to a Ray cluster, watch, stop and resume them, and download their results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from prunepeft_ray.waiting import poll, wait_until
 
 CHECK_SECONDS = 300.0
 DECISION_SECONDS = 10.0
-"""How long to wait for the word whether a job that is accepted runs or must wait."""
+"""How long to wait until it is known whether an accepted job runs or must wait."""
 POLL_SECONDS = 0.5
 READERS = 8
 
@@ -41,16 +41,16 @@ def _ignore(_line: str) -> None:
 
 
 class Client:
-    """A cluster, as its users see it. All that it knows it reads from Ray's job server and the runs' folders.
+    """Client of a cluster; it gets all its information from Ray's job server and the folders of the runs.
 
     Args:
         address: Address of the cluster's dashboard, ``http://HEAD:8265``; default: ``RAY_API_SERVER_ADDRESS``, or the
-            cluster that ``prunepeft cluster up`` has started on this machine. The cluster's token comes from
+            cluster that ``prunepeft cluster up`` started on this machine. The cluster's token is read from
             ``RAY_AUTH_TOKEN`` or ``RAY_AUTH_TOKEN_PATH``.
 
     Raises:
-        InputError: If the address is none, or the token is missing or wrong.
-        RunError: If no cluster answers.
+        InputError: If the address is invalid, or the token is missing or wrong.
+        RunError: If the cluster cannot be reached.
     """
 
     def __init__(self, address: str | None = None) -> None:
@@ -80,16 +80,16 @@ class Client:
 
         Args:
             file: YAML file of a search or a study.
-            output: The run's folder: a whole path that all nodes share, or a URL such as ``s3://bucket/run``; default,
-                on a cluster of this machine only: ``runs/NAME``.
-            name: Name for people; default: the file's.
-            owner: Whose it is; default: the user here.
+            output: The run's folder: an absolute path that all nodes share, or a URL such as ``s3://bucket/run``;
+                default, only on the local cluster: ``runs/NAME``.
+            name: Name for people; default: the name of the file.
+            owner: Owner of the job; default: the current user.
             settings: Further settings of a search, such as ``"training.epochs=3"``.
-            workers: Workers of a search; default: every GPU, or 2 on CPUs.
+            workers: Number of workers of a search; default: one per GPU, or 2 on CPUs.
             terms: Priority and limits.
             track: Trackers to log to.
-            ship_code: Send the ``prunepeft_ray`` of this machine along, instead of using what is installed there.
-            tell: Told what takes long.
+            ship_code: Send this machine's ``prunepeft_ray`` along, instead of using the version installed there.
+            tell: Callback that receives progress messages.
 
         Returns:
             The job: waiting, running or over.
@@ -100,14 +100,14 @@ class Client:
         """
         cleaned = clean_name(name or Path(file).stem)
         for tracker in track:
-            # whether it is set up matters there, not here
+            # only its name is checked: it must be set up there, not here
             TRACKERS[tracker]
         with packed(Path(file), tuple(settings)) as package:
             if workers is not None and package.kind == "study":
                 raise InputError("--workers is for searches; a study says execution.workers")
             check_submission(self._server, package.spec, workers, terms, tell)
             where = self._output(output, cleaned)
-            job, attempt = self._continued(where) if package.kind == "study" else (None, 1)
+            job, attempt = self._study_in(where) if package.kind == "study" else (None, 1)
             submission = Submission(
                 job=job or new_id(cleaned),
                 attempt=attempt,
@@ -139,23 +139,23 @@ class Client:
         ship_code: bool = False,
         tell: Tell = _ignore,
     ) -> SearchJob:
-        """Go on with a search job that has ended before its time, from its folder; finished jobs are not run again.
+        """Resume a stopped or failed search job from its folder; finished training jobs are not run again.
 
         Args:
-            which: The search job's id; or, where the cluster no longer knows it, the run's folder as it sees it.
-            workers: Workers of a search; default: as before.
-            priority: Its priority; default: as before.
-            cpus: Most CPUs that its workers may have at once; default: as before.
-            gpus: Most GPUs likewise; default: as before.
-            ship_code: Send the ``prunepeft_ray`` of this machine along.
-            tell: Told what takes long.
+            which: The search job's id; or, if the cluster no longer knows it, the run's folder as the cluster sees it.
+            workers: Number of workers of a search; default: as before.
+            priority: Priority on the cluster; default: as before.
+            cpus: Maximum number of CPUs its workers may use at once; default: as before.
+            gpus: Maximum number of GPUs they may use at once; default: as before.
+            ship_code: Send this machine's ``prunepeft_ray`` along.
+            tell: Callback that receives progress messages.
 
         Raises:
-            InputError: If there is none, it runs, or it is finished.
+            InputError: If there is no such job, or it is running or finished.
             RunError: If the cluster fails.
         """
         attempts = read_attempts(self._server)
-        before = self._before(attempts, str(which))
+        before = self._submission_to_resume(attempts, str(which))
         if workers is not None and before.kind == "study":
             raise InputError("--workers is for searches; a study says execution.workers")
         asked = Terms(
@@ -175,36 +175,36 @@ class Client:
         return self._accepted(submission)
 
     def jobs(self) -> list[SearchJob]:
-        """All search jobs since the head node started, the newest first, each with its last attempt."""
+        """All search jobs since the head node started, newest first, each with its last attempt."""
         with ThreadPoolExecutor(READERS) as pool:
             jobs = list(pool.map(partial(last_attempt, self._server), read_attempts(self._server).values()))
         return sorted(jobs, key=lambda job: job.started, reverse=True)
 
     def status(self, job: str) -> SearchJob:
-        """One search job.
+        """Find a search job.
 
         Args:
-            job: Its id, or a beginning of it.
+            job: Its id, or an unambiguous prefix of it.
 
         Raises:
-            InputError: If there is none.
+            InputError: If there is no such job.
         """
         attempts = read_attempts(self._server)
         return last_attempt(self._server, attempts[pick(attempts, job)])
 
     def logs(self, job: str) -> str:
-        """What the last attempt at a search job has printed so far.
+        """Everything that the last attempt at a search job has printed so far.
 
         Raises:
-            InputError: If there is none.
+            InputError: If there is no such job.
         """
         return without_status(self._server.log(self.status(job).submission.ray_id))
 
     def follow(self, job: str) -> Iterator[str]:
-        """Yield what the last attempt at a search job prints, from its beginning, in lines, until it ends.
+        """Yield the output of the last attempt at a search job, line by line from its beginning, until it ends.
 
         Raises:
-            InputError: If there is none.
+            InputError: If there is no such job.
         """
         rest = ""
         for piece in self._server.follow(self.status(job).submission.ray_id):
@@ -216,18 +216,18 @@ class Client:
         """Wait until a search job has ended.
 
         Raises:
-            InputError: If there is none.
+            InputError: If there is no such job.
         """
         while not (found := self.status(job)).over:
             time.sleep(POLL_SECONDS)
         return found
 
     def stop(self, job: str) -> SearchJob:
-        """Ask a search job to keep its state and end, and wait for that.
+        """Ask a search job to save its checkpoints and stop, and wait until it has.
 
         Raises:
-            InputError: If there is none.
-            RunError: If it does not end.
+            InputError: If there is no such job.
+            RunError: If it does not stop in time.
         """
         found = self.status(job)
         if found.over:
@@ -238,20 +238,20 @@ class Client:
             now = self.status(found.id)
             return now if now.over else None
 
-        late = f"{found.id} was asked to end and has not: see 'prunepeft logs {found.id}'"
+        late = f"{found.id} was asked to stop but is still running: see 'prunepeft logs {found.id}'"
         return wait_until(ended, STOP_SECONDS + CHECK_SECONDS, late, POLL_SECONDS)
 
     def fetch(self, job: str, output: str | Path | None = None, tell: Tell = _ignore) -> Path:
-        """Bring home what a search job has so far; its checkpoints stay where they are.
+        """Download a search job's results so far; its checkpoints stay where they are.
 
         Args:
             job: Its id.
-            output: Folder to put it into; default: ``runs/ID``. One of the same run is brought up to date.
-            tell: Told what takes long.
+            output: Folder to download to; default: ``runs/ID``. An earlier download of the same run is updated.
+            tell: Callback that receives progress messages.
 
         Raises:
-            InputError: If there is no such job, it has nothing yet, or the folder holds something else.
-            RunError: If it cannot be brought.
+            InputError: If there is no such job, it has no results yet, or the folder contains something else.
+            RunError: If the download fails.
         """
         found = self.status(job)
         target = open_path(output) if output else Path("runs") / found.id
@@ -259,29 +259,29 @@ class Client:
         return target
 
     def folder(self, job: str, tell: Tell = _ignore) -> Path:
-        """A folder with a search job's results that can be read here: its own if that can be seen, else a copy.
+        """A folder with a search job's results that can be read here: its own if visible, otherwise a download.
 
         Raises:
-            InputError: If there is no such job, or it has nothing yet.
-            RunError: If they cannot be brought.
+            InputError: If there is no such job, or it has no results yet.
+            RunError: If the download fails.
         """
         found = self.status(job)
         return open_path(found.submission.output) if is_here(found) else self.fetch(found.id, tell=tell)
 
     def report(self, job: str, output: str | Path | None = None, tell: Tell = _ignore) -> Path:
-        """Write the report of what a search job has so far.
+        """Write a report on a search job's results so far.
 
         Args:
             job: Its id.
-            output: The page; default: ``report.html`` in the run's folder, or in its copy here.
-            tell: Told what takes long.
+            output: File to write; default: ``report.html`` in the run's folder, or in its download here.
+            tell: Callback that receives progress messages.
 
         Returns:
-            The page.
+            Path of the report.
 
         Raises:
-            InputError: If there is no such job, or it has nothing yet.
-            RunError: If it cannot be written.
+            InputError: If there is no such job, or it has no results yet.
+            RunError: If the report cannot be written.
         """
         from prunepeft_ray.analysis import open_results
         from prunepeft_ray.report import write_report
@@ -295,27 +295,27 @@ class Client:
         if output is None:
             if not self._is_local:
                 raise InputError(
-                    "--output is missing: the run's folder as the cluster sees it, a whole path that all nodes share "
-                    "or a bucket such as s3://bucket/run"
+                    "--output is missing: give the run's folder as the cluster sees it, an absolute path that all "
+                    "nodes share or a bucket such as s3://bucket/run"
                 )
             output = Path("runs") / name
         path = open_path(output)
         if is_local(path) and not path.is_absolute():
             if not self._is_local:
-                raise InputError(f"{output}: expected a whole path that all nodes share, or a bucket's URL")
+                raise InputError(f"{output}: expected an absolute path that all nodes share, or the URL of a bucket")
             path = path.absolute()
         return str(path)
 
     @property
     def _is_local(self) -> bool:
-        """Whether the cluster is one of this machine, whose folders it sees."""
+        """Whether this is the local cluster, which sees the folders of this machine."""
         from prunepeft_ray.cluster.local.state import find_local_cluster
 
         local = find_local_cluster()
         return local is not None and local.address == self.address
 
-    def _continued(self, output: str) -> tuple[str | None, int]:
-        """The study that a folder belongs to, and the number of the next attempt at it; a study may be added to."""
+    def _study_in(self, output: str) -> tuple[str | None, int]:
+        """The study that a folder belongs to, and the number of the next attempt at it; studies may be extended."""
         attempts = read_attempts(self._server)
         job = last_in(attempts, output)
         with suppress(PrunePEFTError, OSError):
@@ -330,14 +330,14 @@ class Client:
             )
         return job, last.submission.attempt + 1
 
-    def _before(self, attempts: Mapping[str, Attempts], which: str) -> Submission:
-        """What a resume goes on with."""
+    def _submission_to_resume(self, attempts: Mapping[str, Attempts], which: str) -> Submission:
+        """Return the submission that is to be resumed."""
         folder = open_path(which)
         if is_local(folder) and self._is_local:
             folder = folder.absolute()
         there = last_in(attempts, str(folder))
         if there is None and ("/" in which or (is_local(folder) and folder.is_dir())):
-            return self._lost(folder)
+            return self._submission_from_folder(folder)
         found = last_attempt(self._server, attempts[there or pick(attempts, which)])
         if not found.over:
             raise InputError(f"{found.id} is {found.state}: there is nothing to resume; 'prunepeft logs {found.id} -f'")
@@ -345,10 +345,10 @@ class Client:
             raise InputError(f"{found.id} is finished: there is nothing to resume; 'prunepeft report {found.id}'")
         return found.submission
 
-    def _lost(self, folder: Path) -> Submission:
-        """A search job that the cluster does not know, by its folder."""
+    def _submission_from_folder(self, folder: Path) -> Submission:
+        """Return the submission of a search job that the cluster does not know, from its folder."""
         owned = None
-        # the cluster may see more than this machine
+        # the folder may be visible to the cluster only
         with suppress(PrunePEFTError, OSError):
             owned = RunOwner.read(folder)
         name = owned.name if owned else clean_name(folder.name)
@@ -370,7 +370,7 @@ class Client:
         )
 
     def _accepted(self, submission: Submission) -> SearchJob:
-        """Wait until the driver has checked everything; what it refuses is taken off the cluster again."""
+        """Wait until the driver has checked everything; a rejected job is deleted from the cluster."""
 
         def checked() -> SearchJob | None:
             now = self.status(submission.job)
@@ -381,8 +381,8 @@ class Client:
             return now if now.over or now.status.waits_for != UNDECIDED else None
 
         late = (
-            f"{submission.job} is still being checked after {CHECK_SECONDS:.0f} s: 'prunepeft status {submission.job}' "
-            "tells what becomes of it"
+            f"{submission.job} is still being checked after {CHECK_SECONDS:.0f} s: watch it with 'prunepeft status "
+            f"{submission.job}'"
         )
         job = wait_until(checked, CHECK_SECONDS, late, POLL_SECONDS)
         if job.status.waits_for == UNDECIDED:

@@ -1,4 +1,4 @@
-"""Bringing home what a search job has left: from where it lies if that can be seen, else through the cluster."""
+"""Downloading a search job's results: directly if its folder is visible here, otherwise through the cluster."""
 
 from __future__ import annotations
 
@@ -23,47 +23,47 @@ from prunepeft_ray.storage import copy_files
 from prunepeft_ray.storage.paths import EXTRAS, files_under, is_file, is_local, names, open_path, read_bytes
 from prunepeft_ray.waiting import wait_until
 
-LEFT_THERE = ("checkpoints", "attempts")
-"""What is of use on the cluster only."""
+NOT_FETCHED = ("checkpoints", "attempts")
+"""Folders that are only of use on the cluster."""
 PACK_SECONDS = 600.0
 POLL_SECONDS = 0.5
 PACKED = "packed"
 ARCHIVES = "prunepeft"
-"""Folder of archives in a node's folder of logs, from where the job server hands out files."""
+"""Folder of archives inside a node's log folder, from which the job server serves files."""
 
 
 def is_here(job: SearchJob) -> bool:
-    """Whether the folder of a search job can be seen from this machine."""
+    """Whether the folder of a search job is visible on this machine."""
     place = job.submission.output
     if not place.startswith(("/", *(f"{scheme}://" for scheme in EXTRAS))):
-        # the cluster says where to look; the world's servers are not asked
+        # the location comes from the cluster: do not contact arbitrary servers
         return False
-    # another folder of that name may be here
+    # this machine may have a different folder of the same name
     with suppress(PrunePEFTError, OSError):
-        return _is_of(RunOwner.read(open_path(place)), job)
+        return _belongs_to(RunOwner.read(open_path(place)), job)
     return False
 
 
-def _is_of(owner: RunOwner | None, job: SearchJob) -> bool:
-    """Whether a folder is a job's; a study's may have been begun under another id, and added to."""
+def _belongs_to(owner: RunOwner | None, job: SearchJob) -> bool:
+    """Whether a folder belongs to a search job; a study may have been started under another id and extended."""
     return owner is not None and (owner.job == job.id or owner.kind == job.submission.kind == "study")
 
 
 def fetch(server: JobServer, job: SearchJob, target: Path, tell: Callable[[str], None]) -> None:
-    """Copy what a search job has so far into a folder of this machine.
+    """Copy a search job's results so far to a folder of this machine.
 
     Args:
         server: The cluster.
         job: The search job.
-        target: The folder; new, or with an earlier copy of the same.
-        tell: Told what takes long.
+        target: The folder; new, or with an earlier copy of the same run.
+        tell: Callback that receives progress messages.
 
     Raises:
-        InputError: If the job has nothing yet, or the folder holds something else.
-        RunError: If it cannot be brought.
+        InputError: If the job has no results yet, or the folder contains something else.
+        RunError: If the download fails.
     """
     if not is_local(target):
-        raise InputError(f"--output {target}: expected a folder of this machine")
+        raise InputError(f"--output {target}: expected a folder on this machine")
     _check_target(job, target)
     if is_here(job):
         source = open_path(job.submission.output)
@@ -71,20 +71,20 @@ def fetch(server: JobServer, job: SearchJob, target: Path, tell: Callable[[str],
         if source.absolute() != target.absolute():
             copy_files(source, target, _wanted(source))
     else:
-        tell(f"{job.submission.output} cannot be seen from here: the cluster packs it")
+        tell(f"{job.submission.output} is not visible here: the cluster is packing it")
         unpack(_archive(server, job), target, _is_wanted)
     tell(f"fetched: {target}")
 
 
 def _check_target(job: SearchJob, target: Path) -> None:
     found = names(target)
-    if found and not _is_of(RunOwner.read(target), job):
-        raise InputError(f"--output {target} is not empty, and what is there is not {job.id}: choose another folder")
+    if found and not _belongs_to(RunOwner.read(target), job):
+        raise InputError(f"--output {target} contains something other than {job.id}: choose another folder")
 
 
 def _check_begun(job: SearchJob, begun: bool) -> None:
     if not begun:
-        raise InputError(f"{job.id} has no results yet: 'prunepeft status {job.id}' tells how far it is")
+        raise InputError(f"{job.id} has no results yet: see 'prunepeft status {job.id}' for its progress")
 
 
 def _wanted(folder: Path) -> list[str]:
@@ -92,14 +92,14 @@ def _wanted(folder: Path) -> list[str]:
 
 
 def _is_wanted(name: str) -> bool:
-    """Whether to bring a file: not what is hidden, such as files that are being written, and no compiled Python."""
+    """Whether to copy a file; not hidden ones, such as files being written, nor compiled Python."""
     parts = name.split("/")
     is_hidden = any(part.startswith(".") and part != ".." for part in parts)
-    return parts[0] not in LEFT_THERE and not is_hidden and "__pycache__" not in parts and not name.endswith(".pyc")
+    return parts[0] not in NOT_FETCHED and not is_hidden and "__pycache__" not in parts and not name.endswith(".pyc")
 
 
 def _archive(server: JobServer, job: SearchJob) -> bytes:
-    """Have the cluster pack the folder, and take the archive from it."""
+    """Have the cluster pack the folder, and download the archive."""
     helper = f"{job.id}.fetch-{time.time_ns()}"
     folder = shlex.quote(job.submission.output)
     server.submit(helper, f"exec python -P -m prunepeft_ray pack {folder} {helper}", {}, {})
@@ -110,12 +110,12 @@ def _archive(server: JobServer, job: SearchJob) -> bytes:
         with suppress(PrunePEFTError):
             server.stop(helper)
     if content is None:
-        raise RunError(f"the archive of {job.id} did not arrive: try again")
+        raise RunError(f"the archive of {job.id} did not arrive: retry the download")
     return content
 
 
 def _wait_until_packed(server: JobServer, job: SearchJob, helper: str) -> str:
-    """Wait until the cluster has packed a folder; returns the id of the node where the archive lies."""
+    """Wait until the cluster has packed a folder; returns the id of the node that has the archive."""
 
     def packed() -> str | None:
         details = server.job(helper)
@@ -125,24 +125,24 @@ def _wait_until_packed(server: JobServer, job: SearchJob, helper: str) -> str:
             return str(details.driver_node_id)
         if details.status.is_terminal():
             _check_begun(job, details.driver_exit_code != InputError.exit_code)
-            why = (details.message or "").strip().splitlines() or ["no reason is given"]
-            raise RunError(f"{job.id} cannot be packed on the cluster: {why[-1]}")
+            why = (details.message or "").strip().splitlines() or ["no reason given"]
+            raise RunError(f"{job.id} could not be packed on the cluster: {why[-1]}")
         return None
 
-    late = f"{job.id} was not packed within {PACK_SECONDS:.0f} s: retry, or copy its folder"
+    late = f"{job.id} was not packed within {PACK_SECONDS:.0f} s: retry the download, or copy the folder yourself"
     return wait_until(packed, PACK_SECONDS, late, POLL_SECONDS)
 
 
 def pack(folder: str, name: str, logs: Path) -> None:
-    """Pack a run's folder into an archive where the job server hands out files, and take it away when asked to end.
+    """Pack a run's folder into an archive that the job server serves, and delete the archive on SIGTERM.
 
     Args:
         folder: The run's folder.
-        name: Name of the archive.
-        logs: This node's folder of logs.
+        name: Name of the archive, without extension.
+        logs: This node's log folder.
 
     Raises:
-        InputError: If there is no run.
+        InputError: If the folder contains no run.
     """
     source = open_path(folder)
     RunFolder.open(source)

@@ -1,7 +1,7 @@
-"""The gate: what a cluster or a run's folder says is checked here before anything is done with it.
+"""Validation of data that comes from a cluster or a run's folder, before anything is done with it.
 
-Ids become names of folders and parts of commands, so they must be ids; places must be whole paths or URLs. Texts for
-people are kept as one short line that is safe to print.
+Ids become folder names and parts of commands, so they must be valid ids; places must be absolute paths or URLs. Texts
+for people are reduced to one short line that is safe to print.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _text(text: str) -> str:
 
 def _place(text: str) -> str:
     if _PLACE.fullmatch(text) is None or visible_line(text) != text:
-        raise ValueError("expected a whole path or a URL")
+        raise ValueError("expected an absolute path or a URL")
     return text
 
 
@@ -45,14 +45,14 @@ Trackers = Annotated[tuple[Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-
 
 
 def read_json(kind: type[T], text: str | bytes) -> T:
-    """Read a dataclass whose fields are of the types above; what it does not know is left out.
+    """Read a dataclass whose fields are of the types above; unknown fields are ignored.
 
     Args:
         kind: The dataclass.
-        text: JSON from outside.
+        text: Untrusted JSON.
 
     Raises:
-        ValueError: If it is something else; the message is one line.
+        ValueError: If it is invalid; the message is one line.
     """
     try:
         found: T = _reader(cast(Hashable, kind)).validate_json(text, strict=True)

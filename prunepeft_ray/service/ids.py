@@ -20,19 +20,19 @@ _LONGEST_NAME = 40
 
 
 def new_id(name: str) -> str:
-    """Make an id for a search job of that name."""
+    """Create an id for a search job with this name."""
     return f"{name}-{secrets.token_hex(_SUFFIX_DIGITS // 2)}"
 
 
 def clean_name(name: str) -> str:
-    """Make a name that can be part of an id: small letters, digits and hyphens.
+    """Reduce a name to one that can be part of an id: lower-case letters, digits and hyphens.
 
     Raises:
-        InputError: If nothing is left of it.
+        InputError: If nothing is left.
     """
     cleaned = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:_LONGEST_NAME].strip("-")
     if not cleaned:
-        raise InputError(f"name '{name}': expected some letters or digits")
+        raise InputError(f"name '{name}': expected at least one letter or digit")
     return cleaned
 
 
@@ -42,10 +42,10 @@ def is_id(text: str) -> bool:
 
 
 def pick(ids: Collection[str], wanted: str) -> str:
-    """Find the id of a search job by a beginning of it that is no other's, or by the id of an attempt.
+    """Find the id of a search job by an unambiguous prefix, or by the id of one of its attempts.
 
     Raises:
-        InputError: If there is none, or several.
+        InputError: If no id matches, or several do.
     """
     whole = re.sub(r"\.\d+$", "", wanted)
     if whole in ids:
@@ -54,11 +54,11 @@ def pick(ids: Collection[str], wanted: str) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise InputError(f"'{wanted}' may be {' or '.join(found)}: give more of it")
+        raise InputError(f"'{wanted}' is ambiguous: {' or '.join(found)}")
     if not ids:
         raise InputError(
-            f"there is no search job '{wanted}': the cluster knows of none since its head node started; "
-            "'prunepeft resume DIR --address A' goes on with a run from its folder"
+            f"no search job '{wanted}': none has been submitted since the cluster's head node started; "
+            "resume a run from its folder with 'prunepeft resume DIR --address A'"
         )
     raise unknown("search job", wanted, ids)
 

@@ -1,4 +1,4 @@
-"""Packing what a search or study needs and only this machine has: its spec, files of tasks, and plugins."""
+"""Packing what a search or study needs from this machine: its spec, task files and plugins."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from prunepeft_ray.service.gate import Kind
 from prunepeft_ray.study import StudySpec, load_study
 from prunepeft_ray.text import one_line
 
-MOST_BYTES = 200 * 2**20
-"""Ray takes packages of 500 MiB, and keeps them in the head node's memory."""
+MAX_BYTES = 200 * 2**20
+"""Well below Ray's limit of 500 MiB, since Ray keeps packages in the head node's memory."""
 
 
 _NOT_SENT = shutil.ignore_patterns("__pycache__", ".git")
@@ -28,12 +28,12 @@ _NOT_SENT = shutil.ignore_patterns("__pycache__", ".git")
 
 @dataclass(frozen=True)
 class Package:
-    """What travels to the cluster.
+    """What is sent to the cluster.
 
     Args:
-        folder: A folder of this machine that holds ``spec.yaml`` and ``inputs/``.
+        folder: A folder of this machine with ``spec.yaml`` and ``inputs/``.
         kind: Whether it is a search or a study.
-        spec: The spec, with the packed files' names in it.
+        spec: The spec, with the names of the packed files.
     """
 
     folder: Path
@@ -43,16 +43,16 @@ class Package:
 
 @contextmanager
 def packed(file: Path, settings: tuple[str, ...] = ()) -> Iterator[Package]:
-    """Read a spec and pack what it needs of this machine's files; the package is gone with the block.
+    """Read a spec and pack the files of this machine that it needs; the package is deleted after the block.
 
-    Files of tasks and plugins that are here travel; what is not here must be on the cluster. Models never travel.
+    Task files and plugins that exist here are packed; the others must exist on the cluster. Models are never packed.
 
     Args:
         file: YAML file of a search or a study.
         settings: Further settings of a search, ``key=value``.
 
     Raises:
-        InputError: If the spec is wrong, a file that it names is nowhere, or files are too large to travel.
+        InputError: If the spec is wrong, a file that it names does not exist, or the files are too large to send.
     """
     is_study = "methods" in read_yaml(file)
     if is_study and settings:
@@ -75,11 +75,7 @@ def read_spec(file: Path) -> SearchSpec | StudySpec:
 
 @dataclass
 class _Packer:
-    """Copies files under names of their own.
-
-    Args:
-        folder: Where to.
-    """
+    """Copies files to a folder, under unique names."""
 
     folder: Path
     _names: dict[Path, str] = field(default_factory=dict)
@@ -108,25 +104,25 @@ class _Packer:
         if path.is_file():
             return self._copy(path.resolve())
         if not path.is_absolute():
-            raise InputError(f"{what} {name}: no such file here; a file of the cluster needs its whole path")
+            raise InputError(f"{what} {name}: no such file here; a file on the cluster needs its absolute path")
         return name
 
     def _plugin(self, name: str) -> str:
         path = Path(name)
-        # a module's name, or a path on the cluster
+        # otherwise it is the name of a module, or a path on the cluster
         return self._copy(path) if path.is_absolute() and path.exists() else name
 
     def _copy(self, path: Path) -> str:
         if path not in self._names:
             name = self._free_name(path)
             try:
-                self._weigh(path)
+                self._check_size(path)
                 if path.is_dir():
                     shutil.copytree(path, self.folder / name, ignore=_NOT_SENT, ignore_dangling_symlinks=True)
                 else:
                     shutil.copyfile(path, self.folder / name)
             except OSError as error:
-                raise InputError(f"{path} cannot be read, so it cannot be sent along: {one_line(error)}") from error
+                raise InputError(f"{path} cannot be read, so it cannot be sent: {one_line(error)}") from error
             self._names[path] = f"{INPUTS}/{name}"
         return self._names[path]
 
@@ -138,13 +134,13 @@ class _Packer:
             name = f"{path.stem}-{number}{path.suffix}"
         return name
 
-    def _weigh(self, path: Path) -> None:
+    def _check_size(self, path: Path) -> None:
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
         self._bytes += sum(file.stat().st_size for file in files)
-        if self._bytes > MOST_BYTES:
+        if self._bytes > MAX_BYTES:
             raise InputError(
-                f"{path}: files of more than {MOST_BYTES // 2**20} MiB do not travel with a job; put it where all "
-                "nodes of the cluster see it, and give its path there"
+                f"{path}: more than {MAX_BYTES // 2**20} MiB of files cannot be sent with a job; put them where all "
+                "nodes of the cluster see them, and give the path there"
             )
 
 
@@ -154,7 +150,7 @@ def _model(name: str) -> str:
 
 
 def code_modules() -> list[str]:
-    """Folders that make up the installed ``prunepeft-ray``: its packages, and the entry points that name the methods.
+    """Folders of the installed ``prunepeft-ray``: its packages, and the metadata with the entry points of methods.
 
     Raises:
         InputError: If it is not installed here.

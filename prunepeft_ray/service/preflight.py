@@ -1,4 +1,4 @@
-"""Whether a cluster can run what is submitted, before it is: the answer that the driver will give, from afar."""
+"""Checking from the client, before anything is submitted, that a cluster can run a search or a study."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from prunepeft_ray.study import StudySpec
 def check_submission(
     server: JobServer, spec: SearchSpec | StudySpec, workers: int | None, terms: Terms, tell: Callable[[str], None]
 ) -> None:
-    """Make sure that a cluster can hold the least that a run needs, and that its own limits let it.
+    """Check that a cluster can hold the minimum that a run needs, and that the run's own limits allow it.
 
     Args:
         server: The cluster.
         spec: The search or study.
-        workers: Workers of a search that the user asked for.
-        terms: Its limits.
-        tell: Told if more is needed than there is now, but an autoscaler may bring it.
+        workers: Number of workers of a search, if given by the user.
+        terms: The run's limits.
+        tell: Callback that receives a message if more is needed than there is now, but an autoscaler may add it.
 
     Raises:
-        InputError: If it cannot; the message says what is needed, why and what there is.
+        InputError: If it cannot; the message says what is needed, why, and what the cluster has.
     """
     nodes = [node.resources for node in server.nodes()]
     use_gpu = gpus_for(terms, nodes, server.may_grow)
@@ -35,4 +35,4 @@ def check_submission(
         needs = job_needs(unit)
     check_limits(unit, terms)
     if missing := check_fits(needs, nodes, server.may_grow, f"the cluster at {server.address}"):
-        tell(f"{missing}: the job waits until its autoscaler has brought more")
+        tell(f"{missing}: the job waits until the autoscaler has added nodes")

@@ -1,4 +1,4 @@
-"""Which search job a run's folder belongs to, and what it was submitted with."""
+"""The record of which search job a run's folder belongs to, and of its submission."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from prunepeft_ray.text import one_line
 
 @dataclass(frozen=True)
 class RunOwner:
-    """What stands in ``submission.json`` of a run's folder: the first who writes it has the folder.
+    """The content of ``submission.json`` in a run's folder; the first search job to write it owns the folder.
 
     Args:
         job: Id of the search job.
         name: Its name.
-        owner: Who submitted it first.
+        owner: User who first submitted it.
         kind: ``search`` or ``study``.
-        submitted_at: When.
-        spec: The spec as YAML, with the names of packed files in it.
-        priority: Its priority on the cluster.
-        cpus: Most CPUs that its workers may have at once.
-        gpus: Most GPUs likewise.
-        workers: Workers of a search.
+        submitted_at: Time of the submission, in ISO format.
+        spec: The spec as YAML, with the names of the packed files.
+        priority: Priority on the cluster.
+        cpus: Maximum number of CPUs its workers may use at once; None: no limit.
+        gpus: Maximum number of GPUs they may use at once; None: no limit.
+        workers: Number of workers of a search; None: the default.
         track: Trackers to log to.
     """
 
@@ -58,7 +58,7 @@ class RunOwner:
 
     @classmethod
     def of(cls, submission: Submission, spec: str) -> RunOwner:
-        """What a submission would write.
+        """Create the record of a submission.
 
         Args:
             submission: The submission.
@@ -69,7 +69,7 @@ class RunOwner:
 
     @classmethod
     def read(cls, folder: Path) -> RunOwner | None:
-        """Read who has a folder; None if there is none.
+        """Read the record of a folder; None if there is none.
 
         Raises:
             InputError: If it is damaged.
@@ -84,7 +84,7 @@ class RunOwner:
             raise InputError(f"{file} cannot be read: {one_line(error)}; delete it, then resume") from error
 
     def take(self, folder: Path) -> RunOwner:
-        """Write it unless there is one already; returns the one that holds.
+        """Write the record unless there is one already; returns the one that counts.
 
         Raises:
             RunError: If it cannot be written.

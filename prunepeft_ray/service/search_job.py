@@ -17,13 +17,13 @@ class SearchJob:
     """A search job on a cluster.
 
     Args:
-        submission: Its last attempt.
-        state: Where it stands.
+        submission: The submission of its last attempt.
+        state: Current state.
         started: When its first attempt was submitted.
         ended: When its last attempt ended; None if it has not.
-        status: What its driver says.
-        exit_code: The driver's exit code, if it has ended by itself.
-        message: What Ray says of the end.
+        status: The last status printed by its driver.
+        exit_code: Exit code of the driver; None if it has not exited by itself.
+        message: Ray's message about the end.
     """
 
     submission: Submission
@@ -36,7 +36,7 @@ class SearchJob:
 
     @property
     def id(self) -> str:
-        """Its id."""
+        """Id of the search job."""
         return self.submission.job
 
     @property
@@ -49,7 +49,7 @@ class SearchJob:
         """Why it failed, in one line; empty if it has not."""
         if self.state != "failed":
             return ""
-        return self.status.error or _last_words(self.message) or "its driver was lost"
+        return self.status.error or _last_line(self.message) or "its driver was lost"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -68,7 +68,7 @@ class SearchJob:
         }
 
 
-def _last_words(message: str) -> str:
+def _last_line(message: str) -> str:
     lines = [line.strip() for line in message.splitlines() if line.strip() and not line.startswith(Status.MARK)]
     return lines[-1].removeprefix("error: ")[:300] if lines else ""
 

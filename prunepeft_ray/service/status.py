@@ -12,21 +12,21 @@ OVER: tuple[State, ...] = ("finished", "failed", "stopped")
 
 
 UNDECIDED = "waiting for its share of the cluster"
-"""What a job waits for between being accepted and being told what it gets."""
+"""What a job waits for after it was accepted and before it gets an answer from the arbiter."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """What a search job's driver says of itself.
+    """The status that a search job's driver reports.
 
     Args:
-        state: ``checking``, ``waiting`` or ``running``; how it ended is said by Ray.
-        progress: How far it is, for people.
+        state: ``checking``, ``waiting`` or ``running``; the final state comes from Ray.
+        progress: Progress, for people.
         best: Best dev metric so far, for people.
-        waits_for: What it waits for.
-        cpus: CPUs that its workers have.
-        gpus: GPUs that they have.
-        error: Why it ended, if it failed.
+        waits_for: What the job is waiting for.
+        cpus: Number of CPUs that its workers hold.
+        gpus: Number of GPUs that they hold.
+        error: Why the run failed; empty if it has not.
     """
 
     state: State = "checking"
@@ -40,12 +40,12 @@ class Status:
     MARK = "@prunepeft "
 
     def line(self) -> str:
-        """Write it as a line of a log."""
+        """Return the status as a line for the log."""
         return self.MARK + json.dumps(asdict(self))
 
     @classmethod
     def last_in(cls, log: str) -> Status | None:
-        """Read the last one in a log; None if there is none."""
+        """Read the last status in a log; None if there is none."""
         for line in reversed(log.splitlines()):
             if line.startswith(cls.MARK):
                 return cls.read(line)
@@ -53,7 +53,7 @@ class Status:
 
     @classmethod
     def read(cls, line: str) -> Status | None:
-        """Read a line that :meth:`line` wrote; None if it is damaged."""
+        """Read a line written by :meth:`line`; None if it is damaged."""
         try:
             return read_json(cls, line[len(cls.MARK) :])
         except ValueError:
@@ -61,6 +61,6 @@ class Status:
 
 
 def without_status(log: str) -> str:
-    """Leave out of a log what is meant for programs, and what Ray says of itself."""
+    """Remove status lines and Ray's own messages from a log."""
     lines = [line for line in log.splitlines() if not line.startswith(Status.MARK) and not is_log_line(line)]
     return "\n".join(lines) + "\n" if lines else ""

@@ -1,4 +1,4 @@
-"""A search job's driver telling its state, in lines of its log that the client reads."""
+"""Reporting the status of a search job, as lines in its driver's log that the client reads."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from prunepeft_ray.service.status import UNDECIDED, Status
 from prunepeft_ray.text import duration_text
 
 PAUSE_SECONDS = 2.0
-"""Least time between two lines, but for a change of state."""
+"""Minimum time between two lines, except when the state changes."""
 AGAIN_SECONDS = 50.0
-"""When a line is printed again at the next news: only the end of a log is read."""
+"""Age at which an unchanged line is repeated on the next event, since only the end of a log is read."""
 
 
 class Reporter:
-    """Passes a run's news on, and prints a status line when they change something.
+    """Passes a run's events on, and prints a status line when they change the status.
 
     Args:
         results: Folder of the run's results.
-        emit: Told the news.
-        watch: Shown the progress of a study.
+        emit: Callback that receives events.
+        watch: Callback that receives the progress of a study.
     """
 
     def __init__(self, results: Path, emit: Emit, watch: Watch) -> None:
@@ -40,18 +40,18 @@ class Reporter:
         self._due = 0.0
         self._jobs = "0 training jobs"
         self._is_study = False
-        # news come from trackers' threads too
+        # events also come from the threads of trackers
         self._lock = threading.Lock()
         self._tell()
 
     def emit(self, event: Event) -> None:
-        """Take an event."""
+        """Handle an event, and pass it on."""
         self._emit(event)
         with self._lock:
             self._take(event)
 
     def watch(self, progress: Sequence[MethodProgress]) -> None:
-        """Take how far the methods of a study have come."""
+        """Handle the progress of a study, and pass it on."""
         self._watch(progress)
         ended, searches, jobs = (sum(getattr(row, key) for row in progress) for key in ("ended", "searches", "jobs"))
         left = [row.seconds_left for row in progress if row.ended < row.searches]
@@ -60,12 +60,12 @@ class Reporter:
         if known and len(known) == len(left):
             text += f", {duration_text(max(known))} left"
         with self._lock:
-            # single training jobs are not told any more
+            # from now on single training jobs are not shown
             self._is_study = True
             self._change(progress=text, best=_best(progress))
 
     def fail(self, why: str) -> None:
-        """Tell why the run has ended."""
+        """Report why the run has failed."""
         with self._lock:
             self._status = replace(self._status, error=why)
             self._tell()
@@ -106,7 +106,7 @@ class Reporter:
     def _find_best(self, event: Event) -> None:
         if event.kind not in ("round", "final"):
             return
-        # a job that was merely stopped is not there
+        # a job that was only stopped is not in the store
         with suppress(PrunePEFTError, OSError):
             for row in self._store.rows("jobs", [event.job_id]).get(event.job_id, []):
                 value = dict(row["metrics"] or ()).get(row["metric"])

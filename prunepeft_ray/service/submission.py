@@ -1,4 +1,4 @@
-"""What is known of a submitted search job: what was asked for, and what the cluster says of it."""
+"""The submission of a search job, which travels with the Ray job as metadata."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from prunepeft_ray.service.gate import (
 )
 
 METADATA_KEY = "prunepeft"
-"""Under this key of a Ray job's metadata lies the submission, as JSON."""
+"""Key in the metadata of a Ray job under which the submission is stored, as JSON."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What was asked for: one attempt at a search job, as it travels with the Ray job.
+    """One attempt at a search job, as submitted.
 
     Args:
         job: Id of the search job, the same for all attempts, such as ``demo-3f2a``.
         attempt: 1-based number of the attempt.
         name: Name for people.
-        owner: Who submitted it.
-        kind: ``search``, or ``study`` for a comparison.
+        owner: User who submitted it.
+        kind: ``search`` or ``study``.
         output: The run's folder as the cluster sees it, or its URL.
-        resumes: Whether it goes on with a run that is there.
-        priority: Its priority on the cluster.
-        cpus: Most CPUs that its workers may have at once; None: no limit.
-        gpus: Most GPUs likewise.
-        workers: Workers of a search; None: the default.
+        resumes: Whether it resumes an existing run.
+        priority: Priority on the cluster.
+        cpus: Maximum number of CPUs its workers may use at once; None: no limit.
+        gpus: Maximum number of GPUs they may use at once; None: no limit.
+        workers: Number of workers of a search; None: the default.
         track: Trackers to log to.
         version: Version of the client.
-        submitted_at: When the attempt was submitted.
+        submitted_at: Time of the submission, in ISO format.
     """
 
     job: JobId
@@ -65,25 +65,25 @@ class Submission:
         return f"{self.job}.{self.attempt}"
 
     def to_json(self) -> str:
-        """Write it as JSON."""
+        """Return the submission as JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Submission:
-        """Read what :meth:`to_json` wrote, by this version or a later one; whoever wrote it is not trusted.
+        """Read the untrusted output of :meth:`to_json`, of this or a later version.
 
         Raises:
-            ValueError: If it is something else.
+            ValueError: If it is invalid.
         """
         return read_json(cls, text)
 
     def again(self, attempt: int, **changes: Any) -> Submission:
-        """The next attempt at it, which goes on with the run."""
+        """Return the submission of the next attempt, which resumes the run."""
         return replace(self, attempt=attempt, resumes=True, submitted_at=now(), **changes)
 
 
 def submission_of(details: Any) -> Submission | None:
-    """The submission that a Ray job carries; None for jobs of others."""
+    """Return the submission that a Ray job carries; None if it is not a search job."""
     text = (details.metadata or {}).get(METADATA_KEY)
     try:
         return Submission.from_json(text) if text else None
@@ -92,5 +92,5 @@ def submission_of(details: Any) -> Submission | None:
 
 
 def now() -> str:
-    """The time now, as text."""
+    """Return the current time in ISO format, in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -163,7 +163,7 @@ def test_a_full_disk_fails_with_exit_code_1(capsys, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    monkeypatch.setattr("prunepeft_ray.execution.search.start._crew", lambda *_args: nullcontext())
+    monkeypatch.setattr("prunepeft_ray.execution.search.start._cluster_with_workers", lambda *_args: nullcontext())
     message = complaint(capsys, [*GOOD, "--output", str(tmp_path / "run")], code=1)
     assert "No space left on device" in message
 

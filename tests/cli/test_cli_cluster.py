@@ -21,8 +21,8 @@ def _no_cluster(tmp_path, monkeypatch):
         (["up", "--local", "33"], "--local 33: a local cluster has 1 to 32 nodes"),
         (["up", "--local", "x"], "'--local': Input should be a valid integer"),
         (["up", "--local", "1.5"], "'--local': Input should be a valid integer"),
-        (["up", "--local", "2", "--cpus", "0"], "--cpus 0: a node has at least 1 CPU"),
-        (["up", "--local", "2", "--gpus", "-1"], "--gpus -1: give 0 or more"),
+        (["up", "--local", "2", "--cpus", "0"], "--cpus 0: a node needs at least 1 CPU"),
+        (["up", "--local", "2", "--gpus", "-1"], "--gpus -1: expected 0 or more"),
         (["up", "--locla", "2"], "--local"),
         (["dwon"], "Did you mean 'down'"),
     ],
@@ -60,4 +60,4 @@ def test_what_was_written_down_and_is_damaged_is_told(capsys, tmp_path):
 def test_a_state_folder_that_cannot_be_made_is_told(capsys, tmp_path):
     (tmp_path / "state").write_text("a file")
     assert run(["cluster", "up", "--local", "2"]) == 2
-    assert "set PRUNEPEFT_STATE to a folder of your own" in capsys.readouterr().err
+    assert "set PRUNEPEFT_STATE to another folder" in capsys.readouterr().err

@@ -63,12 +63,12 @@ def test_lost_jobs_give_up_their_bars_and_may_begin_again():
     with show_progress(Terminal(file=out, force_terminal=True, width=100)) as emit:
         emit(EVENTS[1])
         emit(EVENTS[2])
-        emit(Event("lost", "worker 1 died; starting again (1 of at most 3 times)"))
+        emit(Event("lost", "worker 1 died; restart 1 of at most 3"))
         # of a job that runs no longer
         emit(EVENTS[2])
         for event in EVENTS[1:4]:
             emit(event)
-    assert "worker 1 died; starting again" in out.getvalue()
+    assert "worker 1 died; restart" in out.getvalue()
     assert "100 examples in 2.0 s" in out.getvalue()
 
 

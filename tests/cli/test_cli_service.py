@@ -57,7 +57,7 @@ def complaint(capsys, arguments, code=2):
 )
 def test_without_a_cluster_it_says_how_to_name_or_start_one(capsys, arguments):
     told = complaint(capsys, arguments)
-    assert "give --address http://HEAD:8265 or set RAY_API_SERVER_ADDRESS" in told
+    assert "use --address http://HEAD:8265 or set RAY_API_SERVER_ADDRESS" in told
     assert "prunepeft cluster up --local 2" in told
 
 
@@ -71,7 +71,7 @@ def test_without_a_cluster_it_says_how_to_name_or_start_one(capsys, arguments):
         (["resume", "demo-3f2a", "--address", "auto"], 2, "auto: this is Ray's own address"),
         (["resume", "runs/demo", "--address", NOBODY], 1, "no Ray cluster answers at http://127.0.0.1:9"),
         (["submit", "search.yaml", "--priority", "11"], 2, "priority 11: expected -10 to 10"),
-        (["submit", "search.yaml", "--cpus", "0"], 2, "expected a number of more than 0"),
+        (["submit", "search.yaml", "--cpus", "0"], 2, "expected a number greater than 0"),
         (["submit", "search.yaml", "--workers", "0"], 2, "--workers"),
         (["submit"], 2, "FILE.yaml"),
         (["resume", "search.yaml", "--priority", "1"], 2, "are only for search jobs on a cluster"),
@@ -87,7 +87,7 @@ def test_wrong_commands_are_told(capsys, arguments, code, says):
     [
         (["submit", "nope.yaml"], "nope.yaml: cannot be read"),
         (["submit", "search.yaml"], "--output is missing"),
-        (["submit", "search.yaml", "--output", "runs/x"], "expected a whole path that all nodes share"),
+        (["submit", "search.yaml", "--output", "runs/x"], "expected an absolute path that all nodes share"),
         (["submit", "search.yaml", "--output", "s3://key:secret@bucket/run"], "credentials do not belong in a URL"),
         (["submit", "search.yaml", "--output", "/x", "--set", "training.epoch=1"], "did you mean 'training.epochs'"),
         (["submit", "study.yaml", "--output", "/x", "--set", "seeds=[1]"], "write its settings into the file"),
@@ -95,14 +95,14 @@ def test_wrong_commands_are_told(capsys, arguments, code, says):
         (["submit", "search.yaml", "--output", "/x", "--workers", "2"], "2 workers need 2 GPUs, but the cluster at"),
         (
             ["submit", "study.yaml", "--output", "/x", "--cpus", "0.5"],
-            "at most 0.5 CPUs: expected at least 1, which one job needs at once",
+            "at most 0.5 CPUs: expected at least 1, which a single job needs",
         ),
-        (["submit", "search.yaml", "--output", "/x", "--name", "!!"], "expected some letters or digits"),
+        (["submit", "search.yaml", "--output", "/x", "--name", "!!"], "expected at least one letter or digit"),
         (["submit", "search.yaml", "--output", "/x", "--track", "tensorbord"], "did you mean 'tensorboard'"),
-        (["status", "demo-3f2a"], "the cluster knows of none since its head node started"),
+        (["status", "demo-3f2a"], "none has been submitted since the cluster's head node started"),
         (["resume", "demo-3f2a"], "prunepeft resume DIR"),
-        (["fetch", "demo"], "there is no search job 'demo'"),
-        (["report", "demo"], "there is no search job 'demo'"),
+        (["fetch", "demo"], "no search job 'demo'"),
+        (["report", "demo"], "no search job 'demo'"),
     ],
 )
 def test_wrong_wishes_are_told_before_anything_is_submitted(capsys, answering_cluster, arguments, says):
@@ -140,7 +140,7 @@ def test_a_dashboard_cannot_be_joined(capsys, tmp_path, command, address):
 def test_a_token_is_not_shown(capsys, answering_cluster, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "very-secret")
     told = complaint(capsys, ["jobs"])
-    assert "refuses the token from RAY_AUTH_TOKEN" in told
+    assert "rejected the token from RAY_AUTH_TOKEN" in told
     assert "very-secret" not in told
 
 

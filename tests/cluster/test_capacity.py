@@ -52,7 +52,7 @@ def test_room_that_is_scattered_over_nodes_is_none(monkeypatch):
 
 def test_limits_below_what_one_job_needs_are_refused():
     room.check_limits([{"CPU": 1}] * 2, Terms(cpus=2, gpus=1))
-    with pytest.raises(InputError, match="at most 1 CPU: expected at least 2, which one job needs at once"):
+    with pytest.raises(InputError, match="at most 1 CPU: expected at least 2, which a single job needs"):
         room.check_limits([{"CPU": 1}] * 2, Terms(cpus=1))
     with pytest.raises(InputError, match=r"at most 0\.5 GPUs: expected at least 1"):
         room.check_limits([{"GPU": 1}], Terms(gpus=0.5))

@@ -59,7 +59,7 @@ def test_it_is_no_web_server():
             connection.close()
 
         threading.Thread(target=answer, daemon=True).start()
-        with pytest.raises(RunError, match=r"what answers is no web server"):
+        with pytest.raises(RunError, match=r"the response is not HTTP"):
             JobServer(f"http://127.0.0.1:{server.getsockname()[1]}", None)
 
 
@@ -76,7 +76,7 @@ def test_the_token_is_missing():
 
 def test_the_token_is_wrong():
     token = Token("wrong", "RAY_AUTH_TOKEN")
-    refused = pytest.raises(InputError, match="refuses the token from RAY_AUTH_TOKEN")
+    refused = pytest.raises(InputError, match="rejected the token from RAY_AUTH_TOKEN")
     with answering(ray_answers(), token="right") as address, refused as told:
         JobServer(address, token)
     assert "wrong" not in str(told.value)

@@ -72,7 +72,7 @@ def test_a_token_that_can_be_in_no_header_is_refused_and_not_shown(tmp_path, mon
     for ask in (find_token, use_token, lambda: Token(value, "RAY_AUTH_TOKEN")):
         with pytest.raises(InputError) as refused:
             ask()
-        assert "RAY_AUTH_TOKEN holds a space, a line break or another character" in str(refused.value)
+        assert "RAY_AUTH_TOKEN contains a space, a line break or another character" in str(refused.value)
         assert not any(part in str(refused.value) for part in (value, "secret", "sec ret"))
         assert refused.value.__cause__ is None
     monkeypatch.delenv("RAY_AUTH_TOKEN")
@@ -86,6 +86,6 @@ def test_a_token_that_can_be_in_no_header_is_refused_and_not_shown(tmp_path, mon
 def test_a_file_that_is_no_text_is_refused_without_a_byte_of_it(tmp_path, monkeypatch):
     (tmp_path / "named").write_bytes(b"\xc3\x28secret")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "named"))
-    with pytest.raises(InputError, match="it is no text") as refused:
+    with pytest.raises(InputError, match="it is not text") as refused:
         find_token()
     assert "0xc3" not in str(refused.value)

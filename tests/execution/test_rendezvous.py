@@ -55,6 +55,6 @@ def test_an_interface_that_the_user_names_is_left(group, monkeypatch):
 @pytest.mark.parametrize("meet", [listen_on_node, lambda: join_group(1, 2, (ELSEWHERE, 1))], ids=["listen", "join"])
 def test_an_address_that_this_machine_has_not_is_a_clear_line(node, meet):
     node(ELSEWHERE)
-    with pytest.raises(RunError, match=rf"{ELSEWHERE}.*start its Ray with --node-ip-address") as refused:
+    with pytest.raises(RunError, match=rf"{ELSEWHERE}.*start Ray there with --node-ip-address") as refused:
         meet()
     assert "\n" not in str(refused.value)

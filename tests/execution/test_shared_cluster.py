@@ -114,15 +114,15 @@ def test_a_search_uses_a_node_that_joins_and_makes_way_for_others(
         first.wait_until(lambda: len(job_ids(one)) >= 1)
         with running(nodes, "search", config, path, workers=2, priority=1) as search:
             search.wait_until(search.has_checkpoint)
-            assert "starting 1 CPU worker of 2: there is no room for more now\n" in search.told
+            assert "starting 1 CPU worker of 2: no room for more at the moment\n" in search.told
             let_join(nodes[0], num_cpus=1)
-            search.wait_until(lambda: "going on with 2 workers: a node has joined\n" in search.told)
+            search.wait_until(lambda: "continuing with 2 workers: a node has joined\n" in search.told)
             search.wait_until(lambda: len(workers_on(nodes, "RayTrainWorker")) == 2)
             with running(nodes, "study", long, two, priority=1) as second:
-                search.wait_until(lambda: "going on with 1 worker: others need their share\n" in search.told)
+                search.wait_until(lambda: "continuing with 1 worker: others need their share\n" in search.told)
                 second.wait_until(lambda: len(job_ids(two)) >= 2)
                 assert second.end(signal.SIGTERM) == 143, second.told
-            search.wait_until(lambda: "going on with 2 workers: others need less\n" in search.told)
+            search.wait_until(lambda: "continuing with 2 workers: others need less\n" in search.told)
             assert search.process.wait(240) == 0, search.told
     assert finished_twice(search.told) == []
     assert_same_answer(answer(path), answer(undisturbed_longer))

@@ -68,7 +68,7 @@ def test_what_can_never_fit_is_told_with_what_there_is(nodes, spec, workers, say
 def test_an_autoscaler_may_bring_it():
     (line,) = told(cluster({"CPU": 0.0}, grows=True), SEARCH, 4, Terms())
     assert line == (
-        "4 workers need 4 CPUs, and the cluster has 0 CPUs now: the job waits until its autoscaler has brought more"
+        "4 workers need 4 CPUs, and the cluster has 0 CPUs now: the job waits until the autoscaler has added nodes"
     )
     # a limit of GPUs says that it is to have some
     (line,) = told(cluster({"CPU": 0.0}, grows=True), SEARCH, None, Terms(gpus=2))
@@ -76,6 +76,6 @@ def test_an_autoscaler_may_bring_it():
 
 
 def test_limits_must_let_a_training_job_through():
-    with pytest.raises(InputError, match="at most 1 CPU: expected at least 2, which one job needs at once"):
+    with pytest.raises(InputError, match="at most 1 CPU: expected at least 2, which a single job needs"):
         told(cluster(*CPUS), study(cpus=2), None, Terms(cpus=1))
     assert told(cluster(*CPUS), study(cpus=2), None, Terms(cpus=2)) == []

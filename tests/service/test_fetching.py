@@ -123,9 +123,9 @@ def test_a_damaged_archive_and_a_bucket_as_target_are_told(run, tmp_path, monkey
     monkeypatch.setattr(fetching, "is_here", lambda job: False)
     server = PackingServer(tmp_path / "logs", monkeypatch)
     monkeypatch.setattr(server, "log_file", lambda node, name: server.taken[: len(server.taken) // 2])
-    with pytest.raises(RunError, match="did not arrive whole"):
+    with pytest.raises(RunError, match="arrived incomplete"):
         fetch(server, job_at(run), tmp_path / "home", lambda line: None)
-    with pytest.raises(InputError, match="expected a folder of this machine"):
+    with pytest.raises(InputError, match="expected a folder on this machine"):
         fetch(server, job_at(run), open_path("memory://home"), lambda line: None)
 
 
@@ -146,7 +146,7 @@ def test_what_is_in_the_way_stays(run, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     (home / "mine").write_text("x")
-    with pytest.raises(InputError, match="is not empty, and what is there is not demo-3f2a"):
+    with pytest.raises(InputError, match="contains something other than demo-3f2a"):
         fetch(None, job_at(run), home, lambda line: None)
     assert brought(home) == ["mine"]
 

@@ -103,11 +103,11 @@ def test_links_that_lead_nowhere_stay(tmp_path):
 
 
 def test_too_much_is_refused_before_it_is_copied(tmp_path, monkeypatch):
-    monkeypatch.setattr(packing, "MOST_BYTES", 2**20)
+    monkeypatch.setattr(packing, "MAX_BYTES", 2**20)
     file = tmp_path / "big.csv"
     with file.open("wb") as stream:
         stream.truncate(2**20 + 1)
-    told = pytest.raises(InputError, match=r"big.csv: files of more than 1 MiB do not travel")
+    told = pytest.raises(InputError, match=r"big.csv: more than 1 MiB of files cannot be sent")
     with told, packed(write(tmp_path, SEARCH | {"task": str(file)})):
         pass
 

@@ -61,7 +61,7 @@ def test_jobs_and_the_best_come_from_the_store(driver, tmp_path):
 
 
 def test_a_job_that_was_merely_stopped_is_not_counted(driver):
-    driver.hear("end", "stopped; its state is kept", "round", "0" * 16)
+    driver.hear("end", "stopped; checkpoint saved", "round", "0" * 16)
     assert driver.status().best == ""
 
 

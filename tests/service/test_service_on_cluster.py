@@ -167,7 +167,7 @@ def test_three_jobs_at_once_from_submission_to_report(client_of_three, search, l
     assert "has already ended: stopped" in printed(capsys, "stop", ids["long"]).err
     assert client.status(ids["long"]).state == "stopped"
     told = printed(capsys, "resume", ids["long"], "--wait")
-    assert f"going on with {outputs['long']}" in told.out
+    assert f"resuming {outputs['long']}" in told.out
     assert "@prunepeft" not in told.out
     for job in ids.values():
         finish(client, job)
@@ -216,7 +216,7 @@ def test_a_wrong_token_is_refused(bench, home, monkeypatch, tmp_path, capsys):
     client_of(bench, home, monkeypatch)
     (tmp_path / "token").write_text("wrong")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
-    assert "refuses the token from RAY_AUTH_TOKEN_PATH" in printed(capsys, "jobs", code=2).err
+    assert "rejected the token from RAY_AUTH_TOKEN_PATH" in printed(capsys, "jobs", code=2).err
 
 
 @pytest.mark.slow
@@ -261,7 +261,7 @@ def test_separate_hosts_and_a_folder_that_they_do_not_share(home, longer, tmp_pa
     with service_bench.hosts(state, nodes=2, hidden=hidden) as bench:
         client = client_of(bench, home, monkeypatch)
         told = printed(capsys, "submit", str(longer[0]), "--output", str(hidden / "run"), code=2)
-        assert "cannot be seen by all nodes of the cluster" in told.err
+        assert "is not visible on all nodes of the cluster" in told.err
         assert list(hidden.iterdir()) == []
         output = tmp_path / "run"
         job = client.submit(longer[0], output=output, workers=2)

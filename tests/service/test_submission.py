@@ -97,7 +97,7 @@ def test_a_job_is_found_by_id_beginning_or_attempt():
 @pytest.mark.parametrize(
     ("wanted", "says"),
     [
-        ("demo", "may be demo-3f2a or demo-9c01"),
+        ("demo", "is ambiguous: demo-3f2a or demo-9c01"),
         ("tred-11b0", "did you mean 'trec-11b0'"),
         ("", "unknown search job"),
     ],

@@ -152,7 +152,7 @@ def test_a_resumed_run_is_logged_from_where_it_was(tmp_path, memory, news):
     run = RunFake(tmp_path / "demo")
     with pytest.raises(KeyboardInterrupt), tracking(run.folder.path, ["memory"], show) as emit:
         emit(ended(run.job()))
-        emit(ended("0123456789abcdef", "stopped; its state is kept"))
+        emit(ended("0123456789abcdef", "stopped; checkpoint saved"))
         raise KeyboardInterrupt
     assert len(memory.jobs) == 1
     with tracking(run.folder.path, ["memory"], show) as emit:

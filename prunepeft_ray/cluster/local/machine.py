@@ -1,4 +1,4 @@
-"""What this machine offers a local cluster: ports, cores and memory."""
+"""Ports, cores and memory of this machine, for a local cluster."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from prunepeft_ray.cluster.private_ray.node import LOOPBACK
 from prunepeft_ray.errors import RunError
 
 FREE_PORTS = range(20000, 32000)
-"""Where ports are looked for: above those of Ray's workers, below those that the system gives to anybody."""
+"""Range to pick free ports from: above the ports of Ray's workers, below the system's ephemeral ports."""
 
 
-LEAST_STORE_BYTES = 80 * 2**20
+MIN_STORE_BYTES = 80 * 2**20
 
 
 def _free_port(wanted: int) -> int:
@@ -36,6 +36,6 @@ def _cores() -> int:
 
 
 def _store_bytes(nodes: int) -> int:
-    """Size of each node's object store: together what Ray would give one node, as all share this machine's memory."""
+    """Size of each node's object store; together they take what Ray would give a single node on this machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(LEAST_STORE_BYTES, int(min(0.3 * memory, 0.9 * shutil.disk_usage("/dev/shm").free) / nodes))
+    return max(MIN_STORE_BYTES, int(min(0.3 * memory, 0.9 * shutil.disk_usage("/dev/shm").free) / nodes))

@@ -1,4 +1,4 @@
-"""One node of a cluster that keeps to this machine, as a process of its own."""
+"""A node of the local cluster, as a separate process."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _OF_OTHER_CLUSTERS = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN",
 
 
 def start_node(arguments: list[str], *, mark: str, token_file: Path, log: Path) -> Process:
-    """Start a node as a process that outlives this one, in a session of its own.
+    """Start a node as a process that outlives this one, in its own session.
 
     Args:
-        arguments: Those of ``ray start``, without what is the same for all nodes.
-        mark: What tells its processes from all others (see ``family``).
-        token_file: File of the cluster's token.
-        log: File for what the node's first process prints; its folder is where the node runs.
+        arguments: Arguments of ``ray start``, except those shared by all nodes.
+        mark: Mark carried by all processes of the node (see :func:`~prunepeft_ray.processes.family`).
+        token_file: File with the cluster's token.
+        log: File for the output of the node's first process; its folder is the node's working directory.
     """
     command = [sys.executable, "-P", *START_COMMAND, "--block", "--disable-usage-stats"]
     command += ["--log-color", "false", "--node-ip-address", LOOPBACK]
@@ -44,9 +44,9 @@ def _environment(mark: str, token_file: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in _OF_OTHER_CLUSTERS}
     return kept | {
         MARK: mark,
-        # drivers of jobs are started as 'python'
+        # Ray starts the drivers of jobs as 'python'
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-        # or the names that Ray gives its processes overwrite the environment that shows the mark
+        # otherwise the process titles that Ray sets overwrite the environment with the mark
         "SPT_NOENV": "1",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token_file),

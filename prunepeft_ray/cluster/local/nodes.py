@@ -20,11 +20,11 @@ class NodeState:
     """A node, as the cluster sees it.
 
     Args:
-        node_id: Ray's id of it.
-        is_head: Whether it is the head.
+        node_id: Ray's node id.
+        is_head: Whether it is the head node.
         state: ``ALIVE`` or ``DEAD``.
-        cpus: Its CPUs.
-        gpus: Its GPUs.
+        cpus: Number of CPUs.
+        gpus: Number of GPUs.
     """
 
     node_id: str
@@ -35,10 +35,10 @@ class NodeState:
 
 
 def node_states(cluster: LocalCluster) -> list[NodeState]:
-    """The nodes of a cluster, dead ones too, as its head knows them.
+    """The nodes of a cluster, including dead ones, as reported by its head.
 
     Raises:
-        RunError: If it does not answer.
+        RunError: If the head does not answer.
     """
     rows = _ask(cluster, f"{NODES_PATH}?limit=1000")["data"]["result"]["result"]
     return [
@@ -57,10 +57,12 @@ def _ask(cluster: LocalCluster, path: str) -> dict[str, Any]:
     try:
         token = read_token(cluster.token_file, str(cluster.token_file))
         request = urllib.request.Request(cluster.address + path, headers=token.headers)
-        # no proxy knows this machine's loopback
+        # loopback must not go through a proxy
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=ANSWER_SECONDS) as answer:
             content: dict[str, Any] = json.load(answer)
             return content
     except (OSError, ValueError, InputError) as error:
-        raise RunError(f"the local cluster at {cluster.address} does not answer ({error}); end it by {DOWN}") from error
+        raise RunError(
+            f"the local cluster at {cluster.address} does not respond ({error}); stop it with {DOWN}"
+        ) from error

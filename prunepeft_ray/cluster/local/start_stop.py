@@ -1,7 +1,7 @@
 """A Ray cluster of several nodes on this machine, to try things out: ``prunepeft cluster up`` and ``down``.
 
-It listens on the loopback interface alone and asks for a token. What was started is written down in a folder of the
-user's, so that exactly that is ended.
+It listens only on the loopback interface and requires a token. What was started is recorded in the user's state folder,
+so that exactly those processes are stopped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from prunepeft_ray.cluster.local.machine import _cores, _free_port, _port, _store_bytes
 from prunepeft_ray.cluster.local.node import start_node
 from prunepeft_ray.cluster.local.nodes import ANSWER_SECONDS, node_states
-from prunepeft_ray.cluster.local.state import DOWN, LocalCluster, _check_ours, _written_down, state_folder
+from prunepeft_ray.cluster.local.state import DOWN, LocalCluster, _check_ours, _read_record, state_folder
 from prunepeft_ray.cluster.private_ray.node import LOOPBACK
 from prunepeft_ray.cluster.ray_folder import make_ray_folder
 from prunepeft_ray.errors import InputError, RunError
@@ -29,7 +29,7 @@ from prunepeft_ray.storage.files import locked
 from prunepeft_ray.text import counted, one_line
 from prunepeft_ray.waiting import wait_until
 
-MOST_NODES = 32
+MAX_NODES = 32
 START_SECONDS = 180.0
 GRACE_SECONDS = 10.0
 LOOK_SECONDS = 0.25
@@ -38,17 +38,17 @@ GCS_PORT = 6379
 
 
 def start_local_cluster(nodes: int, cpus: int | None, gpus: int | None, emit: Emit) -> LocalCluster:
-    """Start a cluster on this machine, which outlives this process.
+    """Start a cluster on this machine that outlives this process.
 
     Args:
-        nodes: How many nodes, the head among them.
-        cpus: CPUs of each node; None to deal out those of this machine, at least one each.
+        nodes: Number of nodes, including the head.
+        cpus: CPUs of each node; None divides those of this machine among the nodes, with at least one each.
         gpus: GPUs of the head; None for those of this machine. The other nodes have none.
-        emit: Told what goes on.
+        emit: Callback that receives events.
 
     Raises:
-        InputError: If there is one already, or a number makes no sense.
-        RunError: If it cannot be started; then all that was started is ended.
+        InputError: If a local cluster is already running, or a number is out of range.
+        RunError: If the cluster cannot be started; everything that was started is stopped again.
     """
     _check(nodes, cpus, gpus)
     folder = _make_folder(state_folder())
@@ -63,40 +63,40 @@ def start_local_cluster(nodes: int, cpus: int | None, gpus: int | None, emit: Em
 
 
 def start_nodes(cluster: LocalCluster, nodes: int, cpus: int, gpus: int | None, emit: Emit) -> LocalCluster:
-    """Start all nodes of a cluster that has none yet, and wait until they live.
+    """Start all nodes of a cluster that has none yet, and wait until they are alive.
 
     Args:
         cluster: The cluster.
-        nodes: How many, the head among them.
-        cpus: CPUs of each.
+        nodes: Number of nodes, including the head.
+        cpus: CPUs of each node.
         gpus: GPUs of the head; None for those of this machine.
-        emit: Told what goes on.
+        emit: Callback that receives events.
 
     Raises:
         RunError: If a node does not start.
-        OSError: If files cannot be written.
+        OSError: If the cluster's record cannot be written.
     """
     emit(Event("message", f"starting {counted(nodes, 'node')} of {counted(cpus, 'CPU')}"))
     store = _store_bytes(nodes)
     cluster = start_head(cluster, cpus, gpus, store)
     wait_for_head(cluster)
     while len(cluster.nodes) < nodes:
-        # Ray gives up on a node that is slow to start, as it is among many
+        # when many nodes start at once each is slow, and Ray gives up on slow ones
         for _ in range(min(_cores(), nodes - len(cluster.nodes))):
             cluster = add_node(cluster, cpus, store)
         wait_for_nodes(cluster, len(cluster.nodes))
-        emit(Event("message", f"{len(cluster.nodes)} of {counted(nodes, 'node')} live"))
+        emit(Event("message", f"{len(cluster.nodes)} of {counted(nodes, 'node')} started"))
     wait_for_nodes(cluster, nodes)
     return cluster
 
 
 def start_head(cluster: LocalCluster, cpus: int, gpus: int | None, store_bytes: int) -> LocalCluster:
-    """Start the first node of a cluster, and do not wait for it.
+    """Start the first node of a cluster, without waiting for it.
 
     Args:
-        cluster: The cluster; it has no nodes yet.
+        cluster: The cluster; has no nodes yet.
         cpus: CPUs of the node.
-        gpus: Its GPUs; None for those of this machine.
+        gpus: GPUs of the node; None for those of this machine.
         store_bytes: Size of its object store.
     """
     arguments = ["--head", "--port", _port(cluster.gcs), "--dashboard-host", LOOPBACK]
@@ -105,10 +105,10 @@ def start_head(cluster: LocalCluster, cpus: int, gpus: int | None, store_bytes: 
 
 
 def add_node(cluster: LocalCluster, cpus: int, store_bytes: int) -> LocalCluster:
-    """Start one more node of a cluster, without GPUs, and do not wait for it.
+    """Start another node of a cluster, with no GPUs, without waiting for it.
 
     Args:
-        cluster: The cluster; its head lives.
+        cluster: The cluster; its head is running.
         cpus: CPUs of the node.
         store_bytes: Size of its object store.
     """
@@ -116,10 +116,10 @@ def add_node(cluster: LocalCluster, cpus: int, store_bytes: int) -> LocalCluster
 
 
 def wait_for_head(cluster: LocalCluster) -> None:
-    """Wait until further nodes can join a cluster.
+    """Wait until other nodes can join a cluster.
 
     Raises:
-        RunError: If the head ends, or takes too long.
+        RunError: If the head exits, or takes too long.
     """
     host, _, port = cluster.gcs.rpartition(":")
 
@@ -132,10 +132,10 @@ def wait_for_head(cluster: LocalCluster) -> None:
 
 
 def wait_for_nodes(cluster: LocalCluster, alive: int) -> None:
-    """Wait until so many nodes of a cluster live.
+    """Wait until at least ``alive`` nodes of a cluster are alive.
 
     Raises:
-        RunError: If one ends, or they take too long.
+        RunError: If one exits, or they take too long.
     """
 
     def are_there() -> bool:
@@ -148,41 +148,42 @@ def wait_for_nodes(cluster: LocalCluster, alive: int) -> None:
 
 
 def stop_local_cluster(emit: Emit) -> LocalCluster | None:
-    """End exactly what ``prunepeft cluster up`` has started, whatever is left of it.
+    """Stop exactly what ``prunepeft cluster up`` started, whatever is left of it.
 
     Args:
-        emit: Told what was ended.
+        emit: Callback that receives events.
 
     Returns:
-        The cluster that was; None if there was none.
+        The cluster that was stopped; None if there was none.
 
     Raises:
-        InputError: If what is written down of it is damaged, or it is another machine's.
+        InputError: If the cluster's record is damaged, or the cluster is on another machine.
     """
     folder = state_folder()
-    if _written_down(folder) is None:
+    if _read_record(folder) is None:
         return None
     with _alone(folder):
-        cluster = _written_down(folder)
+        cluster = _read_record(folder)
         if cluster is None:
             return None
         _check_ours(cluster)
-        ended = _clear(cluster)
-    emit(Event("message", f"ended its {ended} processes" if ended else "its processes had ended already"))
+        stopped = _clear(cluster)
+    what = f"{stopped} process{'' if stopped == 1 else 'es'}"
+    emit(Event("message", f"stopped {what}" if stopped else "its processes had already stopped"))
     return cluster
 
 
 def _check(nodes: int, cpus: int | None, gpus: int | None) -> None:
     if not hasattr(os, "fork"):
         raise InputError(
-            "a local cluster needs Linux or macOS: elsewhere start the nodes by hand, see docs/deployment.md"
+            "a local cluster needs Linux or macOS; elsewhere, start Ray's nodes by hand: see docs/deployment.md"
         )
-    if not 1 <= nodes <= MOST_NODES:
-        raise InputError(f"--local {nodes}: a local cluster has 1 to {MOST_NODES} nodes")
+    if not 1 <= nodes <= MAX_NODES:
+        raise InputError(f"--local {nodes}: a local cluster has 1 to {MAX_NODES} nodes")
     if cpus is not None and cpus < 1:
-        raise InputError(f"--cpus {cpus}: a node has at least 1 CPU")
+        raise InputError(f"--cpus {cpus}: a node needs at least 1 CPU")
     if gpus is not None and gpus < 0:
-        raise InputError(f"--gpus {gpus}: give 0 or more")
+        raise InputError(f"--gpus {gpus}: expected 0 or more")
 
 
 def _make_folder(folder: Path) -> Path:
@@ -191,34 +192,34 @@ def _make_folder(folder: Path) -> Path:
         folder.chmod(0o700)
     except OSError as error:
         raise InputError(
-            f"{folder} cannot be used ({error.strerror}): set PRUNEPEFT_STATE to a folder of your own"
+            f"{folder} cannot be used ({error.strerror}): set PRUNEPEFT_STATE to another folder"
         ) from error
     return folder
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Be the only one who starts or ends a cluster, and say in a line what cannot be written."""
+    """Be the only process that starts or stops a cluster; report in one line what cannot be written."""
     try:
-        with locked(folder, busy=f"another 'prunepeft cluster' is at work in {folder}: wait for it"):
+        with locked(folder, busy=f"another 'prunepeft cluster' is running in {folder}: wait until it has finished"):
             yield
     except OSError as error:
         raise RunError(f"the local cluster's files in {folder} cannot be written: {one_line(error)}") from error
 
 
 def _make_way(folder: Path) -> None:
-    """Remove what is left of an earlier cluster, if that has ended."""
-    earlier = _written_down(folder)
+    """Remove what is left of an earlier cluster, unless it is still running."""
+    earlier = _read_record(folder)
     if earlier is None:
         return
     _check_ours(earlier)
     if earlier.nodes and is_alive(earlier.nodes[0]):
-        raise InputError(f"a local cluster runs already at {earlier.address}: use it, or end it by {DOWN}")
+        raise InputError(f"a local cluster is already running at {earlier.address}: use it, or stop it with {DOWN}")
     _clear(earlier)
 
 
 def _lay_out(folder: Path) -> LocalCluster:
-    """Choose ports, make the token and Ray's folder, write it all down."""
+    """Choose ports, create the token and Ray's folder, and record them."""
     for log in folder.glob("node-*.log"):
         log.unlink()
     token_file = folder / "token"
@@ -246,7 +247,7 @@ def _lay_out(folder: Path) -> LocalCluster:
 def _add(cluster: LocalCluster, arguments: list[str], cpus: int, store_bytes: int) -> LocalCluster:
     index = len(cluster.nodes)
     size = ["--num-cpus", str(cpus), "--object-store-memory", str(store_bytes)]
-    # nodes that share a folder pick the same names for their sockets
+    # nodes that share a folder would use the same socket names
     size += ["--temp-dir", str(cluster.temp / str(index))]
     node = start_node(
         [*arguments, *size], mark=f"{cluster.mark}.{index}", token_file=cluster.token_file, log=cluster.log(index)
@@ -276,14 +277,14 @@ def _wait_for_start(cluster: LocalCluster, condition: Callable[[], bool]) -> Non
 
 def _last_line(log: Path) -> str:
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
-    return next((line for line in reversed(lines) if line), "it said nothing")
+    return next((line for line in reversed(lines) if line), "it printed nothing")
 
 
 def _clear(cluster: LocalCluster, keep_logs: bool = False) -> int:
-    """End a cluster's processes and remove its files; the number of processes."""
-    ended = end_family(cluster.mark, cluster.nodes, GRACE_SECONDS)
+    """Stop a cluster's processes and remove its files; returns the number of processes."""
+    stopped = end_family(cluster.mark, cluster.nodes, GRACE_SECONDS)
     shutil.rmtree(cluster.temp, ignore_errors=True)
     gone = [cluster.token_file, cluster.folder / "cluster.json"]
     for file in gone if keep_logs else [*gone, *cluster.folder.glob("node-*.log")]:
         file.unlink(missing_ok=True)
-    return ended
+    return stopped

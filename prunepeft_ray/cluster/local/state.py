@@ -17,16 +17,16 @@ DOWN = "'prunepeft cluster down'"
 
 @dataclass(frozen=True)
 class LocalCluster:
-    """A cluster that ``prunepeft cluster up`` has started.
+    """A cluster started by ``prunepeft cluster up``.
 
     Args:
-        address: Where it takes jobs: ``http://127.0.0.1:8265``.
-        gcs: Where Ray's own processes meet: ``127.0.0.1:6379``.
-        token_file: File of the token that it asks for.
+        address: Address of its dashboard and job server, such as ``http://127.0.0.1:8265``.
+        gcs: Address of Ray's GCS server, which nodes join, such as ``127.0.0.1:6379``.
+        token_file: File with the token that it requires.
         nodes: The first process of each node; the head comes first.
-        folder: Where all this is written down, and the nodes' logs.
+        folder: Folder with this record and the nodes' logs.
         temp: Ray's temporary folder.
-        mark: What its processes bear in their environment, and no others.
+        mark: Mark that exactly its processes carry in their environment.
     """
 
     address: str
@@ -39,7 +39,7 @@ class LocalCluster:
 
     @classmethod
     def read(cls, file: Path) -> LocalCluster:
-        """Read what is written down of a cluster.
+        """Read the record of a cluster.
 
         Raises:
             InputError: If the file is damaged.
@@ -50,13 +50,13 @@ class LocalCluster:
             paths = {name: Path(data[name]) for name in ("token_file", "folder", "temp")}
             return cls(**data | paths | {"nodes": tuple(Process(**node) for node in data["nodes"])})
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{file} is damaged ({error}): end the cluster by hand, then delete it") from error
+            raise InputError(f"{file} is damaged ({error}): stop the cluster by hand, then delete the file") from error
 
     def save(self) -> None:
-        """Write it down.
+        """Write the record.
 
         Raises:
-            OSError: If that cannot be.
+            OSError: If it cannot be written.
         """
         file = self.folder / "cluster.json"
         unfinished = file.with_suffix(".tmp")
@@ -64,12 +64,12 @@ class LocalCluster:
         unfinished.replace(file)
 
     def log(self, index: int) -> Path:
-        """File of what a node's first process prints."""
+        """File with the output of a node's first process."""
         return self.folder / f"node-{index}.log"
 
 
 def state_folder() -> Path:
-    """Where the local cluster is written down.
+    """The folder with the record of the local cluster.
 
     ``$PRUNEPEFT_STATE/cluster``, or ``prunepeft/cluster`` in ``$XDG_STATE_HOME`` or ``~/.local/state``.
     """
@@ -77,31 +77,31 @@ def state_folder() -> Path:
 
 
 def find_local_cluster() -> LocalCluster | None:
-    """The cluster of this machine that ``prunepeft cluster up`` has started, if its head lives.
+    """The cluster that ``prunepeft cluster up`` started on this machine, if its head is running.
 
     Raises:
-        InputError: If what is written down of it is damaged.
+        InputError: If its record is damaged.
     """
-    cluster = _written_down(state_folder())
+    cluster = _read_record(state_folder())
     return cluster if cluster and cluster.nodes and is_alive(cluster.nodes[0]) else None
 
 
-def _written_down(folder: Path) -> LocalCluster | None:
+def _read_record(folder: Path) -> LocalCluster | None:
     file = folder / "cluster.json"
     try:
         return LocalCluster.read(file)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise InputError(f"{file} cannot be read ({error.strerror}): mend it or set PRUNEPEFT_STATE") from error
+        raise InputError(f"{file} cannot be read ({error.strerror}): fix it, or set PRUNEPEFT_STATE") from error
 
 
 def _check_ours(cluster: LocalCluster) -> None:
-    """Make sure that a cluster's processes would be seen from here."""
+    """Check that the processes of a cluster are visible from here."""
     this = Process.this()
     for node in cluster.nodes:
         if (node.host, node.namespace) != (this.host, this.namespace):
             raise InputError(
-                f"{cluster.folder} belongs to a cluster on {node.host}: type {DOWN} there, or set PRUNEPEFT_STATE to "
+                f"{cluster.folder} belongs to a cluster on {node.host}: run {DOWN} there, or set PRUNEPEFT_STATE to "
                 "another folder here"
             )

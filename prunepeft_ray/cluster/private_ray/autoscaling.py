@@ -1,4 +1,4 @@
-"""Whether an autoscaler looks after a cluster, told from what the cluster says of itself. No Ray here."""
+"""Detecting from a cluster's own reports whether it has an autoscaler. Does not import Ray."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 GROUP_LABEL = "ray.io/node-group"
-"""Label of a node that Ray's autoscaler v2 has started: its type."""
+"""The label in which Ray's autoscaler v2 puts the type of each node that it starts."""
 _BY_HAND = re.compile(r"node_?[0-9a-f]{20,}", re.IGNORECASE)
-"""What Ray calls the type of a node that no autoscaler has started."""
+"""The type that Ray gives to nodes not started by an autoscaler."""
 _COUNTED = ("active_nodes", "idle_nodes", "pending_launches")
 
 
 def is_autoscaled(report: Mapping[str, Any], labels: Iterable[Mapping[str, str]]) -> bool:
-    """Whether nodes may come by themselves: some that are there are of types that have names.
+    """Whether nodes may be added automatically: some existing node is of a type that has a name.
 
     Args:
-        report: Report of the autoscaler v1, as it lies in the cluster or as its dashboard spells it; empty if there is
+        report: Report of the autoscaler v1, as stored in the cluster or as spelled by its dashboard; empty if there is
             none.
-        labels: Labels of each node, among which v2 puts its type.
+        labels: Labels of each node; the autoscaler v2 puts its type there.
     """
     types = {label[GROUP_LABEL] for label in labels if label.get(GROUP_LABEL)}
     for part in _COUNTED:

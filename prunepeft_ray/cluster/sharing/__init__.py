@@ -1,1 +1,1 @@
-"""Fair sharing of a cluster among several runs."""
+"""Fair sharing of a cluster between runs."""

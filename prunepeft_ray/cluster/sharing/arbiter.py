@@ -1,7 +1,7 @@
-"""The arbiter of a cluster: an actor that tells every run how much it may use; import it only when Ray is configured.
+"""The arbiter of a cluster: an actor that grants each run its share. Import it only when Ray is configured.
 
-It is found by its name, made by whoever needs it first, and keeps nothing that cannot be lost: when it dies, the runs
-make another one and claim again.
+It is a named actor, created by the first run that needs it, and its state may be lost: if it dies, the runs create
+another one and claim again.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ IDLE_SECONDS = 60.0
 LOOK_SECONDS = 1.0
 ASK_SECONDS = 5.0
 LISTEN_SECONDS = 3.0
-"""How long a new one hears claims before it lets anybody begin."""
+"""How long a new arbiter collects claims before it lets any run begin."""
 
 
 class Arbiter:
     """Shares out the cluster that it runs on; a Ray actor.
 
     Args:
-        idle_seconds: How long it stays when nobody claims anything.
+        idle_seconds: How long it stays when there are no claims.
     """
 
     def __init__(self, idle_seconds: float = IDLE_SECONDS) -> None:
@@ -48,12 +48,12 @@ class Arbiter:
         threading.Thread(target=self._watch, daemon=True, name="arbiter").start()
 
     def renew(self, token: str, claim: Claim, waited: float) -> Answer:
-        """Take a run's claim, and say what it gets.
+        """Accept or renew a run's claim, and return what it is granted.
 
         Args:
-            token: What tells the run from all others.
-            claim: What it asks.
-            waited: Seconds since it came.
+            token: Unique id of the run.
+            claim: The run's claim.
+            waited: Seconds since the run first claimed.
         """
         now = time.monotonic()
         with self._lock:
@@ -74,7 +74,7 @@ class Arbiter:
             # the cluster's head may be about to restart
             with suppress(Exception):
                 self._look()
-            # whatever one run claims, the others are looked after
+            # no run's claim may stop the others from being served
             wanted: list[dict[str, float]] = []
             with suppress(Exception), self._lock:
                 self._ledger.expire(time.monotonic())
@@ -83,8 +83,8 @@ class Arbiter:
         ray.kill(self._me)
 
     def _ask_for(self, wanted: list[dict[str, float]]) -> None:
-        """Tell the autoscaler, if there is one, what could be used: it brings nodes, and keeps them meanwhile."""
-        # Ray Train asks too, and whoever asks last is heard
+        """Tell the autoscaler, if there is one, what could be used: it adds nodes, and keeps them in the meantime."""
+        # Ray Train requests resources too, and the last request wins
         if wanted == self._asked and (not wanted or time.monotonic() - self._asked_at < ASK_SECONDS):
             return
         with suppress(Exception):
@@ -93,7 +93,7 @@ class Arbiter:
 
 
 def find_arbiter() -> Any:
-    """Return the handle of the cluster's arbiter, which starts if there is none: on the head node, in no one's way."""
+    """Return the handle of the cluster's arbiter; it is started on the head node, without CPUs, if there is none."""
     return (
         ray.remote(Arbiter)
         .options(

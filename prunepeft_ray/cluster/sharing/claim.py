@@ -1,4 +1,4 @@
-"""A run's side of sharing a cluster: its claim, kept alive in a thread, and what it may use now."""
+"""A run's side of sharing a cluster: its claim, renewed by a thread, and its current share."""
 
 from __future__ import annotations
 
@@ -20,42 +20,42 @@ from prunepeft_ray.signals import StopRequest
 
 RENEW_SECONDS = 1.0
 HOLD_SECONDS = 10.0
-"""How long a run still wants what it wanted: between two jobs it wants nothing for a moment."""
+"""How long a run keeps claiming what it last wanted: between two jobs it wants nothing for a moment."""
 ANSWER_SECONDS = 10.0
 SILENCE_SECONDS = 60.0
-"""How long a run that waits does without any answer of an arbiter."""
+"""How long a waiting run tolerates getting no answer from an arbiter."""
 REPEAT_SECONDS = 60.0
 POLL_SECONDS = 0.2
 
 
 class Share(Protocol):
-    """What a run may use of its cluster."""
+    """A run's share of its cluster."""
 
     @property
     def units(self) -> int:
-        """How many units it may use now; 0 while it must wait."""
+        """Number of units that the run may use now; 0 while it must wait."""
 
     @property
     def held(self) -> Mapping[str, float]:
-        """The resources that these are; nothing is said of a cluster that no other run knows of."""
+        """Resources of these units, by kind; empty on a cluster that no other run uses."""
 
     @property
     def reason(self) -> str:
-        """What it waits for.
+        """What the run is waiting for; empty if it is not waiting.
 
         Raises:
-            RunError: If nobody can tell.
+            RunError: If there is no arbiter to answer.
         """
 
     def wants(self, units: int) -> None:
-        """Say how many units it can use now."""
+        """Set how many units the run can use now."""
 
 
-class Whole:
-    """Everything, on a cluster that no other run knows of.
+class WholeCluster:
+    """All of a cluster that no other run uses.
 
     Args:
-        units: How many units that is.
+        units: Number of units that the cluster holds.
     """
 
     held: Mapping[str, float] = MappingProxyType({})
@@ -65,16 +65,16 @@ class Whole:
         self.units = units
 
     def wants(self, units: int) -> None:
-        """Say how many units it can use now; it has all there are."""
+        """Do nothing: the run has all units anyway."""
 
 
-class Claimed:
-    """What the cluster's arbiter grants.
+class ClaimedShare:
+    """The share granted by the cluster's arbiter.
 
     Args:
-        terms: On what terms the run shares the cluster.
-        unit: What must be there together, a bundle per process.
-        units: How many units it can use.
+        terms: How the run shares the cluster.
+        unit: Resources that are only of use together, a bundle per process.
+        units: Number of units that the run can use.
     """
 
     def __init__(self, terms: Terms, unit: Sequence[Bundle], units: int) -> None:
@@ -91,39 +91,39 @@ class Claimed:
 
     @property
     def units(self) -> int:
-        """How many units it may use now; 0 while it must wait."""
+        """Number of units that the run may use now; 0 while it must wait."""
         return self._answer.units
 
     @property
     def held(self) -> Mapping[str, float]:
-        """The resources that these are."""
+        """Resources of these units, by kind."""
         return total(self._unit * self.units)
 
     @property
     def reason(self) -> str:
-        """What it waits for.
+        """What the run is waiting for; empty if it is not waiting.
 
         Raises:
             RunError: If the arbiter does not start.
         """
         if not self._answer.reason and not self._begun and time.monotonic() - self._heard > SILENCE_SECONDS:
             raise RunError(
-                f"the arbiter that shares out the cluster does not start on its head node: {self._error}; is "
+                f"the arbiter that shares out the cluster does not start on the head node: {self._error}; is "
                 "prunepeft-ray installed there?"
             )
         return self._answer.reason
 
     def wants(self, units: int) -> None:
-        """Say how many units it can use now; it keeps for some seconds what it has."""
+        """Set how many units the run can use now; it keeps its current share for some seconds."""
         self._wanted = [*self._lately(), (time.monotonic(), units)]
 
     def _lately(self) -> list[tuple[float, int]]:
-        """What it said it wants, in the last seconds and last."""
+        """The numbers of units wanted during the last seconds, and the latest one."""
         now = time.monotonic()
         return [(at, n) for at, n in self._wanted[:-1] if now - at < HOLD_SECONDS] + self._wanted[-1:]
 
     def leave(self) -> None:
-        """Give everything back."""
+        """Release the whole share."""
         from ray.exceptions import RayError
 
         self._over.set()
@@ -138,7 +138,7 @@ class Claimed:
         while not self._over.is_set():
             try:
                 self._renew()
-            except Exception as error:  # noqa: BLE001  whatever it is, another one is made, and asked again
+            except Exception as error:  # noqa: BLE001  whatever it is, another arbiter is created and asked
                 self._arbiter = None
                 lines = [line.strip() for line in str(error).splitlines() if line.strip()]
                 self._error = lines[-1][:200] if lines else type(error).__name__
@@ -163,27 +163,27 @@ class Claimed:
 
 
 @contextmanager
-def claiming(terms: Terms, unit: Sequence[Bundle], units: int) -> Iterator[Claimed]:
-    """Claim a share of the cluster, and give it back at the end.
+def claiming(terms: Terms, unit: Sequence[Bundle], units: int) -> Iterator[ClaimedShare]:
+    """Claim a share of the cluster, and release it at the end.
 
     Args:
-        terms: On what terms the run shares the cluster; with a name.
-        unit: What must be there together, a bundle per process.
-        units: How many units it can use.
+        terms: How the run shares the cluster; must contain a name.
+        unit: Resources that are only of use together, a bundle per process.
+        units: Number of units that the run can use.
     """
-    claimed = Claimed(terms, unit, units)
+    claimed = ClaimedShare(terms, unit, units)
     try:
         yield claimed
     finally:
         claimed.leave()
 
 
-class ShareNews:
-    """Tells what a run has of its cluster when that changes; or what it waits for, again every minute.
+class ShareReporter:
+    """Emits an event when a run's share changes, or what the run is waiting for, repeated every minute.
 
     Args:
-        share: What the run may use.
-        emit: Told the news.
+        share: The run's share.
+        emit: Callback that receives events.
     """
 
     def __init__(self, share: Share, emit: Emit) -> None:
@@ -192,11 +192,11 @@ class ShareNews:
         self._held: Mapping[str, float] = {}
         self._reason, self._due = "", 0.0
 
-    def tell(self) -> None:
-        """Tell it, if there is anything to tell.
+    def report(self) -> None:
+        """Emit the events that are due.
 
         Raises:
-            RunError: If nobody shares out the cluster.
+            RunError: If the cluster has no arbiter.
         """
         held, reason, now = self._share.held, self._share.reason, time.monotonic()
         if held != self._held:
@@ -209,22 +209,22 @@ class ShareNews:
 
 
 def wait_for_share(share: Share, emit: Emit, request: StopRequest) -> None:
-    """Wait until a run may begin; tells for what it waits.
+    """Wait until a run may begin, and emit what it is waiting for.
 
     Args:
-        share: What it may use.
-        emit: Told the news.
-        request: Whether a signal has asked for an end.
+        share: The run's share.
+        emit: Callback that receives events.
+        request: Whether a signal has requested a stop.
 
     Raises:
-        RunError: If nobody shares out the cluster.
+        RunError: If the cluster has no arbiter.
         KeyboardInterrupt: On SIGINT.
         Terminated: On SIGTERM.
     """
-    news = ShareNews(share, emit)
+    reporter = ShareReporter(share, emit)
     while share.units < 1:
         if request.signal is not None:
-            request.end()
-        news.tell()
+            request.interrupt()
+        reporter.report()
         time.sleep(POLL_SECONDS)
-    news.tell()
+    reporter.report()

@@ -9,20 +9,20 @@ from prunepeft_ray.cluster.sharing.fairness import Claim
 from prunepeft_ray.text import amount
 
 SHOWN = 3
-"""How many of those that hold resources are named to one that waits."""
+"""Maximum number of runs named as holders of a resource."""
 
 
 def explain(
     claim: Claim, everyone: Sequence[Claim], units: dict[str, int], nodes: Sequence[Bundle], now: float, may_grow: bool
 ) -> str:
-    """Say what a run waits for, and who has it.
+    """Say what a run is waiting for, and which runs hold it.
 
     Args:
-        claim: What the run asks.
+        claim: The waiting run's claim.
         everyone: All claims.
-        units: What each has.
+        units: Units granted, by name of the run.
         nodes: Resources of each node.
-        now: The time, on the clock of the claims.
+        now: Current time in seconds, on the same clock as the claims.
         may_grow: Whether an autoscaler may add nodes.
     """
     there, needs = total(nodes), claim.needs
@@ -30,7 +30,7 @@ def explain(
         short = [kind for kind in needs if there.get(kind, 0) < needs[kind]]
         kind = _scarcest(short or list(needs))
         has = f"the cluster has {there.get(kind, 0) or 'none':{'g' if there.get(kind) else ''}} now"
-        why = has if short else "no node of the cluster has room for all that must be on one"
+        why = has if short else "no node of the cluster is large enough"
         hope = " (an autoscaler may add nodes)" if may_grow else ""
         return f"waiting for {amount(needs[kind], kind)}: {why}{hope}"
     kind = _scarcest(list(needs))
@@ -43,7 +43,7 @@ def _scarcest(kinds: list[str]) -> str:
 
 
 def _holders(kind: str, everyone: Sequence[Claim], units: dict[str, int], there: Bundle) -> str:
-    """Say who holds a resource, most of it first."""
+    """List the runs that hold a resource, the largest holder first."""
     held = {claim.job: units[claim.job] * claim.needs.get(kind, 0) for claim in everyone}
     holders = sorted((c for c in everyone if held[c.job]), key=lambda claim: (-held[claim.job], claim.since, claim.job))
     if not holders:
@@ -57,7 +57,7 @@ def _holders(kind: str, everyone: Sequence[Claim], units: dict[str, int], there:
 
 
 def _ahead(claim: Claim, everyone: Sequence[Claim], units: dict[str, int], now: float) -> str:
-    """Say who waits too and comes first."""
+    """Say which other waiting runs will begin earlier."""
     waiting = [other for other in everyone if not units[other.job] and other != claim]
     mine = (-claim.urgency(now), claim.since, claim.job)
     ahead = [other for other in waiting if (-other.urgency(now), other.since, other.job) < mine]

@@ -1,4 +1,4 @@
-"""What the arbiter of a cluster knows: who claims what, who gets how much, and why others wait. No Ray here."""
+"""State of a cluster's arbiter: claims, the units granted, and why runs wait. Does not import Ray."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from prunepeft_ray.cluster.resources import Bundle
 from prunepeft_ray.cluster.sharing.explain import explain
 from prunepeft_ray.cluster.sharing.fairness import Claim, share_out
 
-LEASE_SECONDS = 15.0
-"""How long a claim counts that is not renewed: its run may have been killed."""
+CLAIM_SECONDS = 15.0
+"""How long a claim is valid without being renewed: its run may have been killed."""
 DEAL_SECONDS = 1.0
-"""How long a deal holds while nothing changes but the time."""
+"""How long an allocation is kept while nothing but the time changes."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a run is told.
+    """The arbiter's answer to a claim.
 
     Args:
-        units: How many it may use now.
-        reason: What it waits for, if it has none.
+        units: Number of units that the run may use now.
+        reason: What the run is waiting for, if it has none.
     """
 
     units: int
@@ -29,10 +29,10 @@ class Answer:
 
 
 class Ledger:
-    """The claims on a cluster; everything in it can be lost, for the runs claim again every second.
+    """The claims on a cluster; it may be lost at any time, since the runs renew their claims every second.
 
     Args:
-        opens: When the first may begin: until then, those that run already have claimed again.
+        opens: When waiting runs may begin; until then, runs that have already begun claim again.
     """
 
     def __init__(self, opens: float = 0.0) -> None:
@@ -44,16 +44,16 @@ class Ledger:
 
     @property
     def wanted(self) -> list[dict[str, float]]:
-        """All bundles that could be used if the cluster grew."""
-        return [dict(bundle) for claim in self._claims.values() for bundle in claim.unit * claim.most]
+        """All bundles that the runs could use if the cluster grew."""
+        return [dict(bundle) for claim in self._claims.values() for bundle in claim.unit * claim.max_units]
 
     def renew(self, token: str, claim: Claim, now: float, nodes: Sequence[Bundle], may_grow: bool) -> Answer:
-        """Take a claim, or what has become of it, and say what its run gets.
+        """Accept a new, renewed or changed claim, and return what its run is granted.
 
         Args:
-            token: What tells the run from all others; names may be the same.
-            claim: What it asks; of the time only the first claim's counts.
-            now: The time, in seconds on any one clock.
+            token: Unique id of the run; names need not be unique.
+            claim: The run's claim; ``since`` counts only in its first one.
+            now: Current time in seconds, on any one clock.
             nodes: Resources of each node.
             may_grow: Whether an autoscaler may add nodes.
         """
@@ -69,12 +69,12 @@ class Ledger:
         units = self._share_out(nodes, now)
         if not units[claim.job]:
             return Answer(0, explain(claim, list(self._claims.values()), units, nodes, now, may_grow))
-        # from now on nobody who comes may push it back
+        # from now on no new run may displace it
         self._claims[token] = replace(claim, begun=True)
         return Answer(units[claim.job])
 
     def _share_out(self, nodes: Sequence[Bundle], now: float) -> dict[str, int]:
-        """Share out anew if something has changed; time alone changes things slowly."""
+        """Recompute the allocation if something has changed; time alone changes it slowly."""
         at, claims, there = self._dealt
         everyone = list(self._claims.values())
         if now - at >= DEAL_SECONDS or claims != everyone or there != nodes:
@@ -87,6 +87,6 @@ class Ledger:
         self._renewed.pop(token, None)
 
     def expire(self, now: float) -> None:
-        """Forget the runs that have not renewed their claims."""
-        for token in [token for token, last in self._renewed.items() if now - last > LEASE_SECONDS]:
+        """Forget runs that have not renewed their claims."""
+        for token in [token for token, last in self._renewed.items() if now - last > CLAIM_SECONDS]:
             self.leave(token)

@@ -1,4 +1,4 @@
-"""On what terms a run shares a cluster with others. No Ray here."""
+"""The terms on which a run shares a cluster. Does not import Ray."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 
 from prunepeft_ray.errors import InputError
 
-MOST_PRIORITY = 10
+MAX_PRIORITY = 10
 
 
 @dataclass(frozen=True)
 class Terms:
-    """On what terms a run shares a cluster with others.
+    """The terms on which a run shares a cluster with others.
 
     Args:
-        job: What others that wait are told it is called; empty: the name of its folder.
-        priority: From -10 to 10; of two runs, one that is higher by 1 gets twice the share, and begins first.
-        cpus: Most CPUs that its workers may have at once; None: no limit.
-        gpus: Most GPUs that they may have at once; None: no limit.
+        job: Name of the run in the messages of others; default: the name of its folder.
+        priority: From -10 to 10; a run whose priority is higher by 1 begins first and gets twice the share.
+        cpus: Maximum number of CPUs its workers may use at once; None: no limit.
+        gpus: Maximum number of GPUs they may use at once; None: no limit.
 
     Raises:
-        InputError: If the priority or a limit makes no sense.
+        InputError: If the priority or a limit is out of range.
     """
 
     job: str = ""
@@ -30,13 +30,13 @@ class Terms:
     gpus: float | None = None
 
     def __post_init__(self) -> None:
-        if not -MOST_PRIORITY <= self.priority <= MOST_PRIORITY:
-            raise InputError(f"priority {self.priority}: expected -{MOST_PRIORITY} to {MOST_PRIORITY}")
+        if not -MAX_PRIORITY <= self.priority <= MAX_PRIORITY:
+            raise InputError(f"priority {self.priority}: expected -{MAX_PRIORITY} to {MAX_PRIORITY}")
         for kind, limit in (("CPUs", self.cpus), ("GPUs", self.gpus)):
             # NaN is in no range
             if limit is not None and not 0 < limit < math.inf:
-                raise InputError(f"at most {limit:g} {kind}: expected a number of more than 0")
+                raise InputError(f"at most {limit:g} {kind}: expected a number greater than 0")
 
 
 EQUAL_TERMS = Terms()
-"""Those of a run that asks for nothing special."""
+"""The default terms: priority 0 and no limits."""

@@ -38,8 +38,8 @@ def _leave_answer(plan: Plan, method: PrunePEFT, folder: RunFolder, bench: Workb
         save_adapter(folder.adapter, executor.weights(job), config, card)
     except (OSError, SafetensorError) as error:
         raise RunError(
-            f"{folder.adapter} cannot be written ({one_line(error)}); all finished jobs are safe: free some space, "
-            f"then type 'prunepeft resume {folder.path}'"
+            f"{folder.adapter} cannot be written ({one_line(error)}); all finished jobs are safe; free some space, "
+            f"then run 'prunepeft resume {folder.path}'"
         ) from error
     folder.write_json(
         "architecture.json",
@@ -58,7 +58,7 @@ def _leave_answer(plan: Plan, method: PrunePEFT, folder: RunFolder, bench: Workb
 
 
 def model_card(config: AdapterConfig, parameters: int, backbone_parameters: int, test: dict[str, float]) -> str:
-    """Describe an adapter in Markdown: what it is, what it scores, how to load it."""
+    """Return the model card of an adapter, in Markdown: what it is, its scores, how to load it."""
     measured = "\n".join(f"| {name} | {value:.4f} |" for name, value in test.items())
     slots = "\n".join(
         f"| {slot.layer} | {slot.kind} | {MODULE_TYPES[module.type].label} | {module.size} |"

@@ -1,4 +1,4 @@
-"""When a group of workers should start again with more or fewer of them. No Ray here."""
+"""Deciding when to restart a worker group with more or fewer workers. Does not import Ray."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Callable
 from prunepeft_ray.cluster.sharing.claim import Share
 
 GROW_SECONDS = 10.0
-"""How long there must have been room for more workers."""
+"""How long there must have been room for more workers before a restart."""
 LIFE_SECONDS = 60.0
-"""How long a group must have worked before it is worth a start to have more workers."""
+"""How long a group must have run before a restart with more workers is worthwhile."""
 SHRINK_SECONDS = 5.0
-"""How long others must have needed the room."""
+"""How long the share must have been smaller before a restart."""
 
 
 class Resizing:
-    """Watches how many workers a running group may have.
+    """Tracks how many workers a running group may have.
 
     Args:
-        share: What the search may use.
-        workers: Workers of the group.
-        clock: Tells the time, in seconds.
+        share: The search's share of the cluster.
+        workers: Number of workers of the group.
+        clock: Returns the time in seconds.
     """
 
     def __init__(self, share: Share, workers: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -32,7 +32,7 @@ class Resizing:
         self._differs: tuple[int, float] = (workers, self._begun)
 
     def due(self) -> bool:
-        """Whether the group should start again with another number of workers."""
+        """Whether the group should be restarted with another number of workers."""
         now, units = self._clock(), max(1, self._share.units)
         if units != self._differs[0]:
             self._differs = units, now

@@ -1,4 +1,4 @@
-"""A whole search in a group of processes: prepare, drive the method, leave the answer behind. No Ray here."""
+"""A whole search in a group of processes: prepare, drive the method, write the answer. Does not import Ray."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prunepeft_ray.execution.executor import GroupExecutor
 from prunepeft_ray.execution.job_checkpoint import discard_all
 from prunepeft_ray.execution.plan import plan_search
 from prunepeft_ray.execution.search.answer import _leave_answer
-from prunepeft_ray.execution.session import what_is_gone
+from prunepeft_ray.execution.session import describe_missing
 from prunepeft_ray.execution.watchdog import Watchdog
 from prunepeft_ray.execution.workbench import Workbench
 from prunepeft_ray.pruning import PrunePEFT
@@ -29,23 +29,23 @@ def run_search(
     stop_wanted: Callable[[], bool] = lambda: False,
     watchdog: Watchdog | None = None,
 ) -> None:
-    """Run a search to its end in this process, or in all processes of a group alike.
+    """Run a search to its end, in this process or identically in all processes of a group.
 
-    Finished jobs are taken from the run's results store. The first process writes the answer.
+    Results of finished jobs are read from the run's results store. The first process writes the answer.
 
     Args:
         spec: The search.
         folder: The run's folder.
         bench: Backbone and task.
         group: The processes.
-        emit: Told the news.
-        stop_wanted: Whether somebody wants the search to stop.
-        watchdog: Touched at every step.
+        emit: Callback that receives events.
+        stop_wanted: Whether the search has been asked to stop.
+        watchdog: Touched at every step; None for no watchdog.
 
     Raises:
         InputError: If the settings do not fit the model.
         RunError: If a job failed, or results cannot be written.
-        StoppedError: If somebody wants the search to stop.
+        StoppedError: If the search has been asked to stop.
     """
     plan = plan_search(spec, bench.backbone, bench.data)
     method = plan.method(spec)
@@ -75,13 +75,13 @@ def run_search(
 
 
 def _check_kept(folder: RunFolder, executor: GroupExecutor, method: PrunePEFT) -> None:
-    """Read back all that the answer rests on.
+    """Read back everything that the answer depends on.
 
     Raises:
         RunError: If anything is missing or damaged.
     """
     decisions = decision_files(executor.context, method.decisions)
-    if gone := executor.store.missing(executor.told, decisions=decisions):
-        raise RunError(what_is_gone(folder, gone))
+    if missing := executor.store.missing(executor.told, decisions=decisions):
+        raise RunError(describe_missing(folder, missing))
     for job_id in executor.told:
         executor.store.find(job_id)

@@ -14,19 +14,19 @@ from prunepeft_ray.backbones import load_outline
 from prunepeft_ray.cluster.capacity import check_limits, check_room, room_for_workers, worker_needs
 from prunepeft_ray.cluster.resources import Bundle
 from prunepeft_ray.cluster.session import is_joined, ray_cluster
-from prunepeft_ray.cluster.sharing.claim import ShareNews, wait_for_share
+from prunepeft_ray.cluster.sharing.claim import ShareReporter, wait_for_share
 from prunepeft_ray.cluster.sharing.terms import EQUAL_TERMS, Terms
 from prunepeft_ray.config import SearchSpec
-from prunepeft_ray.events import Emit, Event, telling
+from prunepeft_ray.events import Emit, Event, message_emitter
 from prunepeft_ray.execution.plan import plan_search
 from prunepeft_ray.execution.session import (
     attempting,
     check_unchanged,
+    describe_missing,
     joining,
     named,
     resolve,
     share_of_cluster,
-    what_is_gone,
 )
 from prunepeft_ray.plugins import load_named_plugins, load_run_plugins
 from prunepeft_ray.results import ResultsStore, RunFolder
@@ -36,7 +36,7 @@ from prunepeft_ray.training.optimiser import autocast
 
 LOOK_SECONDS = 1.0
 CPU_WORKERS = 2
-"""Workers of a search on CPUs, unless it is told how many."""
+"""Default number of workers of a search on CPUs."""
 
 
 def start_search(
@@ -47,17 +47,17 @@ def start_search(
     address: str | None = None,
     terms: Terms = EQUAL_TERMS,
 ) -> RunFolder:
-    """Run a search from its beginning, in a new folder.
+    """Run a new search, in a new folder.
 
-    Everything that can be checked is checked before the folder is made and Ray is started.
+    Everything that can be checked is checked before the folder is created and Ray is started.
 
     Args:
         spec: The search.
-        output: The run's folder; must not hold anything yet.
-        emit: Told the news.
-        workers: Workers; default: all GPUs, or two CPU workers.
+        output: The run's folder; must be empty or not exist yet.
+        emit: Callback that receives events.
+        workers: Number of workers; default: one per GPU, or two CPU workers.
         address: Ray cluster to run on; default: one on this machine.
-        terms: On what terms it shares that cluster.
+        terms: How the search shares that cluster.
 
     Raises:
         InputError: If anything in the spec is wrong, or the folder is not free.
@@ -66,14 +66,14 @@ def start_search(
     load_named_plugins(spec.plugins)
     with joining(address, terms) as device:
         emit(Event("message", f"reading task {spec.task.name} and model {spec.model}"))
-        data = load_task(spec.task, telling(emit))
+        data = load_task(spec.task, message_emitter(emit))
         plan_search(spec, load_outline(spec.model), data).method(spec)
         _check_precision(spec, device)
         RunFolder.check_free(output)
-        with _crew(workers, address, device, terms) as crew:
+        with _cluster_with_workers(workers, address, device, terms) as worker_plan:
             folder = RunFolder.create(output, resolve(spec, device))
             with attempting(folder, emit):
-                _run(folder, data, emit, crew)
+                _run(folder, data, emit, worker_plan)
     return folder
 
 
@@ -85,59 +85,59 @@ def resume_search(
     terms: Terms = EQUAL_TERMS,
     trust_plugins: bool = False,
 ) -> RunFolder:
-    """Go on with a search where it stopped; a finished one is left as it is.
+    """Resume an interrupted search; a finished one is left as it is.
 
     Args:
         output: The run's folder.
-        emit: Told the news.
-        workers: Workers; may differ from before.
+        emit: Callback that receives events.
+        workers: Number of workers; may differ from before.
         address: Ray cluster to run on; default: one on this machine.
-        terms: On what terms it shares that cluster.
-        trust_plugins: Whether to import plugins of the folder's spec that this user has not used on this machine.
+        terms: How the search shares that cluster.
+        trust_plugins: Whether to import plugins named in the folder that this user has not used on this machine.
 
     Raises:
-        InputError: If the folder holds no run, its plugins are not trusted, or its task or model has changed since.
+        InputError: If the folder contains no run, its plugins are not trusted, or its task or model has changed.
         RunError: If the search failed.
     """
     folder = RunFolder.open(output)
     if folder.finished:
-        gone = lost_results(folder)
-        if not gone:
+        missing = lost_results(folder)
+        if not missing:
             emit(Event("message", f"{output} is finished; there is nothing to resume"))
             return folder
-        emit(Event("message", what_is_gone(folder, gone)))
+        emit(Event("message", describe_missing(folder, missing)))
     load_run_plugins(folder.spec.plugins, output, trust_plugins)
-    data = load_task(folder.spec.task, telling(emit))
+    data = load_task(folder.spec.task, message_emitter(emit))
     task, model = folder.spec.task.name, folder.spec.model
     here = {"task": {task: data.fingerprint}, "model": {model: load_outline(model).fingerprint}}
     finished = check_unchanged(folder, here)
-    emit(Event("message", f"going on with {output}: {finished} job{'' if finished == 1 else 's'} finished so far"))
+    emit(Event("message", f"resuming {output}: {finished} job{'' if finished == 1 else 's'} finished so far"))
     with (
         attempting(folder, emit),
         joining(address, terms) as device,
-        _crew(workers, address, device, terms) as crew,
+        _cluster_with_workers(workers, address, device, terms) as worker_plan,
     ):
         folder.withdraw_answer()
-        _run(folder, data, emit, crew)
+        _run(folder, data, emit, worker_plan)
     return folder
 
 
 def lost_results(folder: RunFolder) -> list[str]:
-    """Return what is gone of the jobs that a finished search rests on, as ``table/name``."""
-    # runs of earlier versions do not say
+    """Return the missing files of the jobs that a finished search depends on, as ``table/name``."""
+    # earlier versions did not record them
     jobs = (folder.read_json("architecture.json") or {}).get("jobs", ())
     return ResultsStore(folder.results).missing(jobs)
 
 
 @dataclass(frozen=True)
-class _Crew:
-    """The workers of a search.
+class _WorkerPlan:
+    """The workers that a search should have.
 
     Args:
-        wanted: How many; None: as many as there are GPUs, or two on CPUs.
+        wanted: How many; None: one per GPU, or two on CPUs.
         use_gpu: Whether they have GPUs.
-        terms: On what terms the search shares its cluster.
-        request: Whether a signal has asked for an end.
+        terms: How the search shares its cluster.
+        request: Whether a signal has requested a stop.
     """
 
     wanted: int | None
@@ -147,56 +147,58 @@ class _Crew:
 
     @property
     def count(self) -> int:
-        """How many would be of use now."""
+        """How many workers the search could use now."""
         if self.wanted is not None:
             return self.wanted
         return max(1, room_for_workers(True), int(self.terms.gpus or 0)) if self.use_gpu else CPU_WORKERS
 
 
 @contextmanager
-def _crew(wanted: int | None, address: str | None, device: torch.device, terms: Terms) -> Iterator[_Crew]:
-    """Join or start a cluster with room for the workers; notes signals meanwhile."""
+def _cluster_with_workers(
+    wanted: int | None, address: str | None, device: torch.device, terms: Terms
+) -> Iterator[_WorkerPlan]:
+    """Join or start a cluster with room for the workers; signals are recorded meanwhile."""
     use_gpu = device.type == "cuda"
-    # an own cluster starts with that many CPUs; it finds the GPUs by itself
+    # a cluster of our own is started with this many CPUs; Ray detects the GPUs
     least = wanted or (1 if use_gpu or is_joined() else min(CPU_WORKERS, os.cpu_count() or 1))
     with catching_signals() as request, ray_cluster(address, least):
         check_room(worker_needs(least, use_gpu))
         check_limits(_unit(use_gpu), terms)
-        yield _Crew(wanted if is_joined() or use_gpu else least, use_gpu, terms, request)
+        yield _WorkerPlan(wanted if is_joined() or use_gpu else least, use_gpu, terms, request)
 
 
 def _check_precision(spec: SearchSpec, device: torch.device) -> None:
-    # a driver without a GPU cannot tell what the cluster's GPUs can do
+    # a driver without a GPU cannot know which precisions the cluster's GPUs support
     if device.type == "cpu" or torch.cuda.is_available():
         autocast(spec.training.precision, device)
 
 
 def _unit(use_gpu: bool) -> Sequence[Bundle]:
-    """What Ray Train sets aside for a worker."""
+    """Resources that Ray Train reserves for a worker."""
     return worker_needs(1, use_gpu).bundles
 
 
-def _run(folder: RunFolder, data: TaskData, emit: Emit, crew: _Crew) -> None:
-    # it imports Ray, which reads its settings then
+def _run(folder: RunFolder, data: TaskData, emit: Emit, worker_plan: _WorkerPlan) -> None:
+    # imported here because this imports Ray, which reads its settings on import
     from prunepeft_ray.execution.ray_errors import reaching_cluster
     from prunepeft_ray.execution.search.train_group import run_in_group
     from prunepeft_ray.execution.supervise import every
 
-    unit = _unit(crew.use_gpu)
-    kind = "GPU" if crew.use_gpu else "CPU"
+    unit = _unit(worker_plan.use_gpu)
+    kind = "GPU" if worker_plan.use_gpu else "CPU"
     with (
         reaching_cluster(folder),
-        share_of_cluster(named(crew.terms, folder), unit, crew.count) as share,
+        share_of_cluster(named(worker_plan.terms, folder), unit, worker_plan.count) as share,
     ):
         emit(Event("accepted", ""))
-        wait_for_share(share, emit, crew.request)
+        wait_for_share(share, emit, worker_plan.request)
         count = share.units
-        rest = f" of {crew.count}: there is no room for more now" if count < crew.count else ""
+        rest = f" of {worker_plan.count}: no room for more at the moment" if count < worker_plan.count else ""
         emit(Event("message", f"starting {count} {kind} worker{'s' if count > 1 else ''}{rest}"))
-        news = ShareNews(share, emit)
+        reporter = ShareReporter(share, emit)
 
         def look() -> None:
-            share.wants(crew.count)
-            news.tell()
+            share.wants(worker_plan.count)
+            reporter.report()
 
-        run_in_group(folder, data, emit, share, crew.use_gpu, crew.request, every(LOOK_SECONDS, look))
+        run_in_group(folder, data, emit, share, worker_plan.use_gpu, worker_plan.request, every(LOOK_SECONDS, look))

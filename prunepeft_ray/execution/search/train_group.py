@@ -30,7 +30,7 @@ from prunepeft_ray.events import Emit, Event
 from prunepeft_ray.execution.failures import Failures
 from prunepeft_ray.execution.interruptions import BrokenGroupError, StoppedError
 from prunepeft_ray.execution.job_checkpoint import JobKeeper
-from prunepeft_ray.execution.mailbox import TIMEOUT_SECONDS, Line, start_board
+from prunepeft_ray.execution.mailbox import TIMEOUT_SECONDS, Sender, start_mailbox
 from prunepeft_ray.execution.ray_errors import (
     RAY_ERRORS,
     describe_failure,
@@ -43,7 +43,7 @@ from prunepeft_ray.execution.rendezvous import join_group, listen_on_node
 from prunepeft_ray.execution.search.resizing import Resizing
 from prunepeft_ray.execution.search.run import run_search
 from prunepeft_ray.execution.shared_memory import Shared, open_shared, share
-from prunepeft_ray.execution.supervise import POLL_SECONDS, Fitting, follow, nowhere
+from prunepeft_ray.execution.supervise import POLL_SECONDS, BackgroundRun, follow, nowhere
 from prunepeft_ray.execution.watchdog import Watchdog
 from prunepeft_ray.execution.workbench import Workbench
 from prunepeft_ray.plugins import load_plugins
@@ -55,11 +55,11 @@ from prunepeft_ray.training import Group, SoloGroup
 from prunepeft_ray.waiting import poll
 
 GROUP_TIMEOUT = timedelta(hours=24)
-"""How long a worker waits for others that are still at an independent job."""
+"""How long a worker waits for others that are still running an independent job."""
 
 
 PAUSE_SECONDS = 5.0
-"""Pause before a second try in a row, doubled with each further one: Ray takes seconds to see that a node died."""
+"""Pause before a second restart in a row, doubled with each further one: Ray takes seconds to notice a dead node."""
 
 
 def run_in_group(
@@ -71,70 +71,70 @@ def run_in_group(
     request: StopRequest,
     look: Callable[[], None],
 ) -> None:
-    """Run a search in a group of workers that is started again when one is lost, with fewer if a node is gone.
+    """Run a search in a worker group that is restarted when a worker is lost, with fewer workers if a node is gone.
 
-    Whatever fails of Ray's own takes the same way: it is counted, told, and the group starts again. It starts again,
-    too, when its share of the cluster has become larger or smaller.
+    Every failure of Ray is handled in the same way: it is counted and reported, and the group is restarted. A group is
+    also restarted when its share of the cluster grows or shrinks.
 
     Args:
         folder: The run's folder, which all workers can see.
         data: The task.
-        emit: Told the news.
-        part: What the search may use of the cluster, a unit for each worker.
+        emit: Callback that receives events.
+        part: The search's share of the cluster, one unit per worker.
         use_gpu: Whether workers have GPUs.
-        request: Whether a signal has asked the search to stop.
+        request: Whether a signal has requested a stop.
         look: Called several times a second.
 
     Raises:
-        PrunePEFTError: What ended the search.
-        KeyboardInterrupt: On SIGINT, once running jobs have kept their state.
-        Terminated: On SIGTERM, likewise.
+        PrunePEFTError: The error that ended the search.
+        KeyboardInterrupt: On SIGINT, once running jobs have saved their checkpoints.
+        Terminated: On SIGTERM; likewise.
     """
-    # Ray hands its settings to the workers' controller when a group starts
+    # Ray passes its settings to the controller of the workers when a group starts
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(folder.spec.execution.hang_seconds)
     failures, workers = Failures(folder, folder.spec.execution.max_failures), max(1, part.units)
-    place: _Place | None = None
+    shared: _SharedState | None = None
     while True:
         if request.signal is not None:
-            request.end()
+            request.interrupt()
         try:
             room, resizing = room_for_workers(use_gpu), Resizing(part, workers)
-            place = place or _prepare_place(folder, data)
-            if not _run_once(place, emit, workers, use_gpu, request, look, resizing.due) or folder.finished:
+            shared = shared or _prepare_shared(folder, data)
+            if not _run_once(shared, emit, workers, use_gpu, request, look, resizing.due) or folder.finished:
                 return
-            ray.get(place.board.go_on.remote(), timeout=TIMEOUT_SECONDS)
+            ray.get(shared.mailbox.reset.remote(), timeout=TIMEOUT_SECONDS)
             workers = _workers_now(workers, max(1, part.units), room_for_workers(use_gpu) - room, emit)
         except RAY_ERRORS as error:
             if not (waited := is_startup_timeout(error)):
-                _count(error, failures, folder, place, emit)
+                _count(error, failures, folder, shared, emit)
                 _pause(failures.count, request, look)
-                # what was shared may be what is lost
-                place = place if is_worker_loss(error) else None
+                # the shared objects themselves may be lost
+                shared = shared if is_worker_loss(error) else None
             room = _room_left(use_gpu, folder, error)
             workers = _workers_left(max(1, min(workers, part.units)), max(1, room), use_gpu, emit, waited)
 
 
 @dataclass(frozen=True)
-class _Place:
-    """What the workers of a search find at their place.
+class _SharedState:
+    """What the workers of a search share.
 
     Args:
-        board: The board's actor handle.
-        config: What each worker is given.
+        mailbox: Actor handle of the mailbox.
+        config: Configuration passed to each worker.
     """
 
-    board: Any
+    mailbox: Any
     config: dict[str, Any]
 
 
-def _prepare_place(folder: RunFolder, data: TaskData) -> _Place:
-    board = start_board()
-    config = {"folder": str(folder.path.absolute()), "bench": share_bench(folder.spec, data), "board": board}
-    return _Place(board, config)
+def _prepare_shared(folder: RunFolder, data: TaskData) -> _SharedState:
+    mailbox = start_mailbox()
+    config = {"folder": str(folder.path.absolute()), "bench": share_bench(folder.spec, data), "mailbox": mailbox}
+    return _SharedState(mailbox, config)
 
 
 def _run_once(
-    place: _Place,
+    shared: _SharedState,
     emit: Emit,
     workers: int,
     use_gpu: bool,
@@ -142,58 +142,58 @@ def _run_once(
     look: Callable[[], None],
     must_leave: Callable[[], bool],
 ) -> bool:
-    """Run a group; returns whether it was asked to make way for one of another size.
+    """Run a worker group; returns whether it was asked to make way for one of another size.
 
     Raises:
-        Exception: An error of ours, or one of Ray's that another try may mend.
+        Exception: An error of ours, or one of Ray that a retry may fix.
     """
-    board = place.board
+    mailbox = shared.mailbox
     trainer = LeanTrainer(
         _worker,
-        train_loop_config=place.config,
+        train_loop_config=shared.config,
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
         run_config=RunConfig(
             name=f"train-{uuid.uuid4().hex[:8]}",
             storage_path="ray",
             storage_filesystem=nowhere(),
-            # it would count apart what fails while a group starts and what fails later
+            # Ray would count failures during the start of a group separately from later ones
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
         ),
         torch_config=WorkersMeet(),
     )
-    fitting = Fitting(lambda: trainer.fit().return_value)
-    left = follow(fitting, board, emit, request, look, must_leave)
-    error = fitting.error
-    # workers that were told to leave are ended, which Ray calls a failure
+    background = BackgroundRun(lambda: trainer.fit().return_value)
+    left = follow(background, mailbox, emit, request, look, must_leave)
+    error = background.error
+    # workers that were asked to stop may be killed, which Ray reports as a failure
     if isinstance(error, RAY_ERRORS):
-        if (verdict := own_error(error) or _verdict(board)) is not None:
+        if (verdict := own_error(error) or _verdict(mailbox)) is not None:
             raise verdict
         error = None if left else error
     if error is not None:
         raise error
-    if isinstance(fitting.result, PrunePEFTError):
-        raise fitting.result
+    if isinstance(background.result, PrunePEFTError):
+        raise background.result
     return left
 
 
-def _count(error: Exception, failures: Failures, folder: RunFolder, place: _Place | None, emit: Emit) -> None:
-    """Count and tell a failure of Ray's.
+def _count(error: Exception, failures: Failures, folder: RunFolder, shared: _SharedState | None, emit: Emit) -> None:
+    """Count and report a failure of Ray.
 
     Raises:
-        RunError: If there were too many without progress between them.
+        RunError: If there were too many without progress in between.
     """
     failures.add()
     what = describe_failure(error)
     if failures.too_many:
         raise RunError(f"{what}; {how_to_resume(folder)}") from error
-    emit(Event("lost", f"{what}; {failures.then}"))
-    if place is not None:
+    emit(Event("lost", f"{what}; {failures.reaction}"))
+    if shared is not None:
         lost = getattr(error, "worker_failures", {}).values()
-        place.board.lose.remote(any(is_memory_loss(one) for one in lost))
+        shared.mailbox.lose.remote(any(is_memory_loss(one) for one in lost))
 
 
 def _pause(failures: int, request: StopRequest, look: Callable[[], None]) -> None:
-    """Wait before a try that is not the first in a row, until a signal at most."""
+    """Wait before any but the first restart in a row, or until a signal is received."""
 
     def is_asked_to_stop() -> bool:
         look()
@@ -203,107 +203,107 @@ def _pause(failures: int, request: StopRequest, look: Callable[[], None]) -> Non
 
 
 def _room_left(use_gpu: bool, folder: RunFolder, error: Exception) -> int:
-    """How many workers the cluster can hold now.
+    """Return how many workers the cluster can hold now.
 
     Raises:
         RunError: If it can hold none and will not grow.
     """
     room = room_for_workers(use_gpu)
-    # a node that has just been lost may come back while the group waits for it
+    # a node that was just lost may come back while the group waits for it
     if room < 1 and is_startup_timeout(error) and not may_grow():
         raise RunError(f"{describe_failure(error)}; {how_to_resume(folder)}") from error
     return room
 
 
 def share_bench(spec: SearchSpec, data: TaskData) -> Shared | list[Any]:
-    """Load the backbone and encode the task once for all workers; the task alone where the whole is too large to share.
+    """Load the backbone and encode the task once for all workers; share only the task if that is too large.
 
     Raises:
         PrunePEFTError: If the backbone cannot be loaded.
     """
-    # not the one that this process may be using: that may carry an adapter or hooks, and it would stay in memory
+    # a fresh copy: the one this process may be using can have an adapter or hooks, and would stay in memory
     bench = Workbench(read_backbone(spec.model), data)
     bench.task(spec.training.max_length)
     # inside a list the reference travels instead of the data
     return share(bench) or [ray.put(data)]
 
 
-def open_bench(there: Shared | list[Any], spec: SearchSpec, device: torch.device) -> Workbench:
-    """Take what :func:`share_bench` left, in a worker.
+def open_bench(handle: Shared | list[Any], spec: SearchSpec, device: torch.device) -> Workbench:
+    """Open in a worker what :func:`share_bench` returned.
 
     Raises:
         PrunePEFTError: If the backbone was too large to share, and cannot be loaded here.
     """
-    if not isinstance(there, Shared):
-        return Workbench(load_backbone(spec.model, str(device)), ray.get(there[0]))
-    bench: Workbench = open_shared(there)
+    if not isinstance(handle, Shared):
+        return Workbench(load_backbone(spec.model, str(device)), ray.get(handle[0]))
+    bench: Workbench = open_shared(handle)
     bench.backbone.to(device)
     return bench
 
 
-def _verdict(board: Any) -> PrunePEFTError | None:
-    """The error of ours that workers have left, if any."""
+def _verdict(mailbox: Any) -> PrunePEFTError | None:
+    """Return the error that a worker has posted, if any."""
     with suppress(RayError):
-        verdict = ray.get(board.verdict.remote(), timeout=TIMEOUT_SECONDS)
+        verdict = ray.get(mailbox.verdict.remote(), timeout=TIMEOUT_SECONDS)
         return verdict if isinstance(verdict, PrunePEFTError) else None
     return None
 
 
 def _workers_now(before: int, workers: int, joined: int, emit: Emit) -> int:
-    """Say with how many workers a search goes on whose share has changed, and why.
+    """Report with how many workers a search continues after its share has changed, and why.
 
     Args:
-        before: Workers that it had.
-        workers: Workers that it may have now.
-        joined: How many more workers the cluster has room for since.
-        emit: Told the news.
+        before: Previous number of workers.
+        workers: New number of workers.
+        joined: How many more workers the cluster has room for than before.
+        emit: Callback that receives events.
     """
     if workers < before:
         why = "others need their share" if joined >= 0 else "the cluster has become smaller"
     else:
         why = "a node has joined" if joined > 0 else "others need less"
-    emit(Event("message", f"going on with {workers} worker{'s' if workers > 1 else ''}: {why}"))
+    emit(Event("message", f"continuing with {workers} worker{'s' if workers > 1 else ''}: {why}"))
     return workers
 
 
 def _workers_left(workers: int, room: int, use_gpu: bool, emit: Emit, waited: bool) -> int:
-    """Say with how many workers the search goes on: as many as before if the cluster is only busy, else fewer."""
+    """Report with how many workers the search continues: as many as before if the cluster is only busy, else fewer."""
     kind = "GPU" if use_gpu else "CPU"
     if room >= workers and not waited:
         return workers
     if room >= workers:
-        emit(Event("waiting", f"still waiting for {workers} free {kind}{'s' if workers > 1 else ''} of the cluster"))
+        emit(Event("waiting", f"still waiting for {workers} free {kind}{'s' if workers > 1 else ''} on the cluster"))
         return workers
-    emit(Event("message", f"the cluster has only {room} {kind}{'s' if room > 1 else ''} left: going on with {room}"))
+    emit(Event("message", f"the cluster has only {room} {kind}{'s' if room > 1 else ''} left: continuing with {room}"))
     return room
 
 
 def _worker(config: dict[str, Any]) -> PrunePEFTError | None:
-    """Run the whole search on one worker of the group; all workers do the same.
+    """Run the whole search in one worker; all workers of the group do the same.
 
     Returns:
         The error that ended the search in all of them.
     """
     rank, group = train.get_context().get_world_rank(), _meet()
-    line, board = Line(config["board"]), config["board"]
-    # an error or a wish that a lost worker has left
-    if (verdict := ray.get(board.join.remote(ray.get_runtime_context().current_actor))) is not None:
+    sender, mailbox = Sender(config["mailbox"]), config["mailbox"]
+    # an error, or a request to stop, from before this worker started
+    if (verdict := ray.get(mailbox.join.remote(ray.get_runtime_context().current_actor))) is not None:
         return verdict if isinstance(verdict, PrunePEFTError) else None
     try:
-        return _work(config, line, group, rank)
+        return _work(config, sender, group, rank)
     except StoppedError:
-        # an error would end the others before they have kept their state
+        # an error would end the others before they have saved their checkpoints
         return None
     except BrokenGroupError as broken:
         if broken.error is not None:
-            ray.get(board.fail.remote(broken.error))
+            ray.get(mailbox.fail.remote(broken.error))
         raise
     finally:
-        line.settle()
+        sender.settle()
 
 
 def _meet() -> Group:
-    """Come together with the other workers, if there are any."""
+    """Form a group with the other workers, if there are any."""
     rank, world = train.get_context().get_world_rank(), train.get_context().get_world_size()
     if world == 1:
         return SoloGroup()
@@ -312,10 +312,10 @@ def _meet() -> Group:
     return join_group(rank, world, address, listener, GROUP_TIMEOUT)
 
 
-def _work(config: dict[str, Any], line: Line, group: Group, rank: int) -> PrunePEFTError | None:
+def _work(config: dict[str, Any], sender: Sender, group: Group, rank: int) -> PrunePEFTError | None:
     device = get_device()
     if device.type == "cpu":
-        # one thread per worker: sums come out the same whatever the number of workers and cores
+        # one thread per worker, so that sums do not depend on the number of workers and cores
         torch.set_num_threads(1)
     ready = _prepare(config, device)
     # a worker that cannot begin takes the others with it
@@ -323,11 +323,11 @@ def _work(config: dict[str, Any], line: Line, group: Group, rank: int) -> PruneP
         return errors[0]
     assert not isinstance(ready, PrunePEFTError)
     folder, bench = ready
-    for job_id in ray.get(config["board"].short_of_memory.remote()):
-        JobKeeper(job_id, folder.checkpoints, 1.0, line.stop_wanted, _ignore).note_split()
-    watchdog = Watchdog(folder.spec.execution.hang_seconds, lambda: _end_hung_worker(line, rank, folder))
+    for job_id in ray.get(config["mailbox"].short_of_memory.remote()):
+        JobKeeper(job_id, folder.checkpoints, 1.0, sender.stop_wanted, _ignore).note_split()
+    watchdog = Watchdog(folder.spec.execution.hang_seconds, lambda: _end_hung_worker(sender, rank, folder))
     try:
-        run_search(folder.spec, folder, bench, group, line.emit, line.stop_wanted, watchdog)
+        run_search(folder.spec, folder, bench, group, sender.emit, sender.stop_wanted, watchdog)
     except PrunePEFTError as error:
         return error
     return None
@@ -338,7 +338,7 @@ def _prepare(config: dict[str, Any], device: torch.device) -> tuple[RunFolder, W
         folder = RunFolder.open(open_path(config["folder"]))
     except InputError:
         return InputError(
-            f"{config['folder']} cannot be seen by the worker on {socket.gethostname()}: give --output a folder that "
+            f"{config['folder']} is not visible to the worker on {socket.gethostname()}: set --output to a folder that "
             "all nodes of the cluster share, or a bucket such as s3://bucket/run"
         )
     try:
@@ -348,10 +348,10 @@ def _prepare(config: dict[str, Any], device: torch.device) -> tuple[RunFolder, W
         return error
 
 
-def _end_hung_worker(line: Line, rank: int, folder: RunFolder) -> None:
+def _end_hung_worker(sender: Sender, rank: int, folder: RunFolder) -> None:
     seconds = folder.spec.execution.hang_seconds
-    line.emit(Event("lost", f"worker {rank} has made no step for {seconds:g} s and is ended"))
-    line.settle()
+    sender.emit(Event("lost", f"worker {rank} has made no step for {seconds:g} s and is killed"))
+    sender.settle()
     os._exit(1)
 
 

@@ -1,4 +1,4 @@
-"""All searches of a study at once: which job runs next, and who is told its result. No Ray here."""
+"""Dispatching the jobs of all searches of a study, and their results. Does not import Ray."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from prunepeft_ray.jobs import TrainResult, Work
 
 
 class StudyRun:
-    """Hands out the jobs of many searches, each job once, and tells every search that asked.
+    """Hands out the jobs of many searches, each job once, and passes its result to every search that asked for it.
 
-    Methods think in one thread of their own: a surrogate that takes a minute to fit keeps no worker waiting, and since
-    only one method thinks at a time, none disturbs the random numbers of another.
+    All methods run in one separate thread: a surrogate that takes a minute to fit keeps no worker waiting, and since
+    only one method runs at a time, none disturbs the random numbers of another.
 
     Args:
         searches: The searches, in the order in which they should begin.
-        on_end: Called, in the thinking thread, when a search has ended.
+        on_end: Called in the methods' thread when a search has ended.
     """
 
     def __init__(self, searches: Sequence[StudySearch], on_end: Callable[[StudySearch], None]) -> None:
@@ -30,7 +30,7 @@ class StudyRun:
         self.error: BaseException | None = None
         self._on_end = on_end
         self._lock = threading.Lock()
-        self._thinking = ThreadPoolExecutor(1, thread_name_prefix="thinking", initializer=_compute_alone)
+        self._method_thread = ThreadPoolExecutor(1, thread_name_prefix="thinking", initializer=_compute_alone)
         self._pending = 0
         self._queues: dict[int, deque[Work]] = {number: deque() for number in range(len(searches))}
         self._turn = 0
@@ -38,14 +38,14 @@ class StudyRun:
         self._finished: set[str] = set()
         self._begun = time.monotonic()
         self._finished_here: Counter[str] = Counter()
-        # a search that has begun may want to note that while others are still being put in line
+        # a search that begins may update this object while others are still being queued
         with self._lock:
             for number, search in enumerate(searches):
-                self._think(number, search.begin)
+                self._submit(number, search.begin)
 
     @property
     def over(self) -> bool:
-        """Whether nothing is left to do, or something is wrong."""
+        """Whether nothing is left to do, or an error occurred."""
         with self._lock:
             if self.error is not None:
                 return True
@@ -59,7 +59,7 @@ class StudyRun:
 
     @property
     def wanted(self) -> int:
-        """How many jobs could run at once now, those that run included."""
+        """Number of jobs that could run at once now, including those already running."""
         with self._lock:
             running, waiting = self._running_by_method(), Counter[str]()
             for number, queue in self._queues.items():
@@ -71,7 +71,7 @@ class StudyRun:
             return len(self._running) + waiting.total()
 
     def next(self) -> tuple[StudySearch, Work] | None:
-        """Hand out a job to run now, with the first of the searches that want it; None if there is none yet."""
+        """Return a job to run now, with the first search that asked for it; None if there is none yet."""
         with self._lock:
             running = self._running_by_method()
             for number in self._in_turn():
@@ -82,7 +82,7 @@ class StudyRun:
                 while queue and (limit is None or running[search.cell.method.label] < limit):
                     work = queue.popleft()
                     if work.job.id in self._finished:
-                        self._think(number, functools.partial(search.recall, work))
+                        self._submit(number, functools.partial(search.recall, work))
                         continue
                     if work.job.id in self._running:
                         self._running[work.job.id].append(number)
@@ -94,20 +94,20 @@ class StudyRun:
         return None
 
     def finish(self, job_id: str, result: TrainResult) -> None:
-        """Tell every search that wanted a job what came of it."""
+        """Pass the result of a job to every search that asked for it."""
         with self._lock:
             self._finished.add(job_id)
             for number in self._running.pop(job_id):
                 search = self.searches[number]
                 self._finished_here[search.cell.method.label] += 1
-                self._think(number, functools.partial(search.tell, job_id, result))
+                self._submit(number, functools.partial(search.tell, job_id, result))
 
     def close(self) -> None:
-        """End the thinking, once what has begun is done."""
-        self._thinking.shutdown(wait=True, cancel_futures=True)
+        """Shut down the methods' thread, once its current call has returned."""
+        self._method_thread.shutdown(wait=True, cancel_futures=True)
 
     def progress(self) -> list[MethodProgress]:
-        """Return how far each method has come."""
+        """Return the progress of each method."""
         with self._lock:
             running = self._running_by_method()
             by_label: dict[str, list[StudySearch]] = {}
@@ -142,14 +142,14 @@ class StudyRun:
         return Counter(self.searches[number].cell.method.label for number in numbers)
 
     def _in_turn(self) -> list[int]:
-        """All searches, the one after that which had the last job first."""
+        """Return the indices of all searches in turn, starting after the one that got the last job."""
         numbers = list(range(len(self.searches)))
         start = self._turn % max(1, len(numbers))
         return numbers[start:] + numbers[:start]
 
-    def _think(self, number: int, action: Callable[[], list[Work]]) -> None:
+    def _submit(self, number: int, action: Callable[[], list[Work]]) -> None:
         self._pending += 1
-        self._thinking.submit(self._advance, number, action)
+        self._method_thread.submit(self._advance, number, action)
 
     def _advance(self, number: int, action: Callable[[], list[Work]]) -> None:
         search = self.searches[number]
@@ -157,7 +157,7 @@ class StudyRun:
         new: list[Work] = []
         try:
             new = action()
-            if search.ended and not ended and search.is_news:
+            if search.ended and not ended and search.has_progressed:
                 self._on_end(search)
         except BaseException as error:  # noqa: BLE001  the main thread raises it
             self.error = self.error or error
@@ -167,21 +167,21 @@ class StudyRun:
 
 
 def _compute_alone() -> None:
-    """Use one core: sums, and so what a surrogate proposes, come out the same whatever the number of cores."""
+    """Use one thread, so that sums, and with them a surrogate's proposals, do not depend on the number of cores."""
     import torch
 
     torch.set_num_threads(1)
 
 
 def run_here(run: StudyRun, execute: Callable[[StudySearch, Work], TrainResult]) -> None:
-    """Run a study's jobs in this process, one by one, until it is over.
+    """Run a study's jobs in this process, one by one, until the study is over.
 
     Args:
         run: The study.
         execute: Runs a job and stores its result.
 
     Raises:
-        PrunePEFTError: If the study cannot go on.
+        PrunePEFTError: If the study cannot continue.
     """
     try:
         while not run.over:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from prunepeft_ray.backbones import Backbone, load_outline
 from prunepeft_ray.errors import InputError, PrunePEFTError
-from prunepeft_ray.events import Emit, Event, telling
+from prunepeft_ray.events import Emit, Event, message_emitter
 from prunepeft_ray.execution.plan import plan_search
 from prunepeft_ray.execution.study.setting import Setting
 from prunepeft_ray.methods import METHODS, Problem
@@ -19,29 +19,29 @@ from prunepeft_ray.text import one_line
 
 
 def plan_study(spec: StudySpec, emit: Emit) -> tuple[list[Setting], dict[str, TaskData]]:
-    """Load the tasks, look at the models, and build every method once to see that it fits.
+    """Load the tasks, inspect the models, and build every method once to check that it works with them.
 
     Args:
         spec: The study.
-        emit: Told the news.
+        emit: Callback that receives events.
 
     Returns:
         A setting for each search, and the tasks by name.
 
     Raises:
-        InputError: If anything does not fit; the message names it.
+        InputError: If anything is wrong; the message names it.
     """
     for method in spec.methods:
         METHODS.options(method.name, method.options)
     emit(Event("message", f"reading {_count(spec.tasks, 'task')} and {_count(spec.models, 'model')}"))
-    data = {task.name: load_task(task, telling(emit)) for task in spec.tasks}
+    data = {task.name: load_task(task, message_emitter(emit)) for task in spec.tasks}
     outlines = {model: load_outline(model) for model in spec.models}
     facts = versions(), hardware()
     settings = [_setting(spec, cell, outlines[cell.model], data[cell.task.name], *facts) for cell in spec.cells()]
     checked: set[tuple[str, str, str]] = set()
     for setting in settings:
         cell = setting.cell
-        # seeds change nothing of what can be wrong
+        # the seed does not matter for these checks
         if (key := (cell.method.label, cell.task.name, cell.model)) not in checked:
             checked.add(key)
             _try_to_build(setting)

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class MethodProgress:
-    """How far a method has come in all its searches.
+    """The progress of a method, over all its searches.
 
     Args:
-        method: Its label.
-        ended: Searches that have ended.
-        failed: Searches that have failed, among them.
-        searches: All its searches.
-        jobs: Jobs that it was told.
-        running: Jobs that run for it now.
+        method: Label of the method.
+        ended: Number of searches that have ended, including failed ones.
+        failed: Number of searches that have failed.
+        searches: Number of searches.
+        jobs: Number of jobs whose results the method was told.
+        running: Number of jobs now running for it.
         best: Best dev metric within the budget so far, by model and task; None where there is none yet.
-        epochs: Passes over the training split that its jobs have cost, retraining included.
-        seconds_left: Estimated time until its end; None if that cannot be told.
+        epochs: Passes over the training split that its jobs took, including retraining.
+        seconds_left: Estimated time left; None if unknown.
     """
 
     method: str
@@ -34,4 +34,4 @@ class MethodProgress:
 
 
 Watch = Callable[[Sequence[MethodProgress]], None]
-"""Shown how far all methods have come, every second or so."""
+"""Callback that receives the progress of all methods, about once a second."""

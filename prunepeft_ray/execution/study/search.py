@@ -1,4 +1,4 @@
-"""One search of a study: a method on a model, a task and a seed, up to the retraining of what it chose. No Ray here."""
+"""A search of a study: a method on one model, task and seed, and the retraining of its choice. Does not import Ray."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ State = Literal["waiting", "searching", "retraining", "done", "failed"]
 
 
 class StudySearch:
-    """Drives one method: hands on what it asks for, tells it results, has its choice retrained, keeps the account.
+    """Drives one method: passes on the work it asks for and the results, retrains its choice, and tracks its cost.
 
-    The method never sees a test metric, gets no more work than the study's limits allow, and what it chooses is
-    checked against the budget.
+    The method never sees a test metric and gets no more work than the study's limits allow; its choice is checked
+    against the budget.
 
     Args:
-        setting: What it works with.
-        store: Where results are.
-        before: For a search that goes on: what it was told so far, in that order.
+        setting: The search's setting.
+        store: The study's results store.
+        before: When resuming: the results that the method has been told so far, in order.
     """
 
     def __init__(self, setting: Setting, store: ResultsStore, before: Sequence[Request] = ()) -> None:
@@ -60,16 +60,16 @@ class StudySearch:
         self._decision_names: set[str] = set()
         self._asked_examples = 0
         self._device_seconds = 0.0
-        self._thought = 0.0
+        self._method_seconds = 0.0
 
     @property
     def ended(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether the search is done or has failed."""
         return self.state in ("done", "failed")
 
     @property
     def jobs_left(self) -> int | None:
-        """How many jobs are still to come, about; None if the method does not say."""
+        """Estimated number of jobs left; None if the method does not say."""
         finals = len(self.setting.study.seeds)
         if self.ended:
             return 0
@@ -79,13 +79,13 @@ class StudySearch:
         return None if planned is None else max(len(self.outstanding), planned + finals - self.told)
 
     @property
-    def is_news(self) -> bool:
-        """Whether it has come further than it had before."""
+    def has_progressed(self) -> bool:
+        """Whether it has made progress in this attempt."""
         return self.told > len(self._before) or self._ended_before is None
 
     @property
     def summary(self) -> str:
-        """How it ended, in a line."""
+        """The outcome in one line."""
         if self.state == "failed":
             return f"{self.cell.title}: failed: {self.reason}"
         chosen = self._chosen
@@ -97,7 +97,7 @@ class StudySearch:
         )
 
     def begin(self) -> list[Work]:
-        """Start, or go on where the store ends; returns what to run.
+        """Start the search, or resume it from the store; returns the work to run.
 
         Raises:
             RunError: If the store cannot be read or written.
@@ -106,31 +106,31 @@ class StudySearch:
         if ended is not None and ended.status == "done":
             results = [self._store.find(request.job_id) for request in self._before]
             told = [result for result in results if result is not None]
-            # without one of them the method must be asked again
+            # if a result is missing, the method must be asked again
             if len(told) == len(results):
                 return self._replay(self._restore(ended, told))
         self.state = "searching"
-        self._method = self._think(self.setting.build)
+        self._method = self._call_method(self.setting.build)
         return self._replay(self._ask())
 
     @property
-    def rests_on(self) -> dict[str, list[str]]:
-        """Names of the files that the search rests on, by table."""
+    def depends_on(self) -> dict[str, list[str]]:
+        """Names of the files that the outcome depends on, by table."""
         requests = [request_key(self.setting.context.run_id, position) for position in range(self.told)]
         searches = [self.setting.context.run_id] if self.ended else []
         jobs = list(self._told_ids)
         return {"jobs": jobs, "requests": requests, "decisions": list(self._decision_names), "searches": searches}
 
     def _restore(self, ended: SearchOutcome, told: Sequence[TrainResult]) -> list[Work]:
-        """Go on after the choice without asking the method again, which may think for long."""
+        """Continue after the choice without asking the method again, which may take long."""
         for request, result in zip(self._before, told, strict=True):
             self._count(request.job_id, request.kind, result)
         self._chosen = Architecture.from_json(ended.architecture)
-        self._evaluations, self._thought = ended.evaluations, ended.proposal_seconds
+        self._evaluations, self._method_seconds = ended.evaluations, ended.proposal_seconds
         return self._retrain()
 
     def tell(self, job_id: str, result: TrainResult) -> list[Work]:
-        """Take the result of a job that is outstanding; returns what to run next.
+        """Process the result of an outstanding job; returns the work to run next.
 
         Raises:
             RunError: If the store cannot be read or written.
@@ -138,7 +138,7 @@ class StudySearch:
         return self._replay(self._tell(job_id, result))
 
     def recall(self, work: Work) -> list[Work]:
-        """Take the result of a job that is outstanding and was finished for another search meanwhile.
+        """Process the result of an outstanding job that has meanwhile finished for another search.
 
         Raises:
             RunError: If the store cannot be read or written.
@@ -146,7 +146,7 @@ class StudySearch:
         return [] if self.ended else self._replay([work])
 
     def _replay(self, new: list[Work]) -> list[Work]:
-        """Tell what the store has already, in the order in which it was told before."""
+        """Tell the method results that are already in the store, in the same order as before."""
         positions = {request.job_id: request.position for request in self._before}
         fresh = {piece.job.id: piece for piece in new}
         while True:
@@ -168,22 +168,22 @@ class StudySearch:
             return self._settle()
         method = self._method
         assert method is not None
-        # methods choose by dev; test is for the report
-        self._think(lambda: method.tell(work.job, replace(result, test={})))
+        # methods choose by dev metrics; test metrics are only for the report
+        self._call_method(lambda: method.tell(work.job, replace(result, test={})))
         if not self.ended:
             self._keep_decisions(method)
         return self._ask()
 
-    def _think(self, action: Callable[[], T]) -> T | None:
-        """Let the method think, and count the time; whatever it raises ends this search alone."""
+    def _call_method(self, action: Callable[[], T]) -> T | None:
+        """Call the method and measure the time; if it raises, only this search fails."""
         started = time.perf_counter()
         try:
             return action()
-        except Exception as error:  # noqa: BLE001  methods may be anybody's
+        except Exception as error:  # noqa: BLE001  methods may be third-party code
             self._fail(error)
             return None
         finally:
-            self._thought += time.perf_counter() - started
+            self._method_seconds += time.perf_counter() - started
 
     def _account(self, work: Work, result: TrainResult) -> None:
         request = self._request(work)
@@ -193,8 +193,8 @@ class StudySearch:
         elif not self.ended:
             self._fail(
                 RunError(
-                    f"it was told job {before} as number {self.told + 1} before the study stopped, and now asks for "
-                    "other jobs: bring back the code that it began with, or give it another label to begin anew"
+                    f"before the study stopped, job {before} was its result number {self.told + 1}; now it asks for "
+                    "other jobs: restore the code that it began with, or give it another label to start over"
                 )
             )
         if work.kind == "candidate":
@@ -216,7 +216,7 @@ class StudySearch:
 
     @property
     def _names(self) -> dict[str, Any]:
-        """What tells the search from all others."""
+        """The names that identify the search."""
         context = self.setting.context
         names = {name: getattr(context, name) for name in ("method", "task", "model", "seed")}
         return {"run_id": self.setting.study.id, **names}
@@ -233,7 +233,7 @@ class StudySearch:
             self.best_value = value if self.best_value is None else max(self.best_value, value)
 
     def _keep_decisions(self, method: Method) -> None:
-        fresh = self._think(lambda: self._new_decisions(method)) or []
+        fresh = self._call_method(lambda: self._new_decisions(method)) or []
         self._decisions += len(fresh)
         if fresh:
             self._store.commit_decisions(self.setting.context, fresh)
@@ -250,25 +250,25 @@ class StudySearch:
             return []
         method = self._method
         assert method is not None
-        asked = () if self._is_spent() else self._think(lambda: self._checked(method.ask()))
+        asked = () if self._has_reached_limits() else self._call_method(lambda: self._checked(method.ask()))
         new = self._within_limits(asked or ())
         self.outstanding |= {piece.job.id: piece for piece in new}
         return new if self.outstanding or self.ended else self._choose(method)
 
     def _checked(self, asked: Sequence[Work]) -> list[Work]:
-        """Leave out what is running already; refuse what cannot be trained, or would escape the account."""
+        """Leave out jobs already running; reject those that cannot be trained, or whose cost would not be counted."""
         new = [piece for piece in distinct(asked) if piece.job.id not in self.outstanding]
         for piece in new:
             architecture = piece.job.architecture
             self.problem.check(architecture)
             if piece.kind == "final" and piece.job.id != self.problem.final_job(architecture, self.cell.seed).id:
                 raise RunError(
-                    f"the method asked for '{piece.label}' as a final retraining, which is another job than the "
-                    "study's: expected problem.final_job(architecture, problem.seed)"
+                    f"the method asked for '{piece.label}' as a final retraining, but it is not the study's job: "
+                    "expected problem.final_job(architecture, problem.seed)"
                 )
         return new
 
-    def _is_spent(self) -> bool:
+    def _has_reached_limits(self) -> bool:
         limits = self.setting.study.limits
         epochs = self._asked_examples / self.setting.train_size
         too_many = limits.epochs is not None and epochs >= limits.epochs
@@ -276,12 +276,12 @@ class StudySearch:
         return self._cut_short or too_many or too_long
 
     def _within_limits(self, asked: Sequence[Work]) -> list[Work]:
-        """Take pieces until the search has spent what it may; by what they will cost, so that no clock decides."""
+        """Accept work until the limits are reached, by its predicted cost, so that the outcome depends on no clock."""
         new: list[Work] = []
         for piece in asked:
             if piece.kind == "final":
                 new.append(piece)
-            elif not self._is_spent() and not self._is_one_too_many(piece):
+            elif not self._has_reached_limits() and not self._exceeds_evaluations(piece):
                 size = min(piece.job.train_size or self.setting.train_size, self.setting.train_size)
                 self._asked_examples += size * piece.job.training.epochs
                 new.append(piece)
@@ -289,27 +289,27 @@ class StudySearch:
                 self._cut_short = True
         return new
 
-    def _is_one_too_many(self, piece: Work) -> bool:
-        """Whether a candidate is beyond the evaluations; one that is trained again for longer is no further one."""
+    def _exceeds_evaluations(self, piece: Work) -> bool:
+        """Whether a candidate exceeds the evaluations; training one again for longer does not count as another."""
         if piece.kind == "candidate":
             self._candidates.add(piece.job.architecture.id)
         return len(self._candidates) > self.problem.evaluations
 
     def _choose(self, method: Method) -> list[Work]:
-        self._chosen = self._think(lambda: self._choice(method))
+        self._chosen = self._call_method(lambda: self._choice(method))
         if self._chosen is None:
             return []
         self._store.commit_search(self._outcome("done"))
         return self._retrain()
 
     def _choice(self, method: Method) -> Architecture:
-        """What the method has found, if it can be trained and is within the budget."""
-        if not method.done and not self._is_spent():
+        """Return the architecture found by the method, if it can be trained and is within the budget."""
+        if not method.done and not self._has_reached_limits():
             raise RunError("the method waits for results, but nothing is running")
         chosen = method.best()
         self.problem.check(chosen)
         if self._retrained - {chosen.id}:
-            raise RunError("the method had another architecture retrained than the one it chose")
+            raise RunError("the method had a different architecture retrained than the one it chose")
         parameters = self.problem.parameters(chosen)
         if parameters > self.problem.budget and not self.reference:
             early = "" if method.done else "a limit of the study ended the search before it was within the budget: "
@@ -317,7 +317,7 @@ class StudySearch:
         return chosen
 
     def _retrain(self) -> list[Work]:
-        """Have the choice trained from scratch by the full recipe, under every seed of the study."""
+        """Train the choice from scratch with the full recipe, once for every seed of the study."""
         self.state = "retraining"
         assert self._chosen is not None
         for seed in self.setting.study.seeds:
@@ -332,7 +332,7 @@ class StudySearch:
         return finals
 
     def _check_retrained(self, work: Work, result: TrainResult) -> None:
-        """Make sure that a retraining succeeded, and that torch's count is what the budget was checked by."""
+        """Check that a retraining succeeded, and that the parameters counted by torch are within the budget."""
         if self.ended:
             return
         if result.status == "failed":
@@ -343,13 +343,13 @@ class StudySearch:
             )
 
     def _settle(self) -> list[Work]:
-        """End, once everything is retrained."""
+        """End the search once everything is retrained."""
         if not self.outstanding and not self.ended:
             self.state = "done"
         return []
 
     def _fail(self, error: Exception) -> list[Work]:
-        """End this search alone; what still runs for it is stored, and charged to it, all the same."""
+        """Fail this search only; jobs still running for it are stored and charged to it anyway."""
         text = str(error) if isinstance(error, PrunePEFTError) else f"{type(error).__name__}: {one_line(error)}"
         self.state, self.reason = "failed", text
         self._store.commit_search(self._outcome("failed"))
@@ -367,5 +367,5 @@ class StudySearch:
             budget=self.problem.budget,
             reference=self.reference,
             evaluations=self._evaluations,
-            proposal_seconds=self._thought,
+            proposal_seconds=self._method_seconds,
         )

@@ -1,4 +1,4 @@
-"""The setting of one model and task of a study."""
+"""The setting of one search of a study."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from prunepeft_ray.study import Cell, StudySpec
 
 @dataclass(frozen=True)
 class Setting:
-    """What a search of a study works with.
+    """The setting of one search of a study.
 
     Args:
         study: The study.
-        cell: Which of its searches.
-        problem: What the method is given.
+        cell: The search: its method, task, model and seed.
+        problem: The problem passed to the method.
         context: The search, for the store.
     """
 
@@ -28,14 +28,14 @@ class Setting:
 
     @property
     def train_size(self) -> int:
-        """Examples of the task's training split."""
+        """Number of examples in the task's training split."""
         return self.context.task_train_size
 
     def build(self) -> Method:
         """Build the method.
 
         Raises:
-            InputError: If its name or options are wrong, or it does not fit the problem.
+            InputError: If its name or options are wrong, or do not fit the problem.
         """
         method = self.cell.method
         return METHODS.build(method.name, self.problem, method.options)

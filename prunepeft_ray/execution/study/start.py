@@ -1,4 +1,4 @@
-"""Starting, extending and resuming a study: check everything first, then run what is missing under Ray Tune."""
+"""Starting, extending and resuming a study: check everything first, then run what is missing with Ray Tune."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from prunepeft_ray.events import Emit, Event
 from prunepeft_ray.execution.session import (
     attempting,
     check_unchanged,
+    describe_missing,
     joining,
     named,
     resolve,
     share_of_cluster,
-    what_is_gone,
 )
 from prunepeft_ray.execution.study.dispatcher import StudyRun
 from prunepeft_ray.execution.study.plan import plan_study
@@ -47,21 +47,21 @@ def start_study(
     address: str | None = None,
     terms: Terms = EQUAL_TERMS,
 ) -> RunFolder:
-    """Run a study; one that is there already goes on, with what has been added to it.
+    """Run a study; an existing one is resumed, and extended by what the spec adds.
 
-    Everything that can be checked is checked before the folder is made and Ray is started.
+    Everything that can be checked is checked before the folder is created and Ray is started.
 
     Args:
         spec: The study.
-        output: Its folder: new, or of the same study with fewer methods, tasks, models or seeds.
-        emit: Told the news.
-        watch: Shown the progress.
+        output: The study's folder: a new one, or that of the same study with fewer methods, tasks, models or seeds.
+        emit: Callback that receives events.
+        watch: Callback that receives the progress.
         address: Ray cluster to run on; default: one on this machine.
-        terms: On what terms it shares that cluster.
+        terms: How the study shares that cluster.
 
     Raises:
-        InputError: If anything in the spec is wrong, or the folder holds something else.
-        RunError: If the study cannot go on; failing jobs and searches do not end it.
+        InputError: If anything in the spec is wrong, or the folder contains something else.
+        RunError: If the study cannot continue; failed jobs and searches do not end it.
     """
     load_named_plugins(spec.plugins)
     check_limits(job_unit(spec.execution, use_gpu=False), terms)
@@ -88,19 +88,19 @@ def resume_study(
     terms: Terms = EQUAL_TERMS,
     trust_plugins: bool = False,
 ) -> RunFolder:
-    """Go on with a study where it stopped: finished jobs are told to the methods again, not run.
+    """Resume an interrupted study: finished jobs are not run again, their results are replayed to the methods.
 
     Args:
         output: The study's folder.
-        emit: Told the news.
-        watch: Shown the progress.
+        emit: Callback that receives events.
+        watch: Callback that receives the progress.
         address: Ray cluster to run on; default: one on this machine.
-        terms: On what terms it shares that cluster.
-        trust_plugins: Whether to import plugins of the folder's spec that this user has not used on this machine.
+        terms: How the study shares that cluster.
+        trust_plugins: Whether to import plugins named in the folder that this user has not used on this machine.
 
     Raises:
-        InputError: If the folder holds no study, its plugins are not trusted, or a task or model has changed since.
-        RunError: If the study cannot go on.
+        InputError: If the folder contains no study, its plugins are not trusted, or a task or model has changed.
+        RunError: If the study cannot continue.
     """
     folder = RunFolder.open(output)
     spec = folder.study
@@ -110,7 +110,7 @@ def resume_study(
 
 
 def _resolved_as(before: StudySpec, spec: StudySpec) -> StudySpec:
-    """Fill in what depends on the machine as it was filled in when the study began."""
+    """Fill in the settings that depend on the machine as they were when the study began."""
     if spec.training.micro_batches is not None:
         return spec
     training = spec.training.model_copy(update={"micro_batches": before.training.micro_batches})
@@ -136,9 +136,10 @@ def _run(
         if spec != folder.study:
             folder.extend(spec)
         if told:
-            emit(Event("message", f"going on with {folder.path}: {sum(map(len, told.values()))} jobs told so far"))
+            count = sum(map(len, told.values()))
+            emit(Event("message", f"resuming {folder.path}: {count} results so far"))
         with _running(searches, emit) as run:
-            # all may be done; Ray is not started for nothing
+            # everything may be done already; then Ray need not be started
             while not run.over and not run.has_work:
                 time.sleep(WAIT_SECONDS)
             if run.error is None and run.over:
@@ -172,13 +173,13 @@ def _run_on_ray(
 ) -> None:
     execution = spec.execution
     with catching_signals() as request, ray_cluster(address, math.ceil(execution.cpus * execution.workers)):
-        # it imports Ray, which reads its settings then
+        # imported here because this imports Ray, which reads its settings on import
         from prunepeft_ray.execution.ray_errors import reaching_cluster
         from prunepeft_ray.execution.study.tune import run_study
 
         unit = job_unit(execution, has_gpu(terms))
         check_room(job_needs(unit))
-        # on an own cluster, a worker that falls idle finds its next job waiting
+        # on a cluster of our own, keep jobs queued so that an idle worker finds its next one waiting
         units = run.wanted if is_joined() else 2 * room_for_jobs(unit)
         with reaching_cluster(folder), share_of_cluster(named(terms, folder), unit, units) as share:
             emit(Event("accepted", ""))
@@ -189,36 +190,36 @@ def _run_on_ray(
 
 
 def _check_kept(folder: RunFolder, store: ResultsStore, searches: list[StudySearch]) -> None:
-    """Make sure that the store has all that the searches rest on; those of which something is gone begin again.
+    """Check that the store has everything that the searches depend on; those that lack anything start over.
 
     Raises:
-        RunError: If anything is missing, or a row of a job is damaged.
+        RunError: If anything is missing, or the row of a job is damaged.
     """
     wanted: dict[str, list[str]] = {"jobs": []}
     for search in searches:
-        for table, keys in search.rests_on.items():
+        for table, keys in search.depends_on.items():
             wanted.setdefault(table, []).extend(keys)
-    if gone := store.missing(**wanted):
-        lost = {file.partition("/")[2] for file in gone}
+    if missing := store.missing(**wanted):
+        lost = {file.partition("/")[2] for file in missing}
         store.forget_searches(
             search.setting.context.run_id
             for search in searches
-            if lost & {key for keys in search.rests_on.values() for key in keys}
+            if lost & {key for keys in search.depends_on.values() for key in keys}
         )
-        raise RunError(what_is_gone(folder, gone))
+        raise RunError(describe_missing(folder, missing))
     store.read("jobs")
 
 
 def forget_order(store: ResultsStore, unordered: Sequence[Request]) -> None:
-    """Let searches begin again from the first request that is gone; jobs that have finished do not run again."""
+    """Let searches start over from the first missing request; finished jobs are not run again."""
     store.forget_requests(request.key for request in unordered)
     store.forget_searches({request.search for request in unordered})
 
 
 def _requests(store: ResultsStore) -> tuple[Mapping[str, list[Request]], list[Request]]:
-    """What each search was told so far, by its key, in that order; and requests of which earlier ones are gone.
+    """Return the requests of each search, by its key and in order; and those that come after a missing one.
 
-    Without those, the order in which the search was told is not known from there on.
+    From a missing request on, the order of a search's results is unknown.
     """
     found: dict[str, list[Request]] = {}
     unordered: list[Request] = []
@@ -233,7 +234,7 @@ def _requests(store: ResultsStore) -> tuple[Mapping[str, list[Request]], list[Re
 
 
 def _fingerprints(settings: list[Setting]) -> dict[str, dict[str, str]]:
-    """Those of a study's tasks and models as they are now, by their names."""
+    """Return the current fingerprints of a study's tasks and models, by name."""
     return {
         what: {getattr(one.context, what): getattr(one.problem.template, f"{what}_fingerprint") for one in settings}
         for what in ("task", "model")

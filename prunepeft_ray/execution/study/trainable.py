@@ -1,7 +1,7 @@
-"""One job as a trial of Ray Tune; import it only when Ray is configured.
+"""A job as a trial of Ray Tune. Import this module only when Ray is configured.
 
-The actor that Tune starts is light, and becomes heavy with its first job: while an actor is starting, Tune gives its
-trial to any other that falls idle and then gives the new one up, so that slow starts would leave a cluster half empty.
+The actor that Tune starts is light, and loads its data with the first job: while an actor is starting, Tune gives its
+trial to any actor that becomes idle and then abandons the new one, so slow starts would leave a cluster half empty.
 """
 
 from __future__ import annotations
@@ -11,31 +11,31 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 if TYPE_CHECKING:
-    from prunepeft_ray.execution.study.workers import Team, Workplace
+    from prunepeft_ray.execution.study.workers import SharedState, TrialWorkers
 
 
 class JobTrial(tune.Trainable):  # type: ignore[misc]
-    """A trial that is one job; its actor, with the backbone in it, is used again for the next one."""
+    """A trial that runs one job; its actor, which holds the backbone, is reused for the next trial."""
 
-    def setup(self, config: dict[str, Any], place: Workplace | None = None, workers: int = 1) -> None:
-        """Note where to work and what on."""
-        self._assignment, self._place, self._workers = config["assignment"], place, workers
-        self._team: Team | None = None
+    def setup(self, config: dict[str, Any], shared: SharedState | None = None, workers: int = 1) -> None:
+        """Store the job and what the workers share."""
+        self._assignment, self._shared, self._workers = config["assignment"], shared, workers
+        self._trial_workers: TrialWorkers | None = None
 
     def step(self) -> dict[str, Any]:
         """Run the job.
 
         Raises:
-            Exception: What trying again may mend.
+            Exception: Any error that a retry may fix.
         """
-        if self._team is None:
-            from prunepeft_ray.execution.study.workers import Team
+        if self._trial_workers is None:
+            from prunepeft_ray.execution.study.workers import TrialWorkers
 
-            assert self._place is not None
-            self._team = Team(self._place, self._workers)
-        return {"done": True, "outcome": self._team.run(self._assignment)}
+            assert self._shared is not None
+            self._trial_workers = TrialWorkers(self._shared, self._workers)
+        return {"done": True, "outcome": self._trial_workers.run(self._assignment)}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next job."""
+        """Accept the next job."""
         self._assignment = new_config["assignment"]
         return True

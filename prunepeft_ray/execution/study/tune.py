@@ -13,11 +13,11 @@ from ray import tune
 from prunepeft_ray.backbones import read_backbone
 from prunepeft_ray.cluster.private_ray.tune import use_our_actor_manager
 from prunepeft_ray.cluster.private_ray.wording import TUNE_LOGGER, TUNE_SETTINGS
-from prunepeft_ray.cluster.sharing.claim import Share, ShareNews, Whole
+from prunepeft_ray.cluster.sharing.claim import Share, ShareReporter, WholeCluster
 from prunepeft_ray.errors import PrunePEFTError, RunError
 from prunepeft_ray.events import Emit, Event
 from prunepeft_ray.execution.failures import Failures
-from prunepeft_ray.execution.mailbox import start_board
+from prunepeft_ray.execution.mailbox import start_mailbox
 from prunepeft_ray.execution.ray_errors import describe_failure, how_to_resume, own_error
 from prunepeft_ray.execution.shared_memory import share
 from prunepeft_ray.execution.study.dispatcher import StudyRun
@@ -25,8 +25,8 @@ from prunepeft_ray.execution.study.progress import Watch
 from prunepeft_ray.execution.study.trainable import JobTrial
 from prunepeft_ray.execution.study.tune_schedulers import NewestFirst, OldestFirst
 from prunepeft_ray.execution.study.tune_searcher import JobSearcher
-from prunepeft_ray.execution.study.workers import Workplace
-from prunepeft_ray.execution.supervise import STOP_SECONDS, Fitting, every, follow, nowhere
+from prunepeft_ray.execution.study.workers import SharedState
+from prunepeft_ray.execution.supervise import STOP_SECONDS, BackgroundRun, every, follow, nowhere
 from prunepeft_ray.results import ResultsStore, RunFolder
 from prunepeft_ray.signals import StopRequest
 from prunepeft_ray.study import StudyExecutionConfig, StudySpec
@@ -48,27 +48,27 @@ def run_study(
     part: Share,
     unit: list[dict[str, float]],
 ) -> None:
-    """Run all that is left of a study on the cluster that this process has joined.
+    """Run what is left of a study on the cluster that this process has joined.
 
     Args:
         folder: The study's folder, which all workers can see.
         spec: The study.
         run: Its searches.
         data: Its tasks, by name.
-        emit: Told the news.
-        watch: Shown the progress.
-        request: Whether a signal has asked for an end.
-        part: What the study may use of the cluster, a unit for each job.
+        emit: Callback that receives events.
+        watch: Callback that receives the progress.
+        request: Whether a signal has requested a stop.
+        part: The study's share of the cluster, one unit per job.
         unit: Resources of each worker of a job.
 
     Raises:
-        PrunePEFTError: What ended the study.
-        KeyboardInterrupt: On SIGINT, once running jobs have kept their state.
-        Terminated: On SIGTERM, likewise.
+        PrunePEFTError: The error that ended the study.
+        KeyboardInterrupt: On SIGINT, once running jobs have saved their checkpoints.
+        Terminated: On SIGTERM; likewise.
     """
-    # the searcher says how many; the cluster may grow
+    # the searcher decides how many trials there are; the cluster may grow
     configure_tune(pending=10**6)
-    place = share_study(folder, spec, data, start_board(), emit)
+    shared = share_study(folder, spec, data, start_mailbox(), emit)
     attempts = spec.execution.max_failures + 1
     store = ResultsStore(folder.results)
     searcher = JobSearcher(
@@ -86,52 +86,52 @@ def run_study(
             searcher.said[event.job_id] = event.text
         emit(event)
 
-    news = ShareNews(part, emit)
+    reporter = ShareReporter(part, emit)
 
     def look() -> None:
         part.wants(run.wanted)
-        news.tell()
+        reporter.report()
         watch(run.progress())
 
-    # on a cluster of its own a study has more trials than room, and the oldest must not wait for ever
-    scheduler = OldestFirst(searcher) if isinstance(part, Whole) else NewestFirst(searcher)
+    # on its own cluster a study has more trials than room, and the oldest must not wait forever
+    scheduler = OldestFirst(searcher) if isinstance(part, WholeCluster) else NewestFirst(searcher)
     failures = Failures(folder, spec.execution.max_failures)
     while True:
-        tuner = build_tuner(searcher, scheduler, place, spec.execution, unit)
-        fitting = Fitting(tuner.fit)
+        tuner = build_tuner(searcher, scheduler, shared, spec.execution, unit)
+        background = BackgroundRun(tuner.fit)
         try:
-            follow(fitting, place.board, hear, request, every(WATCH_SECONDS, look))
+            follow(background, shared.mailbox, hear, request, every(WATCH_SECONDS, look))
         finally:
-            # Tune notices that nothing more comes; left alone, it would start a cluster once this one is gone
-            fitting.join(STOP_SECONDS)
+            # let Tune notice that no more trials come; otherwise it would start a cluster once this one is gone
+            background.join(STOP_SECONDS)
         watch(run.progress())
         if request.signal is not None:
-            request.end()
-        if (error := _failure_of_tune(run, searcher, fitting)) is None:
+            request.interrupt()
+        if (error := _failure_of_tune(run, searcher, background)) is None:
             break
         failures.add()
         if failures.too_many:
             break
-        emit(Event("lost", f"{describe_failure(error)}; {failures.then}"))
-        searcher.take_back()
-    _raise_what_ended(run, searcher, fitting, folder)
+        emit(Event("lost", f"{describe_failure(error)}; {failures.reaction}"))
+        searcher.requeue()
+    _raise_what_ended(run, searcher, background, folder)
 
 
-def _failure_of_tune(run: StudyRun, searcher: JobSearcher, fitting: Fitting) -> Exception | None:
-    """The error with which Tune, or Ray under it, has ended; None if it has not, or the error is ours."""
-    ours = searcher.error is not None or run.error is not None or own_error(fitting.error) is not None
-    return fitting.error if isinstance(fitting.error, Exception) and not ours else None
+def _failure_of_tune(run: StudyRun, searcher: JobSearcher, background: BackgroundRun) -> Exception | None:
+    """Return the error of Tune, or of Ray below it, that ended the Tune run; None if there is none or it is ours."""
+    ours = searcher.error is not None or run.error is not None or own_error(background.error) is not None
+    return background.error if isinstance(background.error, Exception) and not ours else None
 
 
 def build_tuner(
     searcher: JobSearcher,
     scheduler: OldestFirst,
-    place: Workplace,
+    shared: SharedState,
     execution: StudyExecutionConfig,
     unit: list[dict[str, float]],
 ) -> Any:
-    """Build the Tune run: as many trials as the searcher wants, one after another in actors that stay."""
-    trainable = tune.with_parameters(JobTrial, place=place, workers=execution.workers)
+    """Build the Tune run: as many trials as the searcher suggests, in actors that are reused."""
+    trainable = tune.with_parameters(JobTrial, shared=shared, workers=execution.workers)
     return tune.Tuner(
         tune.with_resources(trainable, tune.PlacementGroupFactory(unit)),
         tune_config=tune.TuneConfig(
@@ -152,15 +152,15 @@ def build_tuner(
     )
 
 
-def share_study(folder: RunFolder, spec: StudySpec, data: dict[str, TaskData], board: Any, emit: Emit) -> Workplace:
+def share_study(folder: RunFolder, spec: StudySpec, data: dict[str, TaskData], mailbox: Any, emit: Emit) -> SharedState:
     """Load every backbone and encode every task once for all workers.
 
     Raises:
         PrunePEFTError: If a backbone cannot be loaded.
     """
-    place = Workplace(
+    shared = SharedState(
         folder=str(folder.path.absolute()),
-        board=board,
+        mailbox=mailbox,
         backbones={},
         tasks={},
         settings=spec.execution,
@@ -169,25 +169,25 @@ def share_study(folder: RunFolder, spec: StudySpec, data: dict[str, TaskData], b
     )
     for model in spec.models:
         backbone = read_backbone(model)
-        place.backbones[model] = share(backbone)
+        shared.backbones[model] = share(backbone)
         for task in spec.tasks:
             encoded = encode_task(data[task.name], backbone, spec.training.max_length)
             if line := cut_line(encoded, backbone, spec.training.max_length):
                 emit(Event("message", f"{task.name}, {model}: {line}"))
             # inside a list the reference travels instead of the data
-            place.tasks[model, task.name] = share(encoded) or [ray.put(data[task.name])]
-    return place
+            shared.tasks[model, task.name] = share(encoded) or [ray.put(data[task.name])]
+    return shared
 
 
 def configure_tune(pending: int) -> None:
-    """Switch off what Tune keeps and prints of its own: our store is the truth, and we show the progress.
+    """Switch off what Tune stores and prints itself: results go to our store, and we show the progress.
 
     Args:
-        pending: Most trials that it has ready; by default a single one, and then idle nodes fill slowly.
+        pending: Maximum number of pending trials; Tune's default is one, with which idle nodes fill slowly.
     """
     os.environ.update(TUNE_SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(pending)})
     use_our_actor_manager()
-    # it ends with a list of the trials that failed, whose jobs were tried again in others
+    # Tune ends with a list of the trials that failed, whose jobs were retried in others
     logging.getLogger(TUNE_LOGGER).setLevel(logging.CRITICAL)
 
 
@@ -195,11 +195,11 @@ def _trial_name(trial: Any) -> str:
     return f"job-{trial.trial_id}"
 
 
-def _raise_what_ended(run: StudyRun, searcher: JobSearcher, fitting: Fitting, folder: RunFolder) -> None:
+def _raise_what_ended(run: StudyRun, searcher: JobSearcher, background: BackgroundRun, folder: RunFolder) -> None:
     safe = how_to_resume(folder)
     if searcher.error is not None:
         raise RunError(f"{searcher.error}; {safe}")
-    for error in (run.error, fitting.error):
+    for error in (run.error, background.error):
         if isinstance(error, PrunePEFTError):
             raise error
         if error is not None:

@@ -11,10 +11,10 @@ from prunepeft_ray.execution.study.tune_searcher import JobSearcher
 
 
 class OldestFirst(FIFOScheduler):  # type: ignore[misc]
-    """Gives an actor that falls idle to the trial that was added first.
+    """Gives an idle actor to the trial that was added first.
 
     Args:
-        searcher: Told which trials never began; knows whether to stop, and whether the study has all that it may use.
+        searcher: Records trials that never began; knows whether to stop, and whether the study uses its whole share.
     """
 
     def __init__(self, searcher: JobSearcher) -> None:
@@ -22,12 +22,12 @@ class OldestFirst(FIFOScheduler):  # type: ignore[misc]
         self.searcher = searcher
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Note whether a trial that ends with an error had begun."""
+        """Record whether a trial that ended with an error had begun."""
         if is_resetting(tune_controller, trial):
             self.searcher.note_unbegun(trial.trial_id)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """Return the trial that is to run next, or None; before an end, give up those that have not begun."""
+        """Return the trial to run next, or None; on a stop, cancel the trials that have not begun."""
         if self.searcher.stop_wanted():
             for trial in _pending(tune_controller):
                 tune_controller.stop_trial(trial)
@@ -35,22 +35,22 @@ class OldestFirst(FIFOScheduler):  # type: ignore[misc]
         return self.choose(tune_controller)
 
     def choose(self, tune_controller: Any) -> Any:
-        """Return the trial that is to run next, or None."""
+        """Return the trial to run next, or None."""
         return super().choose_trial_to_run(tune_controller)
 
 
 class NewestFirst(OldestFirst):
-    """Gives an actor that falls idle to the trial that was added last, where there is room for every trial.
+    """Gives an idle actor to the trial that was added last, where there is room for every trial.
 
-    Given to the oldest, as Tune does it, it would go to one whose own actor is just starting, and that one be given up:
-    with jobs that are shorter than the start of an actor, a study would never grow.
+    Tune gives it to the oldest trial, whose own actor may just be starting and is then abandoned: if jobs are shorter
+    than the start of an actor, a study would never grow.
     """
 
     def choose(self, tune_controller: Any) -> Any:
-        """Return the trial that is to run next, or None; actors that others need more are let go."""
+        """Return the trial to run next, or None; releases actors that other runs need more."""
         pending = _pending(tune_controller)
         if not pending and self.searcher.is_full:
-            # Tune would keep one for a trial that may not come before another one ends
+            # Tune would keep an actor for a trial that may only come once another one ends
             release_idle_actors(tune_controller)
         return pending[-1] if pending else None
 

@@ -1,4 +1,4 @@
-"""What the workers of a study do, alone or several together; import it only when Ray is configured."""
+"""The workers of a study, each alone or several together. Import this module only when Ray is configured."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from prunepeft_ray.errors import JobError, PrunePEFTError
 from prunepeft_ray.events import Event
 from prunepeft_ray.execution.executor import GroupExecutor
 from prunepeft_ray.execution.interruptions import BrokenGroupError, StoppedError
-from prunepeft_ray.execution.mailbox import Line
+from prunepeft_ray.execution.mailbox import Sender
 from prunepeft_ray.execution.rendezvous import join_group, listen_on_node
 from prunepeft_ray.execution.shared_memory import Shared, open_shared
 from prunepeft_ray.execution.watchdog import Watchdog
@@ -35,10 +35,10 @@ from prunepeft_ray.training import EncodedTask, Group, SoloGroup, encode_task
 
 @dataclass(frozen=True)
 class Assignment:
-    """A job for a worker.
+    """A job assigned to a worker.
 
     Args:
-        work: The job.
+        work: The job, with kind and label.
         context: The search that asked for it first.
     """
 
@@ -47,21 +47,21 @@ class Assignment:
 
 
 @dataclass(frozen=True)
-class Workplace:
-    """What all workers of a study find at their place.
+class SharedState:
+    """What all workers of a study share.
 
     Args:
         folder: The study's folder, which all workers can see.
-        board: The board's actor handle.
-        backbones: The shared backbone of each model; None where it was too large.
-        tasks: The shared encoded task of each model and task; or the task's data, in a list, as a reference.
-        settings: How jobs survive.
-        plugins: Code of the user's own.
-        max_length: Most tokens of an example.
+        mailbox: Actor handle of the mailbox.
+        backbones: The shared backbone of each model; None if it was too large.
+        tasks: The shared encoded task of each model and task; or a reference to the task's data, in a list.
+        settings: Settings of checkpoints and retries.
+        plugins: User plugins.
+        max_length: Maximum number of tokens of an example.
     """
 
     folder: str
-    board: Any
+    mailbox: Any
     backbones: dict[str, Shared | None]
     tasks: dict[tuple[str, str], Shared | list[Any]]
     settings: ExecutionConfig
@@ -70,38 +70,38 @@ class Workplace:
 
 
 class Worker:
-    """One process that runs jobs; keeps backbones and tasks for the next ones.
+    """A process that runs jobs; keeps backbones and tasks for the following ones."""
 
-    Args:
-        place: What it finds at its place.
-    """
-
-    def __init__(self, place: Workplace) -> None:
+    def __init__(self, shared: SharedState) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if self.device.type == "cpu":
-            # one thread per worker: sums come out the same whatever the number of workers and cores
+            # one thread per worker, so that sums do not depend on the number of workers and cores
             torch.set_num_threads(1)
-        load_plugins(place.plugins)
-        self.place = place
-        self.line = Line(place.board)
+        load_plugins(shared.plugins)
+        self.shared = shared
+        self.sender = Sender(shared.mailbox)
         self.group: Group = SoloGroup()
         self._backbones: dict[str, Backbone] = {}
         self._benches: dict[tuple[str, str], Workbench] = {}
-        ray.get(place.board.join.remote(ray.get_runtime_context().current_actor))
+        ray.get(shared.mailbox.join.remote(ray.get_runtime_context().current_actor))
 
     def join(self, rank: int, world: int, address: tuple[str, int], listener: socket.socket | None = None) -> None:
-        """Become one of several workers that train together; see :func:`join_group`."""
+        """Join a group of workers that train together; see :func:`join_group`."""
         self.group = join_group(rank, world, address, listener)
 
     def run(self, assignment: Assignment) -> str:
-        """Run and store a job; returns ``"finished"``, also if it failed, ``"stopped"``, or why nothing can go on.
+        """Run a job and store its result.
+
+        Returns:
+            ``"finished"``, also if the job failed; ``"stopped"``; or the error because of which the study cannot
+            continue.
 
         Raises:
-            Exception: What trying again may mend.
+            Exception: Any error that a retry may fix.
         """
         work = assignment.work
         context = replace(assignment.context, hardware=hardware())
-        folder = RunFolder(open_path(self.place.folder))
+        folder = RunFolder(open_path(self.shared.folder))
         store = ResultsStore(folder.results)
         started = datetime.now(UTC)
         try:
@@ -113,50 +113,50 @@ class Worker:
             if what is None:
                 raise
             record_failure(store, folder.checkpoints, context, work, str(what), started)
-            self.line.emit(Event("end", f"failed: {what}", work.kind, work.job.id))
+            self.sender.emit(Event("end", f"failed: {what}", work.kind, work.job.id))
         except PrunePEFTError as error:
             return str(error)
         finally:
-            self.line.settle()
+            self.sender.settle()
         return "finished"
 
     def _executor(self, work: Work, context: RunContext, store: ResultsStore, checkpoints: Path) -> GroupExecutor:
-        seconds = self.place.settings.hang_seconds
+        seconds = self.shared.settings.hang_seconds
         return GroupExecutor(
             self._bench(work.job.model, context.task),
             self.group,
             store,
             context,
             checkpoints,
-            self.line.emit,
-            self.place.settings,
-            self.line.stop_wanted,
+            self.sender.emit,
+            self.shared.settings,
+            self.sender.stop_wanted,
             Watchdog(seconds, lambda: self._end_hung(work, seconds)),
             keep_weights=False,
         )
 
     def _end_hung(self, work: Work, seconds: float) -> None:
-        self.line.emit(Event("message", f"{work.label}: no step for {seconds:g} s; its worker is ended"))
-        self.line.settle()
+        self.sender.emit(Event("message", f"{work.label}: no step for {seconds:g} s; its worker is killed"))
+        self.sender.settle()
         os._exit(1)
 
     def _bench(self, model: str, task: str) -> Workbench:
         if (model, task) not in self._benches:
             backbone = self._backbone(model)
-            there = self.place.tasks[model, task]
-            length = self.place.max_length
-            if isinstance(there, Shared):
-                encoded: EncodedTask = open_shared(there)
+            handle = self.shared.tasks[model, task]
+            length = self.shared.max_length
+            if isinstance(handle, Shared):
+                encoded: EncodedTask = open_shared(handle)
             else:
-                data: TaskData = ray.get(there[0])
+                data: TaskData = ray.get(handle[0])
                 encoded = encode_task(data, backbone, length)
             self._benches[model, task] = Workbench(backbone, encoded.data, {length: encoded})
         return self._benches[model, task]
 
     def _backbone(self, model: str) -> Backbone:
         if model not in self._backbones:
-            there = self.place.backbones[model]
-            found: Backbone = open_shared(there) if there else load_backbone(model)
+            handle = self.shared.backbones[model]
+            found: Backbone = open_shared(handle) if handle else load_backbone(model)
             found.to(self.device)
             self._backbones[model] = found
         return self._backbones[model]
@@ -165,7 +165,7 @@ class Worker:
 def record_failure(
     store: ResultsStore, checkpoints: Path, context: RunContext, work: Work, reason: str, started: datetime
 ) -> TrainResult:
-    """Store that a job has failed for good; returns what the store has, perhaps a result that came all the same."""
+    """Store that a job has finally failed; returns what the store has, which may be a result that came after all."""
     cost = Cost(redone_examples=spent_before(checkpoints, work.job.id))
     failed = TrainResult(0, 0, (), 0, {}, cost=cost, status="failed", reason=reason)
     store.commit(context, work, failed, started, datetime.now(UTC))
@@ -174,21 +174,21 @@ def record_failure(
     return found
 
 
-class Team:
-    """The workers of a trial: the one in the trial's own actor, and others in the trial's placement group.
+class TrialWorkers:
+    """The workers of a trial: one in the trial's own actor, the others in the trial's placement group.
 
     Args:
-        place: What they find at their place.
-        workers: How many they are.
+        shared: What all workers of the study share.
+        workers: Number of workers.
     """
 
-    def __init__(self, place: Workplace, workers: int) -> None:
-        self._worker = Worker(place)
+    def __init__(self, shared: SharedState, workers: int) -> None:
+        self._worker = Worker(shared)
         self._others: list[Any] = []
         if workers > 1:
-            self._start_others(place, workers)
+            self._start_others(shared, workers)
 
-    def _start_others(self, place: Workplace, workers: int) -> None:
+    def _start_others(self, shared: SharedState, workers: int) -> None:
         group = ray.util.get_current_placement_group()
         resources = [bundle for bundle in group.bundle_specs if bundle][1:]
         self._others = [
@@ -198,10 +198,10 @@ class Team:
                 num_gpus=bundle.get("GPU", 0),
                 scheduling_strategy=ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(group, number),
             )
-            .remote(place)
+            .remote(shared)
             for number, bundle in enumerate(resources, start=1)
         ]
-        # one that is lost while it starts is noticed here; in the rendezvous the others would wait for it
+        # a worker that is lost during its start is noticed here; in the rendezvous the others would wait for it
         ray.get([other.__ray_ready__.remote() for other in self._others])
         listener = listen_on_node()
         address = listener.getsockname()[:2]
@@ -213,7 +213,7 @@ class Team:
         """Run a job; see :meth:`Worker.run`.
 
         Raises:
-            Exception: What trying again may mend.
+            Exception: Any error that a retry may fix.
         """
         others = [other.run.remote(assignment) for other in self._others]
         try:
@@ -222,7 +222,7 @@ class Team:
         except Exception as error:
             text = f"{type(error).__name__}: {one_line(error)}"
             work = assignment.work
-            self._worker.line.emit(Event("message", f"{work.label}: {text}", work.kind, work.job.id))
-            self._worker.line.settle()
+            self._worker.sender.emit(Event("message", f"{work.label}: {text}", work.kind, work.job.id))
+            self._worker.sender.settle()
             raise
         return outcome

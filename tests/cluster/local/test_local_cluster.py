@@ -75,7 +75,8 @@ def test_a_second_one_is_refused(bench, state):
     second = prunepeft(bench.env, "cluster", "up", "--local", "2")
     assert second.returncode == 2
     assert second.stderr == (
-        f"error: a local cluster runs already at {bench.address}: use it, or end it by 'prunepeft cluster down'\n"
+        f"error: a local cluster is already running at {bench.address}: use it, "
+        "or stop it with 'prunepeft cluster down'\n"
     )
     assert bench.alive() == 2
 
@@ -183,7 +184,7 @@ def test_what_is_left_of_a_cluster_that_is_gone_is_removed(elsewhere, change):
     cluster = written_down(elsewhere, replace(Process.this(), **change))
     assert find_local_cluster() is None
     assert stop_local_cluster(lambda event: told.append(event.text)) == cluster
-    assert told == ["its processes had ended already"]
+    assert told == ["its processes had already stopped"]
     assert not cluster.temp.exists()
     assert stop_local_cluster(lambda event: told.append(event.text)) is None
 
@@ -208,7 +209,7 @@ def test_two_starts_at_once_are_told_apart(elsewhere, monkeypatch):
     first = threading.Thread(target=start_local_cluster, args=(1, None, None, lambda event: None))
     first.start()
     inside.wait(200)
-    with pytest.raises(InputError, match="another 'prunepeft cluster' is at work"):
+    with pytest.raises(InputError, match="another 'prunepeft cluster' is running"):
         start_local_cluster(1, None, None, lambda event: None)
     go_on.set()
     first.join()
@@ -218,5 +219,5 @@ def test_two_starts_at_once_are_told_apart(elsewhere, monkeypatch):
 def test_a_cluster_that_does_not_answer_is_a_clear_line(elsewhere):
     cluster = written_down(elsewhere, Process.this())
     cluster.token_file.write_text("token")
-    with pytest.raises(RunError, match=r"does not answer .*refused.*; end it by 'prunepeft cluster down'"):
+    with pytest.raises(RunError, match=r"does not respond .*refused.*; stop it with 'prunepeft cluster down'"):
         node_states(cluster)

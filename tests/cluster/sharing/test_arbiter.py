@@ -8,7 +8,7 @@ import ray
 from prunepeft_ray.cluster import Terms
 from prunepeft_ray.cluster.sharing import claim as claiming
 from prunepeft_ray.cluster.sharing.arbiter import NAME, NAMESPACE, Arbiter, find_arbiter
-from prunepeft_ray.cluster.sharing.claim import Whole, wait_for_share
+from prunepeft_ray.cluster.sharing.claim import WholeCluster, wait_for_share
 from prunepeft_ray.errors import RunError, Terminated
 from prunepeft_ray.execution.session import share_of_cluster
 from prunepeft_ray.signals import StopRequest
@@ -74,7 +74,7 @@ def test_an_arbiter_that_never_starts_is_told_in_one_line(cluster, monkeypatch):
     monkeypatch.setattr("prunepeft_ray.cluster.sharing.arbiter.find_arbiter", lambda: 1 / 0)
     with claiming.claiming(Terms("one"), CPU, 1) as one:
         wait_until(lambda: "zero" in one._error, SECONDS, lambda: f"no error but {one._error!r}")
-        with pytest.raises(RunError, match="does not start on its head node: division by zero; is prunepeft-ray"):
+        with pytest.raises(RunError, match="does not start on the head node: division by zero; is prunepeft-ray"):
             wait_for_share(one, lambda event: None, StopRequest())
 
 
@@ -93,7 +93,7 @@ def test_an_arbiter_that_nobody_needs_ends_itself(cluster):
 
 def test_a_cluster_of_our_own_is_not_shared(cluster):
     with share_of_cluster(Terms("one", cpus=0.5), CPU, 3) as share:
-        assert isinstance(share, Whole)
+        assert isinstance(share, WholeCluster)
         share.wants(1)
         assert share.units == 3
     with pytest.raises(ValueError, match=NAME):

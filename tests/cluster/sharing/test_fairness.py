@@ -138,7 +138,7 @@ def test_nobody_gets_more_than_there_is_or_than_it_may_use(claims, nodes):
     taken = total(bundle for found in claims for bundle in found.unit * units[found.job])
     there = total(nodes)
     assert all(amount <= there[kind] + 1e-6 for kind, amount in taken.items())
-    assert all(0 <= units[found.job] <= found.most for found in claims)
+    assert all(0 <= units[found.job] <= found.max_units for found in claims)
 
 
 @given(some(units_of_work), clusters, st.randoms(use_true_random=False))
@@ -156,12 +156,12 @@ sizes = st.integers(0, 12)
 @given(some(ones), sizes)
 def test_nothing_is_left_that_anybody_could_use(claims, size):
     units = share_out(claims, [{"CPU": size}], NOW)
-    assert sum(units.values()) == min(size, sum(found.most for found in claims))
+    assert sum(units.values()) == min(size, sum(found.max_units for found in claims))
 
 
 @given(some(ones), sizes)
 def test_who_has_begun_keeps_a_unit_whenever_there_is_one_for_each(claims, size):
-    begun = [found for found in claims if found.begun and found.most]
+    begun = [found for found in claims if found.begun and found.max_units]
     units = share_out(claims, [{"CPU": size}], NOW)
     if len(begun) <= size:
         assert all(units[found.job] >= 1 for found in begun)

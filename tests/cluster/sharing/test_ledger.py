@@ -3,7 +3,7 @@
 import pytest
 
 from prunepeft_ray.cluster.sharing.fairness import Claim
-from prunepeft_ray.cluster.sharing.ledger import LEASE_SECONDS, Answer, Ledger
+from prunepeft_ray.cluster.sharing.ledger import CLAIM_SECONDS, Answer, Ledger
 
 CPU, GPU = ({"CPU": 1.0},), ({"GPU": 1.0},)
 THREE = [{"CPU": 2.0}, {"CPU": 1.0}]
@@ -44,7 +44,7 @@ MISSING = {
     "no node with enough": (
         ({"GPU": 2.0},),
         [{"GPU": 1.0}] * 2,
-        "waiting for 2 GPUs: no node of the cluster has room for all that must be on one",
+        "waiting for 2 GPUs: no node of the cluster is large enough",
     ),
     "CPUs beside GPUs": (
         ({"CPU": 4.0, "GPU": 1.0},),
@@ -83,8 +83,8 @@ def test_who_was_granted_a_unit_is_not_pushed_back_by_one_that_comes(ledger):
 def test_a_claim_that_is_not_renewed_is_forgotten(ledger):
     one = [{"CPU": 1.0}]
     ledger.renew("1", claim("a"), 0, one, False)
-    assert ledger.renew("2", claim("b"), LEASE_SECONDS, one, False).units == 0
-    assert ledger.renew("2", claim("b"), LEASE_SECONDS + 0.1, one, False).units == 1
+    assert ledger.renew("2", claim("b"), CLAIM_SECONDS, one, False).units == 0
+    assert ledger.renew("2", claim("b"), CLAIM_SECONDS + 0.1, one, False).units == 1
 
 
 def test_a_run_that_leaves_makes_room(ledger):

@@ -14,10 +14,10 @@ def test_terms_have_no_limits_unless_given():
     [
         ({"priority": 11}, "priority 11: expected -10 to 10"),
         ({"priority": -11}, "priority -11: expected -10 to 10"),
-        ({"cpus": 0}, "at most 0 CPUs: expected a number of more than 0"),
-        ({"gpus": -1.5}, "at most -1.5 GPUs: expected a number of more than 0"),
-        ({"gpus": float("inf")}, "at most inf GPUs: expected a number of more than 0"),
-        ({"cpus": float("nan")}, "at most nan CPUs: expected a number of more than 0"),
+        ({"cpus": 0}, "at most 0 CPUs: expected a number greater than 0"),
+        ({"gpus": -1.5}, "at most -1.5 GPUs: expected a number greater than 0"),
+        ({"gpus": float("inf")}, "at most inf GPUs: expected a number greater than 0"),
+        ({"cpus": float("nan")}, "at most nan CPUs: expected a number greater than 0"),
     ],
     ids=["high", "low", "no CPUs", "fewer GPUs", "inf", "nan"],
 )

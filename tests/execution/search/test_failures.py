@@ -42,9 +42,9 @@ def test_a_search_that_loses_a_worker_goes_on_by_itself(cluster, tmp_path, longe
     start_search(longer, path, kill_one, workers=2)
     assert killed
     texts = [event.text for event in events]
-    lost = r"worker [01] (died|lost the connection to another); starting again \(1 of at most 3 times\)"
+    lost = r"worker [01] (died|lost the connection to another worker); restart 1 of at most 3"
     assert [text for text in texts if re.search(lost, text)], texts
-    assert [text for text in texts if "goes on after" in text], texts
+    assert [text for text in texts if "resuming after" in text], texts
     ended = [event.job_id for event in events if event.type == "end"]
     assert len(ended) == len(set(ended))
     assert restarts(path) >= 1
@@ -65,20 +65,20 @@ def test_a_search_that_is_stopped_twice_ends_with_the_same_answer(tmp_path, long
     with searching(path, longer, "--workers", "2") as search:
         search.wait_for_jobs(before["warmup"])
         assert search.end(signal.SIGINT) == 130, search.told
-        assert "stopping: running jobs keep their state" in search.told
+        assert "stopping: saving checkpoints" in search.told
         assert search.told.splitlines()[-1].startswith("error: interrupted; finished jobs and checkpoints are safe")
         assert "Traceback" not in search.told
     assert every_file_is_readable(path)
     with searching(path, None, "--workers", "1") as search:
         search.wait_for_jobs(before["final"])
         assert search.end(signal.SIGTERM) == 143, search.told
-        assert "final retraining: stopped; its state is kept" in search.told
-        assert search.told.splitlines()[-1].startswith("error: asked to end; finished jobs and checkpoints are safe")
+        assert "final retraining: stopped; checkpoint saved" in search.told
+        assert search.told.splitlines()[-1].startswith("error: terminated; finished jobs and checkpoints are safe")
     assert every_file_is_readable(path)
     with searching(path, None) as one, searching(path, None, log="other log") as other:
         winner, loser = sorted((one, other), key=lambda search: search.process.wait(120))
         assert (winner.process.returncode, loser.process.returncode) == (0, 2)
-        assert "final retraining: goes on after" in winner.told
+        assert "final retraining: resuming after" in winner.told
         assert loser.told.splitlines()[-1].startswith(f"error: {path} has been working on {winner.process.pid}")
         assert finished_twice(one.told + other.told) == []
     # one of the warm-up too, unless the signal came just between two jobs
@@ -115,7 +115,7 @@ def test_a_stopped_job_goes_on_where_it_was(stopped, spec, undisturbed):
     told = []
     search_here(spec, path, told.append, again=True)
     assert restarts(path) == 1
-    assert [event.text for event in told if "goes on after" in event.text]
+    assert [event.text for event in told if "resuming after" in event.text]
     # the stop has kept all that was done
     assert redone(path) == 0
     assert_same_answer(answer(path), answer(undisturbed[0]))
@@ -130,7 +130,7 @@ def test_a_whole_checkpoint_with_other_keys_is_told_and_its_job_starts_anew(stop
     search_here(spec, path, told.append, again=True)
     (text,) = [event.text for event in told if "cannot be used" in event.text]
     assert "it does not belong to this job: " in text
-    assert text.endswith("; the job starts from its beginning")
+    assert text.endswith("; the job starts from the beginning")
     assert_same_answer(answer(path), answer(undisturbed[0]))
     # all that was done before the stop, and nothing else
     assert redone(path) == done
@@ -143,7 +143,7 @@ def test_a_truncated_checkpoint_is_told_and_its_job_starts_anew(stopped, spec, u
     told = []
     search_here(spec, path, told.append, again=True)
     assert [
-        event.text for event in told if f"{file} cannot be used" in event.text and "from its beginning" in event.text
+        event.text for event in told if f"{file} cannot be used" in event.text and "from the beginning" in event.text
     ]
     assert restarts(path) == 0
     assert_same_answer(answer(path), answer(undisturbed[0]))
@@ -197,7 +197,7 @@ def test_a_disk_that_is_full_from_some_job_on_loses_nothing(small_disk, spec, un
         search_here(spec, path, tell)
     assert "\n" not in str(caught.value)
     # the job goes on without a checkpoint, to its end
-    assert [event.text for event in told if ".ckpt cannot be written" in event.text and "goes on" in event.text]
+    assert [event.text for event in told if ".ckpt cannot be written" in event.text and "continues" in event.text]
     assert every_file_is_readable(path)
     assert len(job_ids(path)) == jobs_before(undisturbed[0])["final"]
     assert not list(path.rglob("*.tmp"))

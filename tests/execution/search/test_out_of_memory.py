@@ -40,7 +40,7 @@ def test_a_job_short_of_memory_is_tried_with_half_the_micro_batch(monkeypatch, t
     told = []
     search_here(spec, tmp_path / "run", told.append)
     texts = [event.text for event in told if event.type == "message"]
-    expected = "final retraining: out of memory with 8 examples at a time; tried once more with half as many"
+    expected = "final retraining: out of memory with 8 examples at a time; retrying once with half as many"
     assert [text for text in texts if text.startswith(expected)]
     rows = ResultsStore(tmp_path / "run" / "results").read("jobs").set_index("kind")
     usual = ResultsStore(undisturbed[0] / "results").read("jobs").set_index("kind")

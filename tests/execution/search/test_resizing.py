@@ -2,7 +2,7 @@
 
 import pytest
 
-from prunepeft_ray.cluster.sharing.claim import Whole
+from prunepeft_ray.cluster.sharing.claim import WholeCluster
 from prunepeft_ray.execution.search.resizing import GROW_SECONDS, LIFE_SECONDS, SHRINK_SECONDS, Resizing
 
 
@@ -10,7 +10,7 @@ class Moving:
     """A share that changes, and a clock."""
 
     def __init__(self, workers):
-        self.share, self.now = Whole(workers), 0.0
+        self.share, self.now = WholeCluster(workers), 0.0
         self.resizing = Resizing(self.share, workers, lambda: self.now)
 
     def due_at(self, now, units):

@@ -10,7 +10,7 @@ from prunepeft_ray.execution import resume_search
 from prunepeft_ray.execution.search.start import lost_results
 from prunepeft_ray.results import KEYED_BY_JOB, RunFolder
 
-LACKS = r"^\S+results lacks \S+\.parquet.* which the answer rests on .*'prunepeft resume \S+' computes what is missing$"
+LACKS = r"^\S+\.parquet.*, needed for the answer, is missing from \S+results .*'prunepeft resume \S+'$"
 
 
 class At:

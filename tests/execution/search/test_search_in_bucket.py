@@ -166,6 +166,6 @@ def test_a_job_whose_state_is_kept_in_a_bucket_goes_on_where_it_was(bucket, spec
         search_here(spec, path, stop.hear, stop_wanted=stop)
     assert [name for name in names(path / "checkpoints") if name.endswith(".ckpt")]
     search_here(spec, path, told.append, again=True)
-    assert [event.text for event in told if "final retraining: goes on after" in event.text]
+    assert [event.text for event in told if "final retraining: resuming after" in event.text]
     assert [name.split(".")[1] for name in names(path / "checkpoints")] == ["safetensors"]
     assert_same_answer(answer(path), answer(undisturbed[0]))

@@ -152,7 +152,7 @@ def test_who_abstained_is_told():
     warmup = [decision("warmup", ("zeros",)), decision("warmup", ("weight",)), decision("warmup", ("weight",), True)]
     assert _story(warmup) == ["zeros abstains in warm-up turn 2: it gives every slot the same value"]
     assert _story([decision("round", (), True), decision("round", ("weight",), slot="SA.0")]) == [
-        "round 2 removed SA.1 (p=0.250; no criterion tells it from others)",
+        "round 2 removed SA.1 (p=0.250; no criterion distinguishes it)",
         "1 slots left",
     ]
 

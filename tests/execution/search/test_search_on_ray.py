@@ -214,7 +214,7 @@ def test_a_search_that_another_process_has_taken_over_stops(no_ray, tmp_path, sp
         (folder.attempts / "000002.json").write_text("{}")
         while crew.request.signal is None:
             time.sleep(0.01)
-        crew.request.end()
+        crew.request.interrupt()
 
     monkeypatch.setattr(launch, "ray_cluster", lambda *_args: contextlib.nullcontext())
     monkeypatch.setattr(launch, "check_room", lambda *_args: None)

@@ -29,11 +29,11 @@ from prunepeft_ray.cluster.private_ray.train import (
     WorkerHealthCheckFailedError,
     WorkerHealthCheckTimeoutError,
 )
-from prunepeft_ray.cluster.sharing.claim import Whole
+from prunepeft_ray.cluster.sharing.claim import WholeCluster
 from prunepeft_ray.errors import InputError, RunError, Terminated
 from prunepeft_ray.events import Event
 from prunepeft_ray.execution.interruptions import BrokenGroupError
-from prunepeft_ray.execution.mailbox import Board, Line, Reader
+from prunepeft_ray.execution.mailbox import Mailbox, Reader, Sender
 from prunepeft_ray.execution.ray_errors import RAY_ERRORS, describe_failure, describe_loss, is_memory_loss, own_error
 from prunepeft_ray.execution.search import train_group
 from prunepeft_ray.execution.supervise import follow, nowhere
@@ -43,16 +43,16 @@ from prunepeft_ray.signals import StopRequest, catching_signals
 LOW = "Task was killed due to the node running low on memory."
 GONE = "gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:55525. This is typically due to ..."
 LOSSES = {
-    "left behind": (RuntimeError(GONE), "worker 1 lost the connection to another"),
+    "left behind": (RuntimeError(GONE), "worker 1 lost the connection to another worker"),
     "died": (ActorDiedError(), "worker 1 died"),
     "died, seen by a health check": (WorkerHealthCheckFailedError("failed", ActorDiedError()), "worker 1 died"),
-    "silent": (WorkerHealthCheckTimeoutError("late"), "worker 1 no longer answers"),
-    "memory": (OutOfMemoryError(LOW), "worker 1 was ended because its node is low on memory"),
+    "silent": (WorkerHealthCheckTimeoutError("late"), "worker 1 no longer responds"),
+    "memory": (OutOfMemoryError(LOW), "worker 1 was killed because its node is low on memory"),
     "memory, seen by a health check": (
         WorkerHealthCheckFailedError("failed", OutOfMemoryError(LOW)),
-        "worker 1 was ended because its node is low on memory",
+        "worker 1 was killed because its node is low on memory",
     ),
-    "left": (BrokenGroupError(), "worker 1 left a job that all train together"),
+    "left": (BrokenGroupError(), "worker 1 left a job that the group trains together"),
     "a defect": (ValueError("first\n  second \n"), "worker 1 failed: ValueError: second"),
 }
 
@@ -82,11 +82,11 @@ class Actor:
 
 
 @pytest.fixture
-def board(monkeypatch):
-    """A board in this process."""
+def mailbox(monkeypatch):
+    """A mailbox in this process."""
     monkeypatch.setattr(ray, "get", lambda item, timeout=None: item)
     monkeypatch.setattr(ray, "wait", lambda items, timeout: (items, []))
-    return Actor(Board())
+    return Actor(Mailbox())
 
 
 def test_what_merely_follows_from_a_loss_is_not_told():
@@ -94,36 +94,36 @@ def test_what_merely_follows_from_a_loss_is_not_told():
     assert describe_failure(WorkerGroupError("bad", losses)) == "worker 1 died"
 
 
-def test_jobs_that_ran_when_memory_ran_out_are_remembered(board):
-    line = Line(board)
+def test_jobs_that_ran_when_memory_ran_out_are_remembered(mailbox):
+    line = Sender(mailbox)
     for job in ("a", "b"):
         line.emit(Event("start", "", job_id=job))
     line.emit(Event("end", "", job_id="a"))
-    board.lose.remote(False)
-    assert board.item.short_of_memory() == set()
+    mailbox.lose.remote(False)
+    assert mailbox.item.short_of_memory() == set()
     line.emit(Event("start", "", job_id="b"))
-    board.lose.remote(True)
-    assert board.item.short_of_memory() == {"b"}
+    mailbox.lose.remote(True)
+    assert mailbox.item.short_of_memory() == {"b"}
 
 
-def test_a_worker_learns_from_the_answer_to_its_news_that_it_should_stop(board):
-    line = Line(board)
+def test_a_worker_learns_from_the_answer_to_its_news_that_it_should_stop(mailbox):
+    line = Sender(mailbox)
     assert not line.stop_wanted()
     line.emit(Event("message", ""))
     assert not line.stop_wanted()
-    board.stop.remote()
+    mailbox.stop.remote()
     assert not line.stop_wanted()
     line.emit(Event("message", ""))
     assert line.stop_wanted()
     assert line.stop_wanted()
 
 
-def test_a_worker_whose_every_step_is_news_hears_of_a_stop_all_the_same(board, monkeypatch):
+def test_a_worker_whose_every_step_is_news_hears_of_a_stop_all_the_same(mailbox, monkeypatch):
     ready = []
     monkeypatch.setattr(ray, "wait", lambda items, timeout: (items, []) if items[0] in ready else ([], items))
     answers = iter(("first", "second"))
-    monkeypatch.setattr(Board, "post", lambda self, event: next(answers))
-    line = Line(board)
+    monkeypatch.setattr(Mailbox, "post", lambda self, event: next(answers))
+    line = Sender(mailbox)
     line.emit(Event("message", ""))
     assert not line.stop_wanted()
     # its answer comes while the next step runs, and that begins with news
@@ -132,7 +132,7 @@ def test_a_worker_whose_every_step_is_news_hears_of_a_stop_all_the_same(board, m
     assert line.stop_wanted()
 
 
-def test_a_board_that_was_started_anew_hears_again_that_workers_should_stop(board):
+def test_a_board_that_was_started_anew_hears_again_that_workers_should_stop(mailbox):
     verdicts = []
 
     class Group:
@@ -140,35 +140,35 @@ def test_a_board_that_was_started_anew_hears_again_that_workers_should_stop(boar
             return len(verdicts) < 4
 
         def join(self, timeout):
-            verdicts.append(board.verdict.remote())
-            board.item._verdict = None
+            verdicts.append(mailbox.verdict.remote())
+            mailbox.item._verdict = None
 
-    assert follow(Group(), board, lambda event: None, StopRequest(), must_leave=lambda: True)
+    assert follow(Group(), mailbox, lambda event: None, StopRequest(), must_leave=lambda: True)
     assert verdicts == [None, "stop", "stop", "stop"]
 
 
-def test_others_go_on_after_a_stop_but_not_after_an_error(board):
-    board.join.remote("a worker")
-    board.stop.remote()
-    board.go_on.remote()
-    assert board.workers.remote() == []
-    assert board.join.remote("the next") is None
+def test_others_go_on_after_a_stop_but_not_after_an_error(mailbox):
+    mailbox.join.remote("a worker")
+    mailbox.stop.remote()
+    mailbox.reset.remote()
+    assert mailbox.workers.remote() == []
+    assert mailbox.join.remote("the next") is None
     error = RunError("no memory")
-    board.fail.remote(error)
-    board.go_on.remote()
-    assert board.join.remote("one more") is error
+    mailbox.fail.remote(error)
+    mailbox.reset.remote()
+    assert mailbox.join.remote("one more") is error
 
 
-def test_an_error_of_ours_is_kept_when_a_stop_comes_later(board):
+def test_an_error_of_ours_is_kept_when_a_stop_comes_later(mailbox):
     error = RunError("no memory")
-    board.fail.remote(error)
-    board.stop.remote()
-    assert board.join.remote("a worker") is error
-    assert board.workers.remote() == ["a worker"]
+    mailbox.fail.remote(error)
+    mailbox.stop.remote()
+    assert mailbox.join.remote("a worker") is error
+    assert mailbox.workers.remote() == ["a worker"]
 
 
-def test_the_reader_knows_which_jobs_run(board):
-    reader, line = Reader(board, lambda event: None), Line(board)
+def test_the_reader_knows_which_jobs_run(mailbox):
+    reader, line = Reader(mailbox, lambda event: None), Sender(mailbox)
     for job in ("a", "b", "c"):
         line.emit(Event("start", "", job_id=job))
     line.emit(Event("end", "", job_id="b"))
@@ -210,7 +210,7 @@ def run_group(monkeypatch, tmp_path, spec, cluster):
         folder = RunFolder.create(tmp_path / "run", spec)
         try:
             train_group.run_in_group(
-                folder, None, told.append, share or Whole(4), False, request or StopRequest(), lambda: None
+                folder, None, told.append, share or WholeCluster(4), False, request or StopRequest(), lambda: None
             )
         finally:
             run.workers, run.told = runs.workers, [event.text for event in told]
@@ -230,8 +230,8 @@ def test_a_smaller_cluster_gets_a_smaller_group(run_group):
     run_group([full(), full(), None], room=[3, 1])
     assert run_group.workers == [4, 3, 1]
     assert run_group.told == [
-        "the cluster has only 3 CPUs left: going on with 3",
-        "the cluster has only 1 CPU left: going on with 1",
+        "the cluster has only 3 CPUs left: continuing with 3",
+        "the cluster has only 1 CPU left: continuing with 1",
     ]
 
 
@@ -243,7 +243,7 @@ def test_a_busy_cluster_is_waited_for(run_group):
 
 def test_a_cluster_without_any_room_ends_the_search_in_one_line(run_group):
     with pytest.raises(
-        RunError, match=r"no worker can start: .*timed out after.* are safe: 'prunepeft resume .*run' goes on"
+        RunError, match=r"no worker can start: .*timed out after.* are safe; resume with 'prunepeft resume .*run'"
     ):
         run_group([full()], room=[0])
 
@@ -277,9 +277,9 @@ def test_a_group_that_makes_way_starts_again_in_its_new_size_until_the_search_is
     run_group([True, True, True, False], room=[99, 100, 100], share=Changing(2, 1, 3, 4))
     assert run_group.workers == [2, 1, 3, 4]
     assert run_group.told == [
-        "going on with 1 worker: others need their share",
-        "going on with 3 workers: a node has joined",
-        "going on with 4 workers: others need less",
+        "continuing with 1 worker: others need their share",
+        "continuing with 3 workers: a node has joined",
+        "continuing with 4 workers: others need less",
     ]
 
 
@@ -329,13 +329,15 @@ def test_every_error_of_rays_own_is_counted_told_and_followed_by_a_new_start(run
     run_group([error, None], room=[4])
     assert run_group.workers == [4, 4]
     (told,) = run_group.told
-    assert told.endswith("; starting again (1 of at most 3 times)")
+    assert told.endswith("; restart 1 of at most 3")
     assert "\n" not in told
 
 
 @pytest.mark.parametrize("error", OF_RAY[:3], ids=("unavailable", "anything", "lost"))
 def test_failures_in_a_row_are_given_up_in_one_line(run_group, error):
-    with pytest.raises(RunError, match=r"^[^\n]+; finished jobs and checkpoints are safe: 'prunepeft resume .*run'"):
+    with pytest.raises(
+        RunError, match=r"^[^\n]+; finished jobs and checkpoints are safe; resume with 'prunepeft resume .*run'"
+    ):
         run_group([error] * 9, room=[4] * 9)
     assert run_group.workers == [4] * 4
 
@@ -349,7 +351,7 @@ def test_failures_with_a_finished_job_between_them_are_survived_for_ever(run_gro
         return WorkerGroupError("bad", {0: ActorDiedError()})
 
     run_group([*(partial(finish_one, number) for number in range(9)), None], room=[4] * 9)
-    assert run_group.told == ["worker 0 died; starting again (1 of at most 3 times)"] * 9
+    assert run_group.told == ["worker 0 died; restart 1 of at most 3"] * 9
 
 
 def test_an_error_of_ours_inside_one_of_rays_is_what_is_raised():
@@ -366,7 +368,7 @@ def test_the_first_signal_is_noted_and_the_second_ends():
         signal.raise_signal(signal.SIGINT)
     with pytest.raises(Terminated) as caught, catching_signals() as request:
         signal.raise_signal(signal.SIGTERM)
-        request.end()
+        request.interrupt()
     assert caught.value.code == 143
 
 
@@ -409,9 +411,9 @@ def test_a_busy_board_is_asked_again_for_the_same_news(monkeypatch):
             raise answer
         return answer
 
-    board, told = Actor(Board()), []
+    mailbox, told = Actor(Mailbox()), []
     monkeypatch.setattr(ray, "get", get)
-    reader = Reader(board, told.append)
+    reader = Reader(mailbox, told.append)
     assert not reader.read(0)
     assert reader.read(0)
     assert [event.text for event in told] == ["late"]

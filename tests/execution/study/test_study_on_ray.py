@@ -126,7 +126,7 @@ def test_a_worker_lost_between_two_jobs_costs_no_job(
     monkeypatch.setattr(tune_study, "JobTrial", DiesWhenItIsGivenAnotherJob)
     start_study(load_study(study), tmp_path / "run", told.append, lambda progress: None)
     assert mark.exists()
-    assert [event.text for event in told if "trying again" in event.text] == []
+    assert [event.text for event in told if "retry" in event.text] == []
     assert_same_study(tmp_path / "run", expected_of_small)
 
 

@@ -368,7 +368,7 @@ def test_a_method_must_choose_what_it_had_retrained(methods, store, trainer):
 
     built(methods, fickle)
     run(make_study("toy", seeds=[0]), trainer)
-    assert failure(store) == "the method had another architecture retrained than the one it chose"
+    assert failure(store) == "the method had a different architecture retrained than the one it chose"
 
 
 # going on
@@ -447,7 +447,7 @@ def test_a_failed_search_leaves_nothing_to_run(methods, store, trainer):
     setting = make_setting(make_study("toy", seeds=[0]), next(make_study("toy", seeds=[0]).cells()))
     search = StudySearch(setting, store, store.told(setting))
     assert search.begin() == []
-    assert (search.state, search.is_news, search.jobs_left) == ("failed", False, 0)
+    assert (search.state, search.has_progressed, search.jobs_left) == ("failed", False, 0)
 
 
 def test_a_method_that_changed_its_mind_is_not_mixed_up_with_what_it_was(methods, store, trainer):

@@ -256,7 +256,7 @@ def test_a_finished_study_resumes_without_ray(finished, ray_runs):
     for call in (lambda: go_on(finished.path, messages, seen), lambda: begin(finished.study, finished.path, messages)):
         call()
         assert messages[-1] == f"{finished.path} is finished; there is nothing to run"
-    assert "going on with" in messages[1]
+    assert "resuming" in messages[1]
     assert ray_runs == []
     assert sorted((finished.path / "results").rglob("*.parquet")) == before
     assert [(row.method, row.ended, row.failed, row.searches) for row in seen[-1]] == [
@@ -381,11 +381,13 @@ def test_a_study_whose_results_are_deleted_while_it_runs_is_not_finished(study, 
         search.begin()
     compare._check_kept(finished, store, searches)
     for table in ("jobs", "epochs", "requests", "searches"):
-        name = searches[0].rests_on["jobs" if table == "epochs" else table][0]
+        name = searches[0].depends_on["jobs" if table == "epochs" else table][0]
         file = finished.results / table / f"{name}.parquet"
         content = file.read_bytes()
         file.unlink()
-        with pytest.raises(RunError, match=rf"lacks {table}/{name}.parquet.*'prunepeft resume \S+' computes what is"):
+        with pytest.raises(
+            RunError, match=rf"{table}/{name}.parquet, needed .* is missing from .*'prunepeft resume \S+'"
+        ):
             compare._check_kept(finished, store, searches)
         # its method is asked again, that of the other search is not
         assert [store.find_search(search.setting.context.run_id) is None for search in searches] == [True, False]

@@ -112,8 +112,7 @@ def test_a_job_whose_trial_fails_is_tried_again_and_people_are_told(run, store):
         (
             "message",
             run.work.job.id,
-            "random-search, t, seed 0: candidate 1/1: its worker was lost, or ended with an error; trying again "
-            "(1 of at most 3 times)",
+            "random-search, t, seed 0: candidate 1/1: its worker was lost or failed; retry 1 of at most 3",
         )
     ]
 
@@ -127,7 +126,7 @@ def test_a_job_whose_trials_fail_too_often_leaves_a_failed_job_with_the_reason(r
     ((job_id, result),) = run.finished
     assert job_id == run.work.job.id
     assert result.status == "failed"
-    assert result.reason == "its worker was lost, or ended with an error, 4 times; KeyError: 'x'"
+    assert result.reason == "its worker was lost or failed 4 times; KeyError: 'x'"
     assert store.find(job_id) == result
 
 
@@ -139,7 +138,7 @@ def test_a_trial_that_a_dead_actor_could_not_begin_is_no_attempt(run, store):
         trial = Trial(trial_id, "PENDING")
         OldestFirst(searcher).on_trial_error(SimpleNamespace(_resetting_trials={trial} if resetting else ()), trial)
         searcher.on_trial_complete(trial_id, error=True)
-    assert [event.text.partition("; ")[2] for event in told] == ["trying again (1 of at most 3 times)"]
+    assert [event.text.partition("; ")[2] for event in told] == ["retry 1 of at most 3"]
     fail(searcher, 2)
     assert run.finished == []
     fail(searcher, 1)
@@ -223,7 +222,7 @@ def test_the_jobs_of_a_tune_run_that_failed_are_trials_of_the_next_one(run, stor
     searcher = searcher_of(run, store)
     first = searcher.suggest("a")
     assert searcher.suggest("b") is None
-    searcher.take_back()
+    searcher.requeue()
     assert searcher.suggest("c") == first
 
 
