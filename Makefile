@@ -1,4 +1,4 @@
-# Two commands set everything up by themselves: `make demo` and `make test`.
+# `make demo` and `make test` set everything up themselves.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 setup: $(STAMP)
 
-# torch comes first and by itself: the CPU build must not pull in CUDA packages.
+# torch is installed first and on its own: the CPU build must not pull in CUDA packages.
 $(STAMP): requirements.lock requirements-data.lock pyproject.toml
 	@echo "Setting up $(VENV) (a few minutes the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -1,1 +1,1 @@
-"""Speed and memory, each against a named peer, as ratios within one run."""
+"""Benchmarks of speed and memory, each against a named peer, as ratios within one run."""

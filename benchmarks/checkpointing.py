@@ -1,6 +1,6 @@
-"""What keeping a job's state costs, against the same job that keeps nothing.
+"""The cost of saving checkpoints, against the same job without them.
 
-The peer keeps, at the same moments, what a plain training loop keeps: the whole model and the optimiser, by
+The peer saves, at the same moments, what a plain training loop saves: the whole model and the optimiser, with
 ``torch.save``.
 
 Wall-clock seconds are compared, since writing is part of it; the variants take turns, and the ratio is the median over
@@ -28,7 +28,7 @@ EXAMPLES, EPOCHS, REPEATS = 160, 3, 5
 
 
 class Counting(JobKeeper):
-    """A keeper as in a search, which counts states, seconds and bytes."""
+    """A keeper as in a search that also counts checkpoints, seconds and bytes."""
 
     saved, spent, size = 0, 0.0, 0
 
@@ -41,7 +41,7 @@ class Counting(JobKeeper):
 
 
 class Peer(Counting):
-    """Keeps the whole model and the optimiser."""
+    """Saves the whole model and the optimiser."""
 
     model: torch.nn.Module
 
@@ -61,7 +61,7 @@ def main() -> None:
     last: dict[str, Counting | None] = {}
     with tempfile.TemporaryDirectory() as folder:
         keepers: dict[str, Callable[[], Counting | None]] = {
-            "nothing kept": lambda: None,
+            "no checkpoints": lambda: None,
             "every epoch and 60 s (default)": lambda: keeper(Counting, folder, ExecutionConfig().checkpoint_seconds),
             "every step": lambda: keeper(Counting, folder, 1e-9),
             "peer: whole model, every epoch": lambda: peer(folder, backbone),
@@ -99,8 +99,8 @@ def run(backbone: Backbone, task: EncodedTask, kept: Keeper | None) -> None:
 
 def show(seconds: dict[str, list[float]], last: dict[str, Counting | None]) -> None:
     title = f"checkpoints, MiniLM supernet, {EPOCHS} epochs of {EXAMPLES} examples"
-    table = Table("variant", "wall s", "states", "MB each", "ms each", "% of training", "ratio", title=title)
-    base = seconds["nothing kept"]
+    table = Table("variant", "wall s", "checkpoints", "MB each", "ms each", "% of training", "ratio", title=title)
+    base = seconds["no checkpoints"]
     for name, found in seconds.items():
         kept = last[name]
         ratio = statistics.median(a / b for a, b in zip(found, base, strict=True))

@@ -1,10 +1,10 @@
-"""What collecting the criteria costs, against the same training pass without them.
+"""The cost of collecting the criteria, against the same training pass without them.
 
-The peer is the way of the paper's released code: a hook on every module of the network that keeps its output on the
-host, and a copy of every gradient to the host at each step.
+The peer works like the paper's released code: a hook on every module of the network copies its output to the host, and
+every gradient is copied to the host at each step.
 
-CPU seconds of one thread are compared, so that other processes on the machine matter little; the variants take turns,
-and the ratio is the median over repeats.
+CPU seconds of one thread are compared, so that other processes on the machine have little effect; the variants take
+turns, and the ratio is the median over repeats.
 """
 
 import statistics

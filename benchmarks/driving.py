@@ -1,6 +1,6 @@
-"""What a study's driver costs: CPU time of its process per job, over 1,000 jobs that do nothing but store a result.
+"""The cost of a study's driver: CPU time of its process per job, over 1,000 jobs that only store a result.
 
-The peer is a bare Ray Tune run of as many trials that do nothing, in actors that are reused, without loggers.
+The peer is a bare Ray Tune run with as many empty trials, in reused actors and without loggers.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ def main(jobs: int = JOBS) -> None:
 
 
 def study(jobs: int, root: Path) -> int:
-    """Run a real study of one random search, whose workers store a result at once."""
+    """Run a real study of one random search whose workers store results immediately."""
     from prunepeft_ray.execution.study import tune as tune_study
 
     spec = StudySpec(

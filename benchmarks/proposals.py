@@ -46,7 +46,7 @@ def main(points: int = 1) -> None:
 
 
 def make_problem() -> Problem:
-    """A problem of 24 slots of two costs, a budget of half of them, and nothing to train."""
+    """A problem with 24 slots of two sizes, a budget of half their parameters, and nothing to train."""
     slots = [Slot(layer, kind) for layer in range(LAYERS) for kind in ("PA", "SA")]
     supernet = Architecture.of({slot: Module("lora" if slot.kind == "PA" else "pfeiffer", 8) for slot in slots})
     space = Space(LAYERS, supernet, {slot: ModuleCost(768 if slot.kind == "PA" else 1536) for slot in slots})
@@ -57,7 +57,7 @@ def make_problem() -> Problem:
 
 
 def evaluate(proposer: Proposer) -> dict[tuple[int, ...], float]:
-    """Codes with a metric that some slots raise more than others, and noise."""
+    """Codes with a noisy metric that some slots raise more than others."""
     rng = random.Random(0)
     worth = [rng.random() ** 3 for _ in proposer.coding.choices]
     codes = proposer.coding.unseen(EVALUATED, rng, ())
@@ -138,7 +138,7 @@ def fit_by_botorch(x: torch.Tensor, y: torch.Tensor, mixture: bool) -> object:
 
 
 def load_kernel() -> None:
-    """Have BoTorch compile its kernel, if it can, before anything is timed."""
+    """Let BoTorch compile its kernel, if it can, before anything is timed."""
     from botorch.acquisition.multi_objective import logei
 
     logei._try_load_fused_kernel()

@@ -1,7 +1,7 @@
-"""How long the tables of a large store take to read, 5,000 finished jobs, through merged parts and file by file.
+"""The time to read the tables of a large store, 5,000 finished jobs, through merged parts and file by file.
 
-The peer is ``pandas.read_parquet`` of the table's folder. Times are CPU seconds of this process; what 100,000 jobs
-would take is that times twenty, as reading grows with the number of rows and files alone.
+The peer is ``pandas.read_parquet`` of the table's folder. Times are CPU seconds of this process. The time for 100,000
+jobs is extrapolated as twenty times as much, since reading is linear in the numbers of rows and files.
 """
 
 import sys
@@ -43,7 +43,7 @@ def main(jobs: int = JOBS) -> None:
 
 
 def fill(store: ResultsStore, jobs: int) -> None:
-    """Commit a job of 24 slots with two criteria's scores, and copy its files under other names."""
+    """Commit a job with 24 slots and the scores of two criteria, and copy its files under other names."""
     supernet = Architecture.of({slot: Module("lora", 8) for slot in SLOTS})
     job = TrainJob("m", "m", "t", "t", "accuracy", supernet, ModulesConfig(), TrainingConfig(), seed=0)
     metrics, now = {"accuracy": 0.5, "loss": 1.0}, datetime.now(UTC)

@@ -1,7 +1,7 @@
-"""What lost workers cost a search: MiniLM on real Ray, killed again and again at seeded random moments.
+"""The cost of lost workers: MiniLM on real Ray, with workers killed repeatedly at seeded random moments.
 
-The peer is the same search, undisturbed. Redone examples are those that were trained on between a job's last checkpoint
-and the kill, as far as the progress told; time lost is the difference of the searches' wall-clock times per kill.
+The peer is the same search, undisturbed. Redone examples are those trained on between a job's last checkpoint and the
+kill, according to the reported progress; time lost is the difference of the searches' wall-clock times, per kill.
 """
 
 import random
@@ -32,7 +32,7 @@ INTERVALS = (60.0, 2.0)
 
 @dataclass
 class Watch:
-    """Kills a worker at random moments while it follows the news."""
+    """Callback that receives events and kills a worker at random moments."""
 
     kills: int
     rng: random.Random
@@ -80,8 +80,8 @@ def main() -> None:
         "kills",
         "survived",
         "wall s",
-        "s lost a kill",
-        "examples redone a kill",
+        "s lost per kill",
+        "examples redone per kill",
         "same answer",
         title="lost workers, MiniLM, 2 workers",
     )

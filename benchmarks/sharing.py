@@ -1,13 +1,13 @@
-"""What it costs three workers of a node to hold a backbone: one for all of them, against one for each.
+"""The cost of a backbone in three workers of a node: one shared by all of them, against one for each.
 
-The peers are transformers' ``from_pretrained`` in every worker, by way of ``load_backbone``, and the model as it is in
-Ray's object store (``ray.put(model)``). Both make the tokenizer at once, the shared backbone when it is first used.
+The peers are transformers' ``from_pretrained`` in every worker, through ``load_backbone``, and the unchanged model in
+Ray's object store (``ray.put(model)``). Both create the tokenizer at once, the shared backbone on first use.
 
 Every worker is a fresh process that has imported what it needs and has run another model before anything is measured.
 Workers load one after another, since they would only wait for the cores. Memory is the growth of the process's
-proportional set size (PSS: pages that several processes map count in parts) from before loading to after a forward
-pass, with all three loaded. The driver is one more process that maps both the model's file and the object store, so the
-parts are quarters in every variant.
+proportional set size (PSS, which divides shared pages among the processes that map them) from before loading to after a
+forward pass, with all three loaded. The driver also maps both the model's file and the object store, so shared pages
+are divided by four in every variant.
 """
 
 import gc
@@ -71,7 +71,7 @@ def measure(load: Callable[[Any], Backbone], given: Any) -> tuple[float, float]:
 
 
 class Worker:
-    """A process that loads the backbone in one of the ways."""
+    """A process that loads the backbone in one of these ways."""
 
     def prepare(self) -> None:
         from transformers import (

@@ -1,6 +1,7 @@
-"""What it takes to have a search job accepted by a cluster, its driver's memory, and to list jobs.
+"""The time until a cluster accepts a search job, the memory of its driver, and the time to list jobs.
 
-The peer is a bare Ray job that joins the cluster and imports torch and transformers, from submission until it says so.
+The peer is a bare Ray job that joins the cluster and imports torch and transformers, timed from submission until it
+reports that it has done so.
 """
 
 import os
@@ -39,7 +40,7 @@ def main() -> None:
 
 
 def measured(folder: Path, client: Client) -> list[tuple[str, str, str]]:
-    """Measure everything; the rows of the table."""
+    """Measure everything and return the rows of the table."""
     (folder / "search.yaml").write_text(SEARCH)
     peer = median(bare(client, number) for number in range(REPEATS))
     accepted, memory = [], []
@@ -53,7 +54,7 @@ def measured(folder: Path, client: Client) -> list[tuple[str, str, str]]:
     count = len(client.jobs())
     listing = time.monotonic() - begun
     return [
-        ("peer: a bare Ray job says that it is there", f"{peer:.1f} s", "1.00"),
+        ("peer: a bare Ray job has started", f"{peer:.1f} s", "1.00"),
         ("a search is checked and accepted", f"{median(accepted):.1f} s", f"{median(accepted) / peer:.2f}"),
         ("memory of its driver (unique)", f"{median(memory) / 2**20:.0f} MB", ""),
         (f"jobs, of {count}", f"{1000 * listing:.0f} ms", ""),
@@ -61,7 +62,7 @@ def measured(folder: Path, client: Client) -> list[tuple[str, str, str]]:
 
 
 def bare(client: Client, number: int) -> float:
-    """Submit a job that does nothing; seconds until its word comes."""
+    """Submit a job that does nothing and return the seconds until it prints its line."""
     begun, name = time.monotonic(), f"bare-{number}"
     client._server.submit(name, BARE, {}, {})
     while "here" not in client._server.log(name).splitlines():
@@ -70,7 +71,7 @@ def bare(client: Client, number: int) -> float:
 
 
 def driver_memory(job: str) -> int:
-    """Bytes that only the driver of a job has."""
+    """Return the unique memory of a job's driver in bytes."""
     for process in psutil.process_iter():
         command = process.cmdline()
         if "drive" in command and any(job in part for part in command):

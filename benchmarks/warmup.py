@@ -1,6 +1,6 @@
-"""What a second worker gains in the warm-up: seconds of the warm-up phase with 1 worker against 2, on real Ray.
+"""The gain from a second worker in the warm-up: seconds of the warm-up phase with 1 worker against 2, on real Ray.
 
-Efficiency is T(1) / (2 T(2)): 1 where two workers take half the time. The peer is what the machine itself allows: the
+Efficiency is T(1) / (2 T(2)): 1 if two workers take half the time. The peer is the limit of the machine itself: the
 same training in two processes that share nothing, against one of them alone.
 """
 
@@ -25,7 +25,7 @@ SELECTORS = {
     "frequency": (),
     "effectiveness": ("warmup.epochs=2", "pruning.criteria=[weight,activation,sensitivity,gradient]"),
 }
-"""Ways to warm up, the first with its defaults, and settings that keep the second one short."""
+"""The two selectors: the first with its defaults, the second with settings that keep it short."""
 REST = (
     "task.train_size=400",
     "task.dev_size=32",
@@ -58,7 +58,7 @@ def warm_up(selector: str, workers: int) -> tuple[float, int]:
 
 
 def side_by_side(count: int) -> float:
-    """Seconds that the same job takes in that many processes at once."""
+    """Seconds that the same job takes in ``count`` processes at once."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(count, initializer=prepare) as pool:
         pool.map(train_once, range(count), chunksize=1)

@@ -16,13 +16,13 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "prunepeft_ray"
 PICTURE = Path(__file__).with_name("rooms.svg")
 ABOVE_ALL = {"__init__", "__main__", "api"}
-"""Files that only gather what users import."""
+"""Files that only re-export what users import."""
 
 WIDTH, BOX, ROW, GAP = 920, (112, 30), 72, 18
 
 
 def imported_rooms(package: Path) -> dict[str, set[str]]:
-    """The rooms that each room imports, at whatever depth of its code.
+    """Return the rooms that each room imports, at any depth of its code.
 
     Args:
         package: The package's folder.
@@ -43,7 +43,7 @@ def _is_import(node: ast.AST) -> bool:
 
 
 def heights(graph: Mapping[str, set[str]]) -> dict[str, int]:
-    """How many rooms lie one below the other under each room.
+    """Return how many levels of rooms lie below each room.
 
     Args:
         graph: The rooms that each room imports.

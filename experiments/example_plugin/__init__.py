@@ -1,4 +1,4 @@
-"""A criterion, a task and a method of one's own; a study that names this folder under ``plugins`` knows them.
+"""A user-defined criterion, task and method, available to a study that names this folder under ``plugins``.
 
 See ``example-plugin.yaml`` beside this folder.
 """
@@ -40,7 +40,7 @@ CRITERIA.register(
 
 
 def read_weather(config: TaskConfig) -> TaskData:
-    """Read the task from the file beside this one; dev and test are taken from it."""
+    """Read the task from the file beside this one; dev and test are split off from it."""
     file = Path(__file__).with_name("weather.csv")
     return load_task(TaskConfig(name=str(file), text="text", label="label", seed=config.seed))
 
@@ -60,10 +60,10 @@ class TopDown(GeneratorMethod):
     name = "top-down"
 
     def __init__(self, problem: Problem, options: TopDownOptions) -> None:
-        """Begin a search.
+        """Start a search.
 
         Raises:
-            InputError: If the first candidate is over the budget.
+            InputError: If the first candidate exceeds the budget.
         """
         self.problem = problem
         if options.first > problem.layers or not problem.fits(self._filled(options.first)):
@@ -88,4 +88,4 @@ class TopDown(GeneratorMethod):
         return Architecture.of({slot: module for slot, module in self.problem.space.supernet if slot.layer >= lowest})
 
 
-METHODS.register("top-down", MethodInfo("the uppermost layers, one more each time", TopDown, TopDownOptions))
+METHODS.register("top-down", MethodInfo("fills the top layers, one more at a time", TopDown, TopDownOptions))
