@@ -78,14 +78,14 @@ class Results(Mapping[str, "pd.DataFrame"]):
         """Files that could not be read and were left out of the tables that have been read so far."""
         return tuple(self._damaged[file] for file in sorted(self._damaged))
 
-    def merge(self) -> None:
-        """Merge what a killed run has left in very many files, before they are read; where nothing can be written, not.
+    def compact(self) -> None:
+        """Compact what a killed run has left in very many files before they are read, if anything can be written.
 
         Raises:
             InputError: If a file comes from a version that cannot be read.
         """
         with suppress(RunError, OSError):
-            self._store.merge()
+            self._store.compact()
 
     def read(self, table: str) -> pd.DataFrame:
         """Return a table or a derived frame, as ``results[table]`` does."""

@@ -119,7 +119,7 @@ def _opened(folders: Sequence[str]) -> list[Results]:
 
     runs = open_several(folders)
     for results in runs:
-        results.merge()
+        results.compact()
     return runs
 
 

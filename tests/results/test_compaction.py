@@ -212,7 +212,7 @@ merged.MIN_FILES, merged.MAX_FILES = 1, 4
 for merger in range(int(sys.argv[3])):
     if os.fork() == 0:
         os.write(1, f"{os.getpid()}\\n".encode())
-        while ResultsStore(open_path(sys.argv[2])).merge():
+        while ResultsStore(open_path(sys.argv[2])).compact():
             pass
         os._exit(0)
 for _ in range(int(sys.argv[3])):
