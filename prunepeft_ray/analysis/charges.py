@@ -147,7 +147,8 @@ def search_costs(charged: pd.DataFrame, ended: pd.DataFrame) -> pd.DataFrame:
 
     keys = list(SEARCH)
     jobs: dict[Any, pd.DataFrame] = {key: own[own.kind != "final"] for key, own in charged.groupby(keys)}
-    ends: dict[Any, Any] = (
+    ended = ended.drop_duplicates(keys).set_index(keys)
+    ends: dict[Any, Any] = ended[["evaluations", "proposal_seconds"]].to_dict("index")
         ended.drop_duplicates(keys).set_index(keys)[["evaluations", "proposal_seconds"]].to_dict("index")
     )
     none = charged.iloc[:0]
