@@ -89,10 +89,7 @@ class SpaceConfig(Config):
         return self
 
     def module(self, kind: str) -> tuple[str, str]:
-        """Return the module type that fills slots of a kind, and the name of the setting with its size.
-
-        Whether there is such a type, only who builds the space knows: plugins register theirs.
-        """
+        """Return the module type that fills slots of a kind, and the name of the setting with its size."""
         return {
             "PA": (self.parallel, "rank"),
             "PF": ("parallel", "ffn_bottleneck"),
@@ -148,9 +145,7 @@ class TrainingConfig(Config):
 class WarmupConfig(Config):
     """Learning which criterion suits which partition (paper, Section 3.3)."""
 
-    select: str = Field(
-        "frequency", description="how a criterion is chosen: frequency, effectiveness, or a registered selector"
-    )
+    select: str = Field("frequency", description="how a criterion is chosen: see 'prunepeft methods'")
     train_size: PositiveInt = Field(100, description="examples of the subset d that warm-up trains on")
     turns: PositiveInt = Field(3, description="turns of a criterion's chain")
     epochs: PositiveInt = Field(3, description="epochs per turn")
@@ -162,9 +157,7 @@ class PruningConfig(Config):
     """The pruning rounds (paper, Algorithm 1)."""
 
     criteria: tuple[str, ...] = Field(PAPER_CRITERIA, min_length=1, description="the criteria of the hybrid")
-    profile: str = Field(
-        "averaged", description="how scores become p(m): paper, reference, averaged, or a registered profile"
-    )
+    profile: str = Field("averaged", description="how scores become p(m): see 'prunepeft methods'")
     compare: Literal["within-kind", "raw"] = Field(
         "within-kind",
         description="how slot kinds are set against each other: scores standardised within each kind, or as they are",
