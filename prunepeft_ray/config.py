@@ -89,10 +89,7 @@ class SpaceConfig(Config):
         return self
 
     def module(self, kind: str) -> tuple[str, str]:
-        """Return the module type that fills slots of a kind, and the name of the setting for its size.
-
-        Plugins register types too, so only :func:`build_space` can check that there is one of that name.
-        """
+        """Return the module type that fills slots of a kind, and the name of the setting for its size."""
         return {
             "PA": (self.parallel, "rank"),
             "PF": ("parallel", "ffn_bottleneck"),
@@ -128,9 +125,7 @@ class TrainingConfig(Config):
     """The recipe that all jobs share, and the length of the final retraining."""
 
     epochs: PositiveInt = Field(20, description="maximum number of epochs of the final retraining")
-    patience: PositiveInt | None = Field(
-        5, description="stop the final retraining after this many epochs without improvement"
-    )
+    patience: PositiveInt | None = Field(5, description="epochs without improvement after which retraining stops")
     batch_size: PositiveInt = Field(16, description="examples per optimiser step")
     micro_batches: PositiveInt | None = Field(
         None,
@@ -150,9 +145,7 @@ class TrainingConfig(Config):
 class WarmupConfig(Config):
     """Learning which criterion suits which partition (paper, Section 3.3)."""
 
-    select: str = Field(
-        "frequency", description="how a criterion is chosen: frequency, effectiveness, or a registered selector"
-    )
+    select: str = Field("frequency", description="how a criterion is chosen: see 'prunepeft methods'")
     train_size: PositiveInt = Field(100, description="size of the subset d that the warm-up trains on")
     turns: PositiveInt = Field(3, description="number of turns per criterion")
     epochs: PositiveInt = Field(3, description="epochs per turn")
@@ -164,9 +157,7 @@ class PruningConfig(Config):
     """The pruning rounds (paper, Algorithm 1)."""
 
     criteria: tuple[str, ...] = Field(PAPER_CRITERIA, min_length=1, description="the criteria to combine")
-    profile: str = Field(
-        "averaged", description="how p(m) follows from scores: paper, reference, averaged, or a registered profile"
-    )
+    profile: str = Field("averaged", description="how p(m) follows from scores: see 'prunepeft methods'")
     compare: Literal["within-kind", "raw"] = Field(
         "within-kind",
         description="how slots of different kinds are compared: by scores standardised within each kind, or raw scores",
@@ -183,9 +174,7 @@ class PruningConfig(Config):
     )
     dynamic: bool = Field(False, description="relearn the strategy before every round")
     threshold: float | None = Field(
-        None,
-        gt=0,
-        description="fixed t of the threshold criterion; default: a quantile over all slots of a kind",
+        None, gt=0, description="fixed t of the threshold criterion; default: a quantile over all slots of a kind"
     )
     threshold_quantile: float = Field(0.1, gt=0, lt=1)
 
@@ -216,9 +205,7 @@ class CandidateConfig(Config):
 class RecipeConfig(Config):
     """The settings that the specs of searches and studies have in common."""
 
-    budget: str = Field(
-        description="maximum number of PEFT parameters: a number (300000, 1.5M) or a percentage of the backbone (1%)"
-    )
+    budget: str = Field(description="maximum number of PEFT parameters: 300000, 1.5M, or 1% of the backbone")
     space: SpaceConfig = SpaceConfig()
     modules: ModulesConfig = ModulesConfig()
     training: TrainingConfig = TrainingConfig()

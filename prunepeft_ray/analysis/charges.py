@@ -149,8 +149,6 @@ def search_costs(charged: pd.DataFrame, ended: pd.DataFrame) -> pd.DataFrame:
     jobs: dict[Any, pd.DataFrame] = {key: own[own.kind != "final"] for key, own in charged.groupby(keys)}
     ended = ended.drop_duplicates(keys).set_index(keys)
     ends: dict[Any, Any] = ended[["evaluations", "proposal_seconds"]].to_dict("index")
-        ended.drop_duplicates(keys).set_index(keys)[["evaluations", "proposal_seconds"]].to_dict("index")
-    )
     none = charged.iloc[:0]
     costs = {key: account(jobs.get(key, none), **ends.get(key, {})) for key in sorted({*jobs, *ends})}
     begun = pd.DataFrame(list(costs), columns=keys)
