@@ -1,4 +1,4 @@
-"""Ray clusters that are started once for all tests: those that use one run in the same process."""
+"""Ray clusters that are started once for all tests of a process, and the marks of tests that use them."""
 
 from __future__ import annotations
 
@@ -33,12 +33,8 @@ def bench(tmp_path_factory) -> Iterator:
         yield running
 
 
-def mark_and_group(items: list[pytest.Item]) -> None:
-    """Mark tests by the fixtures that they use, and say which run in one process and when.
-
-    Tests of a file, and all that share a cluster, run in one process; those that start Ray, which takes longest, first.
-    """
-    groups = {item.path: name for item in items for name in SHARED if name in item.fixturenames}
+def mark_and_sort(items: list[pytest.Item]) -> None:
+    """Mark tests by the fixtures that they use, and begin with the files that start Ray, which take longest."""
     for item in items:
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
         used = {*item.fixturenames, *(value for value in parameters if isinstance(value, str))}
@@ -46,7 +42,5 @@ def mark_and_group(items: list[pytest.Item]) -> None:
             item.add_marker("ray")
         if used.intersection(SYSTEM):
             item.add_marker("system")
-        group = groups.get(item.path, item.path.stem)
-        item.add_marker(pytest.mark.xdist_group(group))
     with_ray = {item.path for item in items if item.get_closest_marker("ray")}
     items.sort(key=lambda item: item.path not in with_ray)

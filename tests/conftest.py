@@ -9,7 +9,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
 import torch
-from clusters import bench, cluster, mark_and_group
+from clusters import bench, cluster, mark_and_sort
 from hypothesis import settings
 from s3 import bucket, s3_server
 from tiny import make_tiny_model
@@ -24,7 +24,7 @@ settings.load_profile("offline")
 # a wrapper comes before pytest and its plugins look at the marks
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items):
-    mark_and_group(items)
+    mark_and_sort(items)
     return (yield)
 
 
