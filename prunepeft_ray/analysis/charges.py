@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from prunepeft_ray.analysis.columns import NUMBER, WHOLE, Described
 from prunepeft_ray.errors import InputError
@@ -146,8 +146,10 @@ def search_costs(charged: pd.DataFrame, ended: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     keys = list(SEARCH)
-    jobs = {key: own[own.kind != "final"] for key, own in charged.groupby(keys)}
-    ends = ended.drop_duplicates(keys).set_index(keys)[["evaluations", "proposal_seconds"]].to_dict("index")
+    jobs: dict[Any, pd.DataFrame] = {key: own[own.kind != "final"] for key, own in charged.groupby(keys)}
+    ends: dict[Any, Any] = (
+        ended.drop_duplicates(keys).set_index(keys)[["evaluations", "proposal_seconds"]].to_dict("index")
+    )
     none = charged.iloc[:0]
     costs = {key: account(jobs.get(key, none), **ends.get(key, {})) for key in sorted({*jobs, *ends})}
     begun = pd.DataFrame(list(costs), columns=keys)

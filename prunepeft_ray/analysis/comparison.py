@@ -154,7 +154,8 @@ class _Study:
 
     def __init__(self, charged: pd.DataFrame, ended: pd.DataFrame) -> None:
         costs = search_costs(charged, ended).set_index(list(SEARCH))
-        self.costs = {key: CostAccount(**cost) for key, cost in zip(costs.index, costs.to_dict("records"), strict=True)}
+        rows: list[Any] = costs.to_dict("records")
+        self.costs = {key: CostAccount(**row) for key, row in zip(costs.index, rows, strict=True)}
         self._charged = dict(tuple(charged.groupby(list(CELL))))
         self._ended = dict(tuple(ended.groupby(list(CELL))))
         self._no_jobs, self._no_ends = charged.iloc[:0], ended.iloc[:0]
