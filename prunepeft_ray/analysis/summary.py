@@ -206,7 +206,7 @@ def _busy_seconds(jobs: pd.DataFrame) -> float:
 
 def _removals(removals: pd.DataFrame) -> tuple[Removal, ...]:
     facts = removals[["round", "slot", "probability", "criteria"]].itertuples(index=False, name=None)
-    return tuple(Removal(*known, tuple(criteria.split(", "))) for *known, criteria in facts)
+    return tuple(Removal(turn, slot, chance, tuple(judges.split(", "))) for turn, slot, chance, judges in facts)
 
 
 def removed_in(summary: Summary) -> dict[Slot, int]:
