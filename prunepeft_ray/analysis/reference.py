@@ -18,11 +18,11 @@ package, read a table with `pandas.read_parquet`, `pyarrow.dataset` or DuckDB, a
 has examples.
 
 Where files are many, `DIR/results/merged/TABLE/` holds copies of their rows in few files, for quick reading. They are
-made while a run goes on and when it ends, count only for files that are still there unchanged, and may be deleted at
-any time.
+made while a run is in progress and when it ends, count only for files that are still there unchanged, and may be
+deleted at any time.
 
-`open_results` leaves out a file that is damaged, and names it in `.damaged`. `prunepeft resume` does not go on over a
-damaged file: it names it, and does that part again once it is deleted.
+`open_results` leaves out a file that is damaged, and names it in `.damaged`. `prunepeft resume` does not resume over a
+damaged file: it names it, and redoes that part once it is deleted.
 
 Schema version {SCHEMA_VERSION}, kept in every file's metadata as `prunepeft_schema_version`; this version of the
 package reads {" and ".join(map(str, READABLE))}. A column that an older file does not have is null.
@@ -32,7 +32,7 @@ package reads {" and ".join(map(str, READABLE))}. A column that an older file do
 
 _DERIVED = """# Derived frames
 
-`open_results(DIR)[NAME]` works these out from the tables; for a search by itself as for a study of one.
+`open_results(DIR)[NAME]` computes these from the tables; for a search by itself as for a study of one.
 """
 
 
