@@ -33,9 +33,8 @@ def test_a_search_that_loses_a_worker_goes_on_by_itself(tmp_path, longer, expect
         search.wait_for_jobs(before["round"])
         os.kill(search.workers()[0], signal.SIGKILL)
         assert search.process.wait(120) == 0, search.told
-        assert re.search(r"worker [01] (died|lost the connection to another worker); restart 1 of at most 3", search.told), (
-            search.told
-        )
+        loss = r"worker [01] (died|lost the connection to another worker); restart 1 of at most 3"
+        assert re.search(loss, search.told), search.told
         assert "resuming after" in search.told
         # nothing of Ray's own words
         assert "raylet" not in search.told
