@@ -461,7 +461,7 @@ def test_a_method_that_changed_its_mind_is_not_mixed_up_with_what_it_was(methods
     methods(toy=toys([filled(6)], [filled(7)]))
     run(make_study("toy", seeds=[0]), trainer)
     reason = failure(store)
-    assert "as number 1 before the study stopped" in reason
+    assert "was its result number 1" in reason
     assert "give it another label" in reason
     assert store.requests == before
 
