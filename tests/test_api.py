@@ -37,7 +37,7 @@ def test_wrong_settings_are_refused_from_python_too(tmp_path):
         prunepeft_ray.search("packaged:minilm", "packaged:movie", "0%", output=tmp_path / "run")
     with pytest.raises(InputError, match="unknown key"):
         prunepeft_ray.search("packaged:minilm", "packaged:movie", 9, output=tmp_path / "run", settings=["a.b=1"])
-    with pytest.raises(InputError, match="holds no run"):
+    with pytest.raises(InputError, match="does not contain a run"):
         prunepeft_ray.resume(tmp_path / "run")
     with pytest.raises(InputError, match="study: 'tasks' is missing"):
         prunepeft_ray.compare({"methods": ["prunepeft"]}, output=tmp_path / "run")

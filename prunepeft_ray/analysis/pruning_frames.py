@@ -86,7 +86,9 @@ def _rounds(results: Results) -> pd.DataFrame:
 
 def _removal_texts(results: Results) -> pd.Series[str]:
     removals = results["removals"]
-    texts = removals.assign(removals=removals.slot + " (" + removals.probability.map("{:.3f}".format) + ")")
+    texts = removals.assign(
+        removals=[f"{slot} ({p:.3f})" for slot, p in zip(removals.slot, removals.probability, strict=True)]
+    )
     return texts.groupby([*SEARCH, "round"]).removals.agg(", ".join)
 
 

@@ -177,7 +177,7 @@ def test_a_file_of_a_newer_version_is_the_users_error_and_no_damage(study):
 
 
 def test_a_place_without_a_run_is_the_users_error(tmp_path):
-    with pytest.raises(InputError, match=r"holds no run: spec\.yaml is expected there"):
+    with pytest.raises(InputError, match=r"does not contain a run: there is no spec\.yaml"):
         open_results(tmp_path)
 
 

@@ -163,7 +163,7 @@ def test_failures_count_as_evaluations_and_never_win():
 
 def test_without_a_success_there_is_no_answer():
     method = build(make_problem(evaluations=8))
-    with pytest.raises(RunError, match="autopeft: none of 0 candidates"):
+    with pytest.raises(RunError, match="autopeft: none of the 0 candidates"):
         method.best()
     drive(method, failure)
     with pytest.raises(RunError, match="out of memory"):

@@ -104,7 +104,7 @@ def test_a_failed_candidate_does_not_end_the_search(name):
 def test_when_every_candidate_fails_there_is_no_answer(name):
     method = build(name, make_problem(layers=6))
     drive(method, failure)
-    with pytest.raises(RunError, match=f"{name}: none of 12 candidates"):
+    with pytest.raises(RunError, match=f"{name}: none of the 12 candidates"):
         method.best()
 
 

@@ -75,7 +75,7 @@ def test_of_equal_metrics_the_smaller_wins_then_the_lower_id():
 
 
 def test_without_a_success_the_error_is_one_line_with_a_reason():
-    with pytest.raises(RunError, match=r"toy: none of 1 candidates .*; one failed: out of memory$") as caught:
+    with pytest.raises(RunError, match=r"toy: none of the 1 candidates .*; one failed: out of memory$") as caught:
         told(make_problem(), (["PA.0"], 1, None)).best()
     assert "\n" not in str(caught.value)
 

@@ -47,7 +47,7 @@ def test_a_budget_below_size_one_says_what_it_takes(name):
     info, _, _, per_size, fixed = CASES[name]
     need = per_size + fixed
     with pytest.raises(
-        InputError, match=f"method '{name}': a budget of {need - 1} parameters is too small: .* takes {need}"
+        InputError, match=f"method '{name}': a budget of {need - 1} parameters is too small: .* needs {need}"
     ):
         build(info, make_problem(budget=need - 1))
 

@@ -88,7 +88,7 @@ def test_a_watched_study_is_reported_until_it_ends(capsys, monkeypatch, tmp_path
         (["run", "--output", "found.svg"], "expected a file name ending in .html or .md"),
         (["run", "other", "--output", "found.md"], "expected a file name ending in .html"),
         (["run", "run"], "run is named twice"),
-        (["run", "nowhere"], "nowhere holds no run"),
+        (["run", "nowhere"], "nowhere does not contain a run"),
         (["run", "--watch", "--json"], "--watch writes a page"),
         (["run", "--watch", "--output", "found.md"], "--watch writes a page"),
         (["run", "--watch", "--every", "0"], "--every"),

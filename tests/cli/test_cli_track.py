@@ -42,7 +42,7 @@ def complaint(capsys, arguments, code=2):
     [
         (["track", "run", "--to", "mlfow"], "unknown tracker 'mlfow': did you mean 'mlflow'? known: mlflow"),
         (["track", "run"], "--to"),
-        (["track", "nope", "--to", "tensorboard"], "nope holds no run"),
+        (["track", "nope", "--to", "tensorboard"], "nope does not contain a run"),
         ([*ARGUMENTS, "--track", "tensorbord"], "did you mean 'tensorboard'"),
         (["compare", "study.yaml", "--track", "tensorbord"], "did you mean 'tensorboard'"),
         (["resume", "run", "--track", "tensorbord"], "did you mean 'tensorboard'"),

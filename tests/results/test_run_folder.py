@@ -159,7 +159,7 @@ def test_a_search_that_comes_a_moment_later_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["nowhere", "."])
 def test_a_folder_without_a_run_cannot_be_opened(tmp_path, name):
-    with pytest.raises(InputError, match=r"holds no run.*spec\.yaml"):
+    with pytest.raises(InputError, match=r"does not contain a run.*spec\.yaml"):
         RunFolder.open(tmp_path / name)
 
 
@@ -261,7 +261,7 @@ def test_what_is_in_a_bucket_already_is_left_alone(in_bucket):
     assert_bucket_refused(in_bucket / "spec.yaml", "is a file; choose a folder")
     assert_bucket_refused(open_path("s3://nowhere-at-all/run"), "no such bucket")
     assert RunFolder.open(in_bucket).spec == FULL
-    with pytest.raises(InputError, match="holds no run"):
+    with pytest.raises(InputError, match="does not contain a run"):
         RunFolder.open(in_bucket.parent)
 
 

@@ -131,8 +131,8 @@ def test_a_wrong_url_is_refused_before_ray_is_started(s3_server, capsys, tiny_be
 
 
 def test_an_empty_place_in_a_bucket_holds_nothing(bucket, capsys):
-    assert_complaint(capsys, ["resume", f"{bucket}/run"], 2, "holds no run")
-    assert_complaint(capsys, ["report", f"{bucket}/run"], 2, "holds no run")
+    assert_complaint(capsys, ["resume", f"{bucket}/run"], 2, "does not contain a run")
+    assert_complaint(capsys, ["report", f"{bucket}/run"], 2, "does not contain a run")
     assert_complaint(capsys, ["predict", f"{bucket}/run", "--input", "x"], 2, "contains no adapter")
 
 

@@ -18,6 +18,7 @@ from prunepeft_ray.execution import resume_search, start_search
 from prunepeft_ray.execution.search import start as launch
 from prunepeft_ray.results import RunFolder, attempt
 from prunepeft_ray.storage.paths import is_file, is_local, names, open_path
+from prunepeft_ray.tasks import load_task
 from prunepeft_ray.waiting import poll
 
 
@@ -195,13 +196,13 @@ def test_a_folder_that_is_not_empty_is_left_alone(no_ray, tmp_path, spec, undist
     assert [file.name for file in tmp_path.iterdir()] == ["letter.txt"]
     with pytest.raises(InputError, match="prunepeft resume"):
         start_search(spec, undisturbed[0], lambda event: None)
-    with pytest.raises(InputError, match="holds no run"):
+    with pytest.raises(InputError, match="does not contain a run"):
         resume_search(tmp_path, lambda event: None)
 
 
 def test_a_run_that_somebody_works_on_is_left_alone(no_ray, tmp_path, spec):
     folder = RunFolder.create(tmp_path / "run", spec)
-    with attempt(folder), pytest.raises(InputError, match=rf"has been working on {os.getpid()} on"):
+    with attempt(folder), pytest.raises(InputError, match=rf"process {os.getpid()} on .* has been working on"):
         resume_search(folder.path, lambda event: None)
     assert attempts_of(folder) == ["finished"]
 
@@ -229,15 +230,13 @@ def test_a_finished_run_is_not_attempted_again(no_ray, undisturbed):
     assert sorted(file.name for file in undisturbed[0].iterdir()) == before
 
 
-def test_a_run_whose_task_has_changed_is_not_resumed(no_ray, tmp_path, tiny_bert, small_task, undisturbed):
-    task = tmp_path / "task.csv"
-    task.write_text(small_task.read_text())
-    spec = make_spec(tiny_bert, task, "warmup.turns=1", "pruning.criteria=[gate]")
-    path = tmp_path / "run"
+def test_a_run_whose_task_has_changed_is_not_resumed(no_ray, monkeypatch, tmp_path, spec, small_task, undisturbed):
+    path, task = tmp_path / "run", tmp_path / "task.csv"
     RunFolder.create(path, spec)
-    # one job of a run with other texts
     (path / "results").symlink_to(undisturbed[0] / "results")
     task.write_text(small_task.read_text() + "one more good sentence,yes\n")
+    changed = spec.task.model_copy(update={"name": str(task)})
+    monkeypatch.setattr(launch, "load_task", lambda _config, tell: load_task(changed, tell))
     with pytest.raises(InputError, match=r"the task .* has changed since this run began"):
         resume_search(path, lambda event: None)
 

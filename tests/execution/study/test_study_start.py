@@ -217,7 +217,7 @@ def test_the_folder_of_a_search_is_refused(study, refusal, tmp_path, tiny_bert, 
 
 
 def test_a_folder_without_a_study_cannot_be_resumed(refusal, tmp_path):
-    assert "holds no run" in refusal(None, tmp_path / "nowhere", lambda spec, path: go_on(path))
+    assert "does not contain a run" in refusal(None, tmp_path / "nowhere", lambda spec, path: go_on(path))
 
 
 def test_the_folder_of_another_study_is_refused(study, refusal, tmp_path, ray_runs):
