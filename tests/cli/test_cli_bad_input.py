@@ -125,7 +125,7 @@ def test_a_bad_file_is_named_with_what_is_wrong(capsys, tmp_path, rows, options,
 def test_a_file_in_another_encoding_than_named_is_refused(capsys, tmp_path):
     (tmp_path / "film.csv").write_bytes("review,stars\ncafé,pos\n".encode("latin-1"))
     arguments = [*changed(task=str(tmp_path / "film.csv")), "--text", "review", "--label", "stars"]
-    assert "film.csv, line 2: not utf-8" in complaint(capsys, [*arguments, "--encoding", "utf-8"])
+    assert "film.csv, line 2: not valid utf-8" in complaint(capsys, [*arguments, "--encoding", "utf-8"])
     assert "separator 'semi': expected one character" in complaint(capsys, [*arguments, "--separator", "semi"])
 
 

@@ -75,7 +75,7 @@ def complaint(capsys, arguments, code=2):
         ({"methods": [{"name": "prunepeft", "options": {"x": 1}}]}, "unknown key 'x'"),
         ({"methods": ["single:weigth"]}, "did you mean 'weight'"),
         (NO_ADAPTER_FITS, "uniform-adapter, packaged:movie, packaged:minilm: "),
-        ({"plugins": ["./nope.py"]}, "nope.py on this machine"),
+        ({"plugins": ["./nope.py"]}, "nope.py is not a Python file or package on this machine"),
         ({"pruning": {"blocks": [0.5, 0.4]}}, "edges must increase"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
@@ -204,7 +204,7 @@ def test_report_shows_and_writes_a_study(capsys, tmp_path):
     assert run(["report", "run", "--output", "found.md"]) == 0
     assert "prunepeft compare" in (tmp_path / "found.md").read_text()
     capsys.readouterr()
-    assert "ends in .html or .md" in complaint(capsys, ["report", "run", "--output", "found.svg"])
+    assert "ending in .html or .md" in complaint(capsys, ["report", "run", "--output", "found.svg"])
 
 
 def test_a_report_that_cannot_be_written_fails_with_exit_code_1(capsys, tmp_path):

@@ -238,7 +238,7 @@ def test_a_smaller_cluster_gets_a_smaller_group(run_group):
 def test_a_busy_cluster_is_waited_for(run_group):
     run_group([full()] * 6 + [None], room=[4] * 6)
     assert run_group.workers == [4] * 7
-    assert set(run_group.told) == {"still waiting for 4 free CPUs of the cluster"}
+    assert set(run_group.told) == {"still waiting for 4 free CPUs on the cluster"}
 
 
 def test_a_cluster_without_any_room_ends_the_search_in_one_line(run_group):
