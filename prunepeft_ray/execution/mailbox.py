@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any, Literal
 
 import ray
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from prunepeft_ray.errors import PrunePEFTError
@@ -174,6 +175,16 @@ class Reader:
         # while stopping, workers are meant to exit
         if not (self.stopping and event.type == "lost"):
             self._emit(event)
+
+
+def stop_mailbox(mailbox: Any) -> None:
+    """Stop the mailbox actor; handles held by the tracebacks of errors would keep it alive.
+
+    Args:
+        mailbox: Its handle.
+    """
+    with suppress(RayError):
+        ray.kill(mailbox)
 
 
 def start_mailbox() -> Any:

@@ -16,7 +16,7 @@ class Store:
     def __init__(self, error=None):
         self.error, self.merged, self.twice = error, [], threading.Event()
 
-    def merge(self, growth=0.0):
+    def compact(self, growth=0.0):
         self.merged.append(growth)
         if len(self.merged) == 2:
             self.twice.set()
@@ -43,8 +43,8 @@ def test_a_run_that_is_interrupted_is_merged_too(end):
 
 def test_after_a_long_merge_the_pause_is_long():
     class Slow(Store):
-        def merge(self, growth=0.0):
-            super().merge(growth)
+        def compact(self, growth=0.0):
+            super().compact(growth)
             time.sleep(0.05)
 
     store = Slow()

@@ -30,7 +30,7 @@ from prunepeft_ray.events import Emit, Event
 from prunepeft_ray.execution.failures import Failures
 from prunepeft_ray.execution.interruptions import BrokenGroupError, StoppedError
 from prunepeft_ray.execution.job_checkpoint import JobKeeper
-from prunepeft_ray.execution.mailbox import TIMEOUT_SECONDS, Sender, start_mailbox
+from prunepeft_ray.execution.mailbox import TIMEOUT_SECONDS, Sender, start_mailbox, stop_mailbox
 from prunepeft_ray.execution.ray_errors import (
     RAY_ERRORS,
     describe_failure,
@@ -94,24 +94,30 @@ def run_in_group(
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(folder.spec.execution.hang_seconds)
     failures, workers = Failures(folder, folder.spec.execution.max_failures), max(1, part.units)
     shared: _SharedState | None = None
-    while True:
-        if request.signal is not None:
-            request.interrupt()
-        try:
-            room, resizing = room_for_workers(use_gpu), Resizing(part, workers)
-            shared = shared or _prepare_shared(folder, data)
-            if not _run_once(shared, emit, workers, use_gpu, request, look, resizing.due) or folder.finished:
-                return
-            ray.get(shared.mailbox.reset.remote(), timeout=TIMEOUT_SECONDS)
-            workers = _workers_now(workers, max(1, part.units), room_for_workers(use_gpu) - room, emit)
-        except RAY_ERRORS as error:
-            if not (waited := is_startup_timeout(error)):
-                _count(error, failures, folder, shared, emit)
-                _pause(failures.count, request, look)
-                # the shared objects themselves may be lost
-                shared = shared if is_worker_loss(error) else None
-            room = _room_left(use_gpu, folder, error)
-            workers = _workers_left(max(1, min(workers, part.units)), max(1, room), use_gpu, emit, waited)
+    try:
+        while True:
+            if request.signal is not None:
+                request.interrupt()
+            try:
+                room, resizing = room_for_workers(use_gpu), Resizing(part, workers)
+                shared = shared or _prepare_shared(folder, data)
+                if not _run_once(shared, emit, workers, use_gpu, request, look, resizing.due) or folder.finished:
+                    return
+                ray.get(shared.mailbox.reset.remote(), timeout=TIMEOUT_SECONDS)
+                workers = _workers_now(workers, max(1, part.units), room_for_workers(use_gpu) - room, emit)
+            except RAY_ERRORS as error:
+                if not (waited := is_startup_timeout(error)):
+                    _count(error, failures, folder, shared, emit)
+                    _pause(failures.count, request, look)
+                    if shared is not None and not is_worker_loss(error):
+                        # the shared objects themselves may be lost
+                        stop_mailbox(shared.mailbox)
+                        shared = None
+                room = _room_left(use_gpu, folder, error)
+                workers = _workers_left(max(1, min(workers, part.units)), max(1, room), use_gpu, emit, waited)
+    finally:
+        if shared is not None:
+            stop_mailbox(shared.mailbox)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from prunepeft_ray.cluster.sharing.claim import Share, ShareReporter, WholeClust
 from prunepeft_ray.errors import PrunePEFTError, RunError
 from prunepeft_ray.events import Emit, Event
 from prunepeft_ray.execution.failures import Failures
-from prunepeft_ray.execution.mailbox import start_mailbox
+from prunepeft_ray.execution.mailbox import start_mailbox, stop_mailbox
 from prunepeft_ray.execution.ray_errors import describe_failure, how_to_resume, own_error
 from prunepeft_ray.execution.shared_memory import share
 from prunepeft_ray.execution.study.dispatcher import StudyRun
@@ -96,24 +96,27 @@ def run_study(
     # on its own cluster a study has more trials than room, and the oldest must not wait forever
     scheduler = OldestFirst(searcher) if isinstance(part, WholeCluster) else NewestFirst(searcher)
     failures = Failures(folder, spec.execution.max_failures)
-    while True:
-        tuner = build_tuner(searcher, scheduler, shared, spec.execution, unit)
-        background = BackgroundRun(tuner.fit)
-        try:
-            follow(background, shared.mailbox, hear, request, every(WATCH_SECONDS, look))
-        finally:
-            # let Tune notice that no more trials come; otherwise it would start a cluster once this one is gone
-            background.join(STOP_SECONDS)
-        watch(run.progress())
-        if request.signal is not None:
-            request.interrupt()
-        if (error := _failure_of_tune(run, searcher, background)) is None:
-            break
-        failures.add()
-        if failures.too_many:
-            break
-        emit(Event("lost", f"{describe_failure(error)}; {failures.reaction}"))
-        searcher.requeue()
+    try:
+        while True:
+            tuner = build_tuner(searcher, scheduler, shared, spec.execution, unit)
+            background = BackgroundRun(tuner.fit)
+            try:
+                follow(background, shared.mailbox, hear, request, every(WATCH_SECONDS, look))
+            finally:
+                # let Tune notice that no more trials come; otherwise it would start a cluster once this one is gone
+                background.join(STOP_SECONDS)
+            watch(run.progress())
+            if request.signal is not None:
+                request.interrupt()
+            if (error := _failure_of_tune(run, searcher, background)) is None:
+                break
+            failures.add()
+            if failures.too_many:
+                break
+            emit(Event("lost", f"{describe_failure(error)}; {failures.reaction}"))
+            searcher.requeue()
+    finally:
+        stop_mailbox(shared.mailbox)
     _raise_what_ended(run, searcher, background, folder)
 
 

@@ -13,7 +13,7 @@ from prunepeft_ray.architecture import KINDS
 from prunepeft_ray.errors import RunError
 from prunepeft_ray.execution import executor as executor_module
 from prunepeft_ray.execution.drive import _story
-from prunepeft_ray.execution.search import run as search_module
+from prunepeft_ray.execution.search import answer as answer_module
 from prunepeft_ray.jobs import Decision
 from prunepeft_ray.report import summary_svg
 from prunepeft_ray.results import ResultsStore, RunFolder
@@ -285,7 +285,7 @@ def on_a_tiny_disk(function):
     return wrapped
 
 
-@pytest.mark.parametrize(("place", "name"), [(executor_module.GroupExecutor, "_save"), (search_module, "save_adapter")])
+@pytest.mark.parametrize(("place", "name"), [(executor_module.GroupExecutor, "_save"), (answer_module, "save_adapter")])
 def test_a_full_disk_ends_in_one_line_and_a_resume_goes_on(copy, spec, undisturbed, monkeypatch, trained, place, name):
     final = final_job(copy)
     (copy / "checkpoints" / f"{final}.safetensors").unlink()

@@ -504,7 +504,7 @@ def test_bad_decisions_fail_the_search_alone(methods, store, trainer):
 
     built(methods, Confused)
     run(make_study("toy", "ones", seeds=[0]), trainer)
-    assert "no slot" in failure(store)
+    assert "is not a slot" in failure(store)
     assert store.outcome("ones").status == "done"
 
 
