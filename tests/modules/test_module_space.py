@@ -92,7 +92,7 @@ def test_one_size_per_layer(tiny_bert):
 @pytest.mark.parametrize("key", ["rank", "bottleneck", "ffn_bottleneck", "prefix"])
 @pytest.mark.parametrize("sizes", [(1, 2, 3), (1, 2, 3, 4, 5)])
 def test_a_list_of_sizes_of_another_length_than_the_backbone_is_refused(tiny_bert, key, sizes):
-    with pytest.raises(InputError, match=rf"space\.{key}: {len(sizes)} sizes, but the backbone has 4 layers"):
+    with pytest.raises(InputError, match=rf"space\.{key}: got {len(sizes)} sizes, but the backbone has 4 layers"):
         build_space(SpaceConfig(kinds=tuple(KINDS), **{key: sizes}), load_backbone(tiny_bert))
 
 

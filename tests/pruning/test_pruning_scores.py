@@ -261,7 +261,7 @@ def test_halves_are_read_as_far_as_they_are_known():
     [
         ({}, r"round 1/3: the result lacks the score of criterion 'weight' for slot PA\.0"),
         ({"weight": {"PA.1": 1.0}}, r"lacks the score of criterion 'weight' for slot PA\.0"),
-        ({"weight": {"PA.0": math.nan}}, r"round 1/3: criterion 'weight' of slot PA\.0 is nan: .*diverged"),
+        ({"weight": {"PA.0": math.nan}}, r"round 1/3: the training diverged: criterion 'weight' of slot PA\.0 is nan"),
         ({"weight": {"PA.0": math.inf}}, "is inf"),
     ],
 )
