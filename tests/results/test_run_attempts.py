@@ -263,7 +263,7 @@ def test_a_process_that_is_hidden_from_us_is_watched_by_its_beat(quick, local_ru
     told = []
     with attempt(local_run, told.append) as own:
         assert own.number == 2
-    assert "watching" in told[0]
+    assert "waiting up to" in told[0]
 
 
 # --- processes that cannot be seen from here

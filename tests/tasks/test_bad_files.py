@@ -88,7 +88,7 @@ BAD = [
      ", line 41: not valid JSON: 'text' occurs twice in an object"),
     ("d.jsonl", lines(ROWS) + "[" * 100_000, {}, ", line 41: not valid JSON: nested too deeply"),
     ("d.jsonl", lines(ROWS) + '{"text": {"a": 1}, "label": "a"}\n', {},
-     ", line 41: column 'text' holds a dict; expected text or a number"),
+     ", line 41: column 'text' contains a dict; expected text or a number"),
     ("d.jsonl", lines(ROWS) + '{"text": "half \\ud83d", "label": "a"}\n', {},
      ", line 41: column 'text' contains an incomplete character (a lone surrogate)"),
     ("d.jsonl", lines(ROWS), {"separator": ";"}, ": --separator is for CSV and TSV files; omit it"),

@@ -254,10 +254,10 @@ def test_names_with_decimals_are_not_mistaken_for_ids(write):
         (GOOD.replace("text,", "txt,"), ["data.csv", "--text", "columns: txt, label"]),
         (GOOD.replace(",label", ",y"), ["data.csv", "--label", "columns: text, y"]),
         ("text, text,label\na,b,c\n", ["data.csv", "2 columns named 'text'"]),
-        (numbered("a" * 30), ["data.csv", "'a' in all 30 rows", "at least two classes"]),
+        (numbered("a" * 30), ["data.csv", "'a', in all 30 rows", "at least two classes"]),
         ("text,label\nx,a\n", ["data.csv", "all 1 rows"]),
-        ("text,label\nx,a\ny,b\n", ["data.csv", "2 different texts", "at least 10", "--dev and --test"]),
-        ("text,label\n" + "same,a\nsame,b\n" * 20, ["data.csv", "40 rows have 0 different texts"]),
+        ("text,label\nx,a\ny,b\n", ["data.csv", "2 distinct texts", "at least 10", "--dev and --test"]),
+        ("text,label\n" + "same,a\nsame,b\n" * 20, ["data.csv", "40 rows have 0 distinct texts"]),
         (numbered([f"id{i}" for i in range(40)]), ["data.csv", "40 distinct values in 40 rows", "--label"]),
         (numbered([*"abcdefghijklm"]), ["data.csv", "no example left to train on"]),
         (numbered([i / 3 for i in range(30)] + ["nan"]), ["data.csv, line 32", "'nan' is not a finite number"]),
@@ -385,7 +385,7 @@ def test_examples_may_have_class_ids_where_names_are_words(write):
     path = write("text,label\nx,1\ny,0\n")
     assert read_examples(path, None, None, "label", ("negative", "positive"), False).labels.tolist() == [1, 0]
     assert read_examples(path, None, None, "label", ("0", "1"), False).labels.tolist() == [1, 0]
-    with pytest.raises(InputError, match="label '0' is not"):
+    with pytest.raises(InputError, match="label '0' does not occur in training"):
         read_examples(path, None, None, "label", ("1", "2"), False)
     with pytest.raises(InputError, match="line 3: label '7'"):
         read_examples(write("text,label\nx,1\ny,7\n"), None, None, "label", ("negative", "positive"), False)
@@ -401,5 +401,5 @@ def test_wrong_examples_are_refused_like_wrong_tasks(write):
         read_examples(write("text\nx\n  \ny\n".replace("  ", '" "')), "text", None, None, ("a",), False)
     with pytest.raises(InputError, match="no such file"):
         read_examples("gone.csv", "text", None, None, ("a",), False)
-    with pytest.raises(InputError, match="line 2: label 'c' is not"):
+    with pytest.raises(InputError, match="line 2: label 'c' does not occur in training"):
         read_examples(write("text,label\nx,c\n"), "text", None, "label", ("a", "b"), False)

@@ -189,7 +189,7 @@ BAD = {
         with_weights(lambda state, name: state.update({name: state[name].T.contiguous()})),
         "a different shape",
     ),
-    "exploding scale": (with_config(modules={"lora_alpha": 1e308}), "not finite"),
+    "exploding scale": (with_config(modules={"lora_alpha": 1e308}), "non-finite"),
     "adapter linked": (linked_whole, "leads out of"),
     "configuration linked": (linked(CONFIG), "leads out of"),
     "weights linked": (linked(WEIGHTS), "leads out of"),
