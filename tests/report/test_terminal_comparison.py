@@ -180,7 +180,7 @@ def test_the_document_says_how_it_came_about(study):
     assert "## packaged:trec on packaged:minilm" in text
     assert "## How to read this" in text
     # 10 rounds, 1 candidate and 15 retrainings, of 6 seconds each
-    assert "In all 26 jobs ran: 20,800 examples, 1.04e+11 FLOP, 3 min." in text
+    assert "In total, 26 jobs ran: 20,800 examples, 1.04e+11 FLOP, 3 min." in text
 
 
 def test_every_table_of_the_document_is_well_formed(study):

@@ -116,9 +116,9 @@ def test_chosen_metric_decides_and_is_measured():
 
 
 def test_metric_of_the_other_kind_is_refused():
-    with pytest.raises(InputError, match=r"'pearson' does not suit a task that predicts classes; suited: accuracy"):
+    with pytest.raises(InputError, match=r"'pearson' does not suit a task that predicts classes; suitable: accuracy"):
         choose_metrics("pearson", ("accuracy",), False)
-    with pytest.raises(InputError, match=r"predicts numbers; suited: pearson, spearman"):
+    with pytest.raises(InputError, match=r"predicts numbers; suitable: pearson, spearman"):
         choose_metrics("f1", ("pearson",), True)
 
 
