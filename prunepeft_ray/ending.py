@@ -142,11 +142,12 @@ class Ending:
         if number != signal.SIGALRM:
             again, self.asked = self.asked is not None, number
             self._until = time.monotonic() + PATIENCE_SECONDS
-            if again or not self._begun or self._code is not None:
+            if again or not self._begun:
                 self.exit_for_signal(number)
         assert self.asked is not None
         left = self._until - time.monotonic()
-        if left <= 0:
+        # once the command is over, nobody would catch the exception of a signal that came during an import
+        if left <= 0 or self._code is not None:
             self.exit_for_signal(self.asked)
         # native modules do not survive an exception during their import
         importing = _is_importing(frame)

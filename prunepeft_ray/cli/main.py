@@ -34,10 +34,10 @@ for module in (search, compare, report, track, adapter, service, cluster, lists,
 
 def main() -> None:
     """Run the command line; exit code 0: success, 1: failure, 2: bad input, 130: interrupted, 143: terminated."""
-    ENDING.install()
-    ENDING.begin()
-    prepare_streams()
     try:
+        ENDING.install()
+        ENDING.begin()
+        prepare_streams()
         ENDING.finish(run(sys.argv[1:]))
     except (KeyboardInterrupt, Terminated):
         # the signal came just before the outcome was printed
