@@ -102,7 +102,7 @@ def content(bench):
     (task,) = bench._encoded.values()
     splits = [
         (described(split.input_ids), split.lengths.tolist(), described(split.labels))
-        for split in (task.train, task.dev, task.test)
+        for split in (task.train, task.dev, *task.tests.values())
     ]
     backbone = bench.backbone
     return {
