@@ -378,7 +378,8 @@ def test_a_given_k_is_kept_to_and_the_last_round_removes_the_rest():
 
 def test_scores_that_are_no_numbers_end_the_search():
     method = make_method()
-    with pytest.raises(RunError, match=r"warm-up turn 1/3: all criteria: the training diverged: criterion 'weight' of slot .* is nan"):
+    diverged = "warm-up turn 1/3: all criteria: the training diverged: criterion 'weight' of slot .* is nan"
+    with pytest.raises(RunError, match=diverged):
         drive(method, theta=lambda job, criterion, slot: math.nan)
     assert not method.done
 
