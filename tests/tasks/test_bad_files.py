@@ -36,8 +36,8 @@ BAD = [
     ("d.csv", "text,label\n", {}, ": the file has no rows; expected one example per row"),
     ("d.csv", "text,label\r\n\r\n", {}, ": the file has no rows; expected one example per row"),
     ("d.csv", "\n".join(",".join(row) for row in ROWS), NAMED,
-     ": there is no column 'text' (task.text); columns: word 0, a (is this a row of data? the first line must name "
-     "the columns)"),
+     ": there is no column 'text' (task.text); columns: word 0, a (is this a row of data? The first line must "
+     "contain the column names)"),
     ("d.csv", GOOD, {"text": "txt"},
      ": there is no column 'txt' (task.text); did you mean 'text'? columns: text, label"),
     ("d.csv", GOOD, {"text": "Text"},
