@@ -112,7 +112,7 @@ def test_a_search_from_submission_to_fetch(client, bench, longer, tmp_path, caps
     assert job in printed(capsys, "jobs").out
 
     # while two workers train, all processes keep to this machine
-    wait_until(lambda: list(output.glob("checkpoints/*.ckpt")), lambda: client.logs(job))
+    wait_until(lambda: list(output.glob("checkpoints/*.ckpt")), 400, lambda: client.logs(job))
     sockets = listening(process.pid for process in family(bench.cluster.mark))
     assert len(sockets) > 20
     # the first worker has Ray's, gloo's and the store's
@@ -120,12 +120,12 @@ def test_a_search_from_submission_to_fetch(client, bench, longer, tmp_path, caps
     assert beyond_loopback(sockets) == {}
 
     # it is stopped in the middle, and resumed
-    assert "is stopped; 'prunepeft resume" in printed(capsys, "stop", job).err
+    assert "is stopped; resume it with 'prunepeft resume" in printed(capsys, "stop", job).err
     assert len(job_ids(output)) < len(expected["jobs"])
-    assert "has ended already: stopped" in printed(capsys, "stop", job).err
+    assert "has already ended: stopped" in printed(capsys, "stop", job).err
     assert client.status(job).state == "stopped"
     told = printed(capsys, "resume", job, "--wait")
-    assert f"going on with {output}" in told.out
+    assert f"resuming {output}" in told.out
     assert "@prunepeft" not in told.out
     finish(client, job)
     assert answer(output) == expected
@@ -161,7 +161,7 @@ def test_three_jobs_at_once_from_submission_to_report(client_of_three, search, l
 
     # one is stopped by hand in the middle, while the others go on
     wait_until(lambda: len(job_ids(outputs["long"])) >= 1, 400, lambda: client.logs(ids["long"]))
-    assert "is stopped; 'prunepeft resume" in printed(capsys, "stop", ids["long"]).err
+    assert "is stopped; resume it with 'prunepeft resume" in printed(capsys, "stop", ids["long"]).err
     there = job_ids(outputs["long"])
     assert 1 <= len(there) < len(longer[1]["jobs"])
     assert "has already ended: stopped" in printed(capsys, "stop", ids["long"]).err
