@@ -17,7 +17,7 @@ from prunepeft_ray.errors import MAX_QUOTE, InputError, quoted, shortened
 from prunepeft_ray.parsing import parse_yaml, read_small
 from prunepeft_ray.plugins import is_path
 from prunepeft_ray.storage.paths import is_local
-from prunepeft_ray.text import one_line
+from prunepeft_ray.text import error_line, one_line
 
 PAPER_CRITERIA = ("weight", "zeros", "threshold", "activation", "sensitivity", "gradient")
 
@@ -263,7 +263,7 @@ def load_spec(
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key.strip():
-            raise InputError(f"--set {_one_line(setting)}: expected key=value, such as training.epochs=3")
+            raise InputError(f"--set {one_line(setting)}: expected key=value, such as training.epochs=3")
         _merge(data, _long_form(_nested(key.strip(), _read_value(setting, value))))
     spec = validate(SearchSpec, data, str(file) if file else "search")
     return spec.model_copy(update={"plugins": beside(file or Path("search.yaml"), spec.plugins)})
@@ -289,9 +289,9 @@ def read_yaml(file: Path) -> dict[str, Any]:
     try:
         data = parse_yaml(read_small(file).decode())
     except OSError as error:
-        raise InputError(f"{file}: cannot be read: {one_line(error)}") from error
+        raise InputError(f"{file}: cannot be read: {error_line(error)}") from error
     except ValueError as error:
-        raise InputError(f"{file}: not valid YAML: {one_line(error)}") from error
+        raise InputError(f"{file}: not valid YAML: {error_line(error)}") from error
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -309,7 +309,7 @@ def validate(kind: type[C], data: dict[str, Any], where: str) -> C:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise InputError(f"{where}: {_one_line(_first_problem(kind, error))}") from error
+        raise InputError(f"{where}: {one_line(_first_problem(kind, error), 300)}") from error
 
 
 def _first_problem(kind: type[Config], error: ValidationError) -> str:
@@ -359,7 +359,7 @@ def _read_value(setting: str, value: str) -> Any:
     try:
         parsed = parse_yaml(value)
     except ValueError as error:
-        raise InputError(f"--set {_one_line(setting)}: the value is not valid YAML: {error}") from error
+        raise InputError(f"--set {one_line(setting)}: the value is not valid YAML: {error}") from error
     if isinstance(parsed, str):
         # YAML 1.1 reads 1e-3 as a string, because it has no dot
         try:
@@ -372,10 +372,6 @@ def _read_value(setting: str, value: str) -> Any:
 def _long_form(data: dict[str, Any]) -> dict[str, Any]:
     """Expand ``task: sst2`` to ``task: {name: sst2}``, so that both forms can be merged."""
     return data | {"task": {"name": data["task"]}} if isinstance(data.get("task"), str) else data
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _nested(key: str, value: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from prunepeft_ray.jobs import Method, TrainJob, TrainResult, Work
 from prunepeft_ray.pruning import make_job
 from prunepeft_ray.registry import Registry
 from prunepeft_ray.seeds import derive_seed
-from prunepeft_ray.text import one_line
+from prunepeft_ray.text import error_line
 
 ENTRY_POINTS = "prunepeft_ray.methods"
 
@@ -235,7 +235,7 @@ def _load(point: EntryPoint) -> MethodInfo:
     try:
         found: MethodInfo = point.load()
     except Exception as error:
-        what = f"{type(error).__name__}: {one_line(error)}"
+        what = f"{type(error).__name__}: {error_line(error)}"
         raise InputError(f"method '{point.name}' cannot be loaded from {point.value}: {what}") from error
     return found
 

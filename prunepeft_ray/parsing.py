@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from prunepeft_ray.storage.paths import is_local, key_of, reaching, read_bytes, store_of
-from prunepeft_ray.text import one_line
+from prunepeft_ray.text import error_line
 
 MAX_BYTES = 4 * 2**20
 """Maximum size of a file of settings or records."""
@@ -59,7 +59,7 @@ def parse_yaml(text: str) -> Any:
         loader = _BoundedLoader(text)
         return loader.get_single_data()
     except _YAML_ERRORS as error:
-        raise ValueError(one_line(error)) from error
+        raise ValueError(error_line(error)) from error
     finally:
         if loader is not None:
             loader.dispose()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.storage.paths import user_state
-from prunepeft_ray.text import one_line
+from prunepeft_ray.text import error_line
 
 MAX_NAMED = 5
 
@@ -40,7 +40,7 @@ def load_plugins(plugins: Iterable[str]) -> None:
         except InputError:
             raise
         except Exception as error:
-            what = f"{type(error).__name__}: {one_line(error)}"
+            what = f"{type(error).__name__}: {error_line(error)}"
             raise InputError(f"plugins: '{plugin}' cannot be loaded: {what}") from error
 
 

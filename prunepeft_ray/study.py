@@ -27,7 +27,7 @@ from prunepeft_ray.config import (
 from prunepeft_ray.errors import InputError, quoted, shortened
 from prunepeft_ray.parsing import parse_json, read_small
 from prunepeft_ray.storage.paths import is_local, open_path
-from prunepeft_ray.text import one_line
+from prunepeft_ray.text import error_line
 
 T = TypeVar("T")
 
@@ -257,9 +257,9 @@ def _read_json(name: str, file: Path, where: str) -> Any:
     try:
         return parse_json(read_small(path))
     except OSError as error:
-        raise InputError(f"{where}: {path} cannot be read: {one_line(error)}") from error
+        raise InputError(f"{where}: {path} cannot be read: {error_line(error)}") from error
     except ValueError as error:
-        raise InputError(f"{where}: {path} is not valid JSON: {one_line(error)}") from error
+        raise InputError(f"{where}: {path} is not valid JSON: {error_line(error)}") from error
 
 
 def _different(where: str, difference: str) -> InputError:

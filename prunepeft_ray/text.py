@@ -64,10 +64,15 @@ def readable(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def one_line(error: BaseException) -> str:
+def one_line(text: object, limit: int = 200) -> str:
+    """Return a text on one line of at most ``limit`` characters."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= limit else f"{line[: limit - 3]}..."
+
+
+def error_line(error: BaseException) -> str:
     """Return an error's message in one short line."""
-    text = " ".join((getattr(error, "strerror", None) or str(error)).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:300]}..."
+    return one_line(getattr(error, "strerror", None) or error, 300) or type(error).__name__
 
 
 def visible(text: str) -> str:

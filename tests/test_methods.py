@@ -157,7 +157,7 @@ def test_another_seed_of_the_search_changes_no_final_job(backbone):
 # values and settings
 
 
-def test_the_value_is_the_deciding_metric_on_dev(problem):
+def test_the_value_is_the_primary_metric_on_dev(problem):
     result = TrainResult(1, 1, (), 1, {"accuracy": 0.75, "f1": 0.1, "loss": 3.0}, test={"accuracy": 0.9})
     assert problem.value(result) == 0.75
 

@@ -86,7 +86,7 @@ CHARGES = DerivedFrame(
         Column("retrain_seed", WHOLE, "seed of the study under which the choice is retrained; null unless final"),
         Column("job_id", TEXT, "the job"),
         Column("status", TEXT, "done or failed"),
-        Column("metric", TEXT, "the deciding metric"),
+        Column("metric", TEXT, "the primary metric"),
         Column("dev", NUMBER, "that metric on dev; null if it was not measured there or the job failed"),
         Column("test", NUMBER, "on test; null unless final"),
         Column("parameters", WHOLE, "PEFT parameters, as torch counts them"),

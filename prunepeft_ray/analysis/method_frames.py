@@ -49,7 +49,7 @@ def final_metrics(results: Results) -> pd.DataFrame:
     known = frame.assign(
         role=frame.method.isin(references).map({True: "reference", False: "method"}),
         status=frame.status.fillna("missing"),
-        metric=_deciding_metric(frame, charged),
+        metric=_primary_metric(frame, charged),
         test=frame.test.mask(failed),
         dev=frame.dev.mask(failed),
         retrainings=frame.retrainings.fillna(0).astype("int64"),
@@ -64,7 +64,7 @@ def final_metrics(results: Results) -> pd.DataFrame:
 _SPENT = ("evaluations", "examples", "epochs", "flops", "device_seconds", "redone")
 
 
-def _deciding_metric(frame: pd.DataFrame, charged: pd.DataFrame) -> pd.Series[str]:
+def _primary_metric(frame: pd.DataFrame, charged: pd.DataFrame) -> pd.Series[str]:
     metrics = charged.drop_duplicates([*PLACE])[[*PLACE, "metric"]]
     return frame[[*PLACE]].merge(metrics, on=list(PLACE), how="left").metric
 
@@ -77,8 +77,8 @@ FINAL_METRICS = DerivedFrame(
         _ROLE,
         _SEED,
         Column("status", TEXT, "done, failed or missing"),
-        Column("metric", TEXT, "the deciding metric"),
-        Column("test", NUMBER, "the deciding metric on test, mean over retrainings; null of a failed search"),
+        Column("metric", TEXT, "the primary metric"),
+        Column("test", NUMBER, "the primary metric on test, mean over retrainings; null of a failed search"),
         Column("dev", NUMBER, "the same on dev"),
         Column("retrainings", WHOLE, "finished retrainings of its answer"),
         Column("parameters", WHOLE, "PEFT parameters of its answer"),
@@ -168,7 +168,7 @@ POINTS = DerivedFrame(
         _SEED,
         Column("what", TEXT, "answer or candidate"),
         Column("parameters", WHOLE, "PEFT parameters"),
-        Column("value", NUMBER, "deciding metric: of an answer mean over its retrainings"),
+        Column("value", NUMBER, "primary metric: of an answer mean over its retrainings"),
         Column("split", TEXT, "what that was measured on: test for answers, dev for candidates"),
         Column("budget", WHOLE, "most parameters that an answer may have"),
         Column("within_budget", YES, "whether it has no more"),

@@ -33,7 +33,7 @@ class MethodRow:
     """A method on a model and a task; a row of the frame ``methods``.
 
     Args:
-        measured: The deciding metric on test of every retraining, by seed of the search and seed of the retraining.
+        measured: The primary metric on test of every retraining, by seed of the search and seed of the retraining.
     """
 
     model: Annotated[str, Described(TEXT, "backbone, as the user named it")]
@@ -41,7 +41,7 @@ class MethodRow:
     method: Annotated[str, Described(TEXT, _METHOD)]
     role: Annotated[Role, Described(TEXT, _ROLE)]
     chosen: Annotated[str | None, Described(TEXT, "the single criterion that a choice or an oracle took")] = None
-    metric: Annotated[str | None, Described(TEXT, "the deciding metric")]
+    metric: Annotated[str | None, Described(TEXT, "the primary metric")]
     done: Annotated[int, Described(WHOLE, "searches that have ended with an architecture")]
     failed: Annotated[int, Described(WHOLE, "searches that have failed")]
     missing: Annotated[int, Described(WHOLE, "searches that have not ended")]

@@ -216,7 +216,7 @@ ROUNDS = DerivedFrame(
         Column("removals", pa.string(), "those slots with their p(m), most probable first"),
         Column("slots", pa.int64(), "slots left"),
         Column("parameters", pa.int64(), "PEFT parameters left; null until the next training, or the answer, is there"),
-        Column("metric", pa.string(), "the deciding metric"),
+        Column("metric", pa.string(), "the primary metric"),
         Column("dev", pa.float64(), "that metric on dev in the round's training: of the slots before its removals"),
         Column("dev_after", pa.float64(), "the same in the next round's training: of the slots left"),
         Column("loss", pa.float64(), "loss on dev in the round's training"),

@@ -24,7 +24,7 @@ class Estimate:
 
     n: Annotated[int, Described(WHOLE, "searches with a value on {split}")] = 0
     mean: Annotated[
-        float | None, Described(NUMBER, "deciding metric on {split}: of a search the mean over its retrainings")
+        float | None, Described(NUMBER, "primary metric on {split}: of a search the mean over its retrainings")
     ] = None
     deviation: Annotated[
         float | None,

@@ -66,7 +66,7 @@ class Summary:
         finished: Whether the run has ended.
         model: Backbone.
         task: Task.
-        metric: The deciding metric.
+        metric: The primary metric.
         budget: As the user wrote it.
         seed: Seed of the run.
         supernet: Every slot that the search began with.

@@ -14,7 +14,7 @@ from prunepeft_ray.cli.terminal import Terminal, put_json, say
 from prunepeft_ray.config import TaskConfig
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.storage.paths import is_file, open_path
-from prunepeft_ray.text import one_line, readable
+from prunepeft_ray.text import error_line, readable
 
 if TYPE_CHECKING:
     from prunepeft_ray.tasks import Split
@@ -159,4 +159,4 @@ def _lines() -> list[str]:
     try:
         return [line.rstrip("\n") for line in sys.stdin]
     except UnicodeDecodeError as error:
-        raise InputError(f"--input -: standard input is not valid UTF-8 ({one_line(error)})") from error
+        raise InputError(f"--input -: standard input is not valid UTF-8 ({error_line(error)})") from error

@@ -13,7 +13,7 @@ from prunepeft_ray.cli.streams import drop_output, flush_output, prepare_streams
 from prunepeft_ray.cli.terminal import complain
 from prunepeft_ray.ending import ENDING, exit_code, signal_message
 from prunepeft_ray.errors import PrunePEFTError, Terminated
-from prunepeft_ray.text import one_line
+from prunepeft_ray.text import error_line
 
 # typer does not export the base of its usage errors
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -78,7 +78,7 @@ def run(arguments: list[str]) -> int:
         if error.filename is not None:
             raise
         drop_output()
-        return _complain(f"the output cannot be written: {one_line(error)}", 1)
+        return _complain(f"the output cannot be written: {error_line(error)}", 1)
     except Exception:
         if ENDING.asked is None:
             raise

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from prunepeft_ray.cli.terminal import say
-from prunepeft_ray.text import one_line
+from prunepeft_ray.text import error_line
 
 
 def prepare_streams() -> None:
@@ -48,6 +48,6 @@ def run_is_over(folder: object) -> Iterator[None]:
         drop_output()
         with suppress(OSError, ValueError):
             say(
-                f"the run has finished, but its results cannot be printed ({one_line(error)}): view them with "
+                f"the run has finished, but its results cannot be printed ({error_line(error)}): view them with "
                 f"'prunepeft report {folder}'"
             )

@@ -22,7 +22,7 @@ from prunepeft_ray.cluster.private_ray.wording import (
 )
 from prunepeft_ray.cluster.tokens import HOW_TO_SET, Token
 from prunepeft_ray.errors import InputError, RunError
-from prunepeft_ray.text import one_line
+from prunepeft_ray.text import error_line
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0
 MAX_NODES = 10_000
@@ -230,7 +230,7 @@ class JobServer:
                 "of its dashboard can be reached from here; jobs running on it are not affected"
             ) from error
         except RuntimeError as error:
-            raise RunError(f"the cluster at {self.address} refused the request: {one_line(error)}") from error
+            raise RunError(f"the cluster at {self.address} refused the request: {error_line(error)}") from error
 
     def _no_entry(self) -> InputError:
         if self._token is None:
@@ -272,5 +272,5 @@ def _why(error: BaseException) -> str:
     """The innermost cause: the libraries wrap it in several layers of text."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__ or error
-    text = one_line(error)
+    text = error_line(error)
     return text if text.isprintable() else "the response is not HTTP"

@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.results.run import SEEN
 from prunepeft_ray.storage.paths import is_file, is_local, open_path, remove_file, write_bytes
-from prunepeft_ray.text import one_line
+from prunepeft_ray.text import error_line
 
 WAIT_SECONDS = 120.0
 SHOWN = 3
@@ -49,7 +49,7 @@ def _marked(folder: Path, mark: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(
             f"--output {folder} is not writable on {socket.gethostname()}, the cluster's head node "
-            f"({one_line(error)}): choose another folder, or fix its permissions"
+            f"({error_line(error)}): choose another folder, or fix its permissions"
         ) from error
     try:
         yield
@@ -81,4 +81,4 @@ def _look(mark: str) -> str:
     try:
         return "" if is_file(open_path(mark)) else f"missing on {where}"
     except Exception as error:  # noqa: BLE001  whatever is wrong there, the user should know
-        return f"{where}: {one_line(error)}"
+        return f"{where}: {error_line(error)}"

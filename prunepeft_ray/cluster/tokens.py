@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.text import one_line
+from prunepeft_ray.text import error_line
 
 LONGEST_TOKEN = 4096
 _VISIBLE_ASCII = re.compile(r"[!-~]+")
@@ -98,5 +98,5 @@ def read_token(file: Path, source: str) -> Token:
         # the original error quotes the content
         raise InputError(f"the token from {source} cannot be read: it is not text; {HOW_TO_SET}") from None
     except OSError as error:
-        raise InputError(f"the token from {source} cannot be read: {one_line(error)}; {HOW_TO_SET}") from error
+        raise InputError(f"the token from {source} cannot be read: {error_line(error)}; {HOW_TO_SET}") from error
     return Token(value, source)

@@ -13,7 +13,7 @@ from prunepeft_ray.execution.interruptions import StoppedError
 from prunepeft_ray.execution.work_meter import WORK, WorkMeter
 from prunepeft_ray.storage import write_whole
 from prunepeft_ray.storage.paths import is_file, names, read_bytes, remove_file
-from prunepeft_ray.text import one_line
+from prunepeft_ray.text import error_line
 from prunepeft_ray.training import DamagedCheckpointError, State, pack, unpack
 
 CHECKPOINT = ".ckpt"
@@ -58,7 +58,7 @@ class JobKeeper:
         except FileNotFoundError:
             pass
         except (DamagedCheckpointError, OSError, RunError) as error:
-            self.refuse(one_line(error))
+            self.refuse(error_line(error))
         return None
 
     def refuse(self, reason: str) -> None:
@@ -96,7 +96,7 @@ class JobKeeper:
         try:
             write_whole(self.file, pack(state), replace=True)
         except RunError as error:
-            why = one_line(error.__cause__ or error)
+            why = error_line(error.__cause__ or error)
             self.tell(f"{self.file} cannot be written ({why}); the job continues without a checkpoint")
         self._due = time.monotonic() + self.seconds
         if self.stop_wanted():

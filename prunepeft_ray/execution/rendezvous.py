@@ -13,7 +13,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.constants import default_pg_timeout
 
 from prunepeft_ray.errors import RunError
-from prunepeft_ray.text import one_line
+from prunepeft_ray.text import error_line
 from prunepeft_ray.training import DistributedGroup
 
 MEETING_SECONDS = 600
@@ -35,7 +35,7 @@ def listen_on_node() -> socket.socket:
     try:
         return socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        raise RunError(f"cannot listen at the node's address {host}: {one_line(error)}; {_HOW_TO_NAME}") from error
+        raise RunError(f"cannot listen at the node's address {host}: {error_line(error)}; {_HOW_TO_NAME}") from error
 
 
 def join_group(

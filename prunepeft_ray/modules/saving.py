@@ -22,7 +22,7 @@ from prunepeft_ray.modules.adapted import check_fits
 from prunepeft_ray.modules.space import module_cost
 from prunepeft_ray.parsing import parse_json, read_small
 from prunepeft_ray.storage.paths import check_within, is_file, write_bytes
-from prunepeft_ray.text import one_line
+from prunepeft_ray.text import error_line
 
 FORMAT = 1
 CONFIG_FILE = "adapter_config.json"
@@ -113,7 +113,7 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
         try:
             data = parse_json(read_small(folder / CONFIG_FILE))
         except ValueError as error:
-            raise InputError(f"{CONFIG_FILE}: {one_line(error)}") from error
+            raise InputError(f"{CONFIG_FILE}: {error_line(error)}") from error
         if not isinstance(data, dict):
             raise InputError(f"{CONFIG_FILE} is not a mapping")
         if (found := data.pop("format", None)) != FORMAT:
@@ -154,7 +154,7 @@ def read_adapter_weights(folder: Path, config: AdapterConfig, backbone: Backbone
                 read_small(folder / WEIGHTS_FILE, BYTES_PER_PARAMETER * backbone.parameters + HEAD_BYTES)
             )
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise InputError(f"{WEIGHTS_FILE}: {one_line(error)}") from error
+            raise InputError(f"{WEIGHTS_FILE}: {error_line(error)}") from error
         if needed > (held := sum(weights.numel() for weights in state.values())):
             raise InputError(f"its architecture and labels need {needed:,} weights, but {WEIGHTS_FILE} holds {held:,}")
         for name, weights in state.items():

@@ -13,7 +13,7 @@ from prunepeft_ray.report.csv_text import to_csv
 from prunepeft_ray.report.html import block_id, page_html
 from prunepeft_ray.report.terminal_comparison import markdown_rows, plain
 from prunepeft_ray.storage import write_whole
-from prunepeft_ray.text import one_line, readable
+from prunepeft_ray.text import error_line, readable
 
 
 def write_report(runs: Sequence[Results], page: Path, refresh: int | None = None) -> Report:
@@ -46,7 +46,7 @@ def _write(file: Path, text: str) -> None:
     try:
         write_whole(file, readable(text).encode(), replace=True)
     except RunError as error:
-        reason = one_line(error.__cause__ or error)
+        reason = error_line(error.__cause__ or error)
         raise RunError(f"{file} cannot be written ({reason}); choose another place with --output") from error
 
 

@@ -19,7 +19,7 @@ from prunepeft_ray.parsing import parse_json, read_small
 from prunepeft_ray.storage.files import write_whole
 from prunepeft_ray.storage.paths import is_file, is_folder, is_local, names, read_bytes, remove_file
 from prunepeft_ray.study import StudySpec, load_study
-from prunepeft_ray.text import one_line
+from prunepeft_ray.text import error_line
 
 SPEC_FILE = "spec.yaml"
 SEEN = ".seen-"
@@ -175,7 +175,7 @@ class RunFolder:
         try:
             return parse_json(read_small(file))
         except ValueError as error:
-            raise InputError(f"{file} is damaged: {one_line(error)}") from error
+            raise InputError(f"{file} is damaged: {error_line(error)}") from error
 
 
 def _taken(path: Path) -> InputError:
@@ -190,7 +190,7 @@ def _reporting_unusable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"--output {path} cannot be used ({one_line(error)}); choose another folder") from error
+        raise InputError(f"--output {path} cannot be used ({error_line(error)}); choose another folder") from error
 
 
 def _is_unfinished(name: str) -> bool:

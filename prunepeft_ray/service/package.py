@@ -17,7 +17,7 @@ from prunepeft_ray.errors import InputError
 from prunepeft_ray.results.run import INPUTS, SPEC_FILE
 from prunepeft_ray.service.gate import Kind
 from prunepeft_ray.study import StudySpec, load_study
-from prunepeft_ray.text import one_line
+from prunepeft_ray.text import error_line
 
 MAX_BYTES = 200 * 2**20
 """Well below Ray's limit of 500 MiB, since Ray keeps packages in the head node's memory."""
@@ -122,7 +122,7 @@ class _Packer:
                 else:
                     shutil.copyfile(path, self.folder / name)
             except OSError as error:
-                raise InputError(f"{path} cannot be read, so it cannot be sent: {one_line(error)}") from error
+                raise InputError(f"{path} cannot be read, so it cannot be sent: {error_line(error)}") from error
             self._names[path] = f"{INPUTS}/{name}"
         return self._names[path]
 

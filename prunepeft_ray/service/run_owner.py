@@ -23,7 +23,7 @@ from prunepeft_ray.service.gate import (
 from prunepeft_ray.service.submission import Submission
 from prunepeft_ray.storage import write_whole
 from prunepeft_ray.storage.paths import is_file
-from prunepeft_ray.text import one_line
+from prunepeft_ray.text import error_line
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class RunOwner:
         try:
             return read_json(cls, read_small(file))
         except (OSError, ValueError) as error:
-            raise InputError(f"{file} cannot be read: {one_line(error)}; delete it, then resume") from error
+            raise InputError(f"{file} cannot be read: {error_line(error)}; delete it, then resume") from error
 
     def take(self, folder: Path) -> RunOwner:
         """Write the record unless there is one already; returns the one that counts.

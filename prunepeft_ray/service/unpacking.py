@@ -12,7 +12,7 @@ from pathlib import Path
 
 from prunepeft_ray.errors import RunError
 from prunepeft_ray.storage.files import check_name, write_whole
-from prunepeft_ray.text import one_line
+from prunepeft_ray.text import error_line
 
 MAX_FILES = 200_000
 MAX_BYTES = 4 * 2**30
@@ -81,4 +81,4 @@ def _reading() -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, ValueError, OverflowError, RecursionError, zlib.error, tarfile.TarError) as error:
-        raise RunError(f"the archive arrived incomplete ({one_line(error)}); retry the download") from error
+        raise RunError(f"the archive arrived incomplete ({error_line(error)}); retry the download") from error

@@ -27,7 +27,7 @@ from prunepeft_ray.storage.paths import (
     read_bytes,
     store_of,
 )
-from prunepeft_ray.text import one_line, visible_line
+from prunepeft_ray.text import error_line, visible_line
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 _NO_LOCKS = (*_NO_LINKS, errno.ENOLCK, errno.EINVAL)
@@ -56,7 +56,7 @@ def writing(file: Path) -> Iterator[None]:
             yield
     except OSError as error:
         raise RunError(
-            f"{file} cannot be written ({one_line(error)}); all finished jobs are safe: free some space or "
+            f"{file} cannot be written ({error_line(error)}); all finished jobs are safe: free some space or "
             "fix the folder, then run 'prunepeft resume' with the run's folder"
         ) from error
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from prunepeft_ray.errors import InputError, RunError
-from prunepeft_ray.text import one_line
+from prunepeft_ray.text import error_line
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 """URL schemes of buckets, and the extra that each requires."""
@@ -84,7 +84,7 @@ def _open_url(scheme: str, url: str) -> Path:
         path = UPath(url, **_options(scheme))
         store = path.fs
     except ImportError as error:
-        extra = f"pip install 'prunepeft-ray[{EXTRAS[scheme]}]'" if scheme in EXTRAS else one_line(error)
+        extra = f"pip install 'prunepeft-ray[{EXTRAS[scheme]}]'" if scheme in EXTRAS else error_line(error)
         raise InputError(f"{url}: support for {scheme}:// is not installed: {extra}") from error
     except ValueError as error:
         near = difflib.get_close_matches(scheme, known_implementations, n=1)
@@ -93,7 +93,7 @@ def _open_url(scheme: str, url: str) -> Path:
             f"{url}: unknown scheme '{scheme}'; {hint}expected a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"
         ) from error
     except OSError as error:
-        raise InputError(f"{url} cannot be opened: {one_line(error)}") from error
+        raise InputError(f"{url} cannot be opened: {error_line(error)}") from error
     if EXTRAS.get(scheme) == "s3":
         # in addition to botocore's own retries
         store.retries = TRIES
@@ -339,7 +339,7 @@ def as_os_error() -> Iterator[None]:
     except (OSError, InputError, RunError):
         raise
     except Exception as error:
-        raise OSError(one_line(error)) from error
+        raise OSError(error_line(error)) from error
 
 
 @contextmanager
@@ -356,8 +356,8 @@ def reaching(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise RunError(
-            f"{path} cannot be reached ({one_line(error)}); all finished jobs are safe: check network, credentials and "
-            "permissions, then retry the command, or run 'prunepeft resume' if a search had already started"
+            f"{path} cannot be reached ({error_line(error)}); all finished jobs are safe: check network, credentials "
+            "and permissions, then retry the command, or run 'prunepeft resume' if a search had already started"
         ) from error
 
 

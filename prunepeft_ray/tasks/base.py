@@ -148,12 +148,6 @@ def log_line(line: str) -> None:
     _log.warning("%s", line)
 
 
-def one_line(error: object) -> str:
-    """Return the message of another library's error on one line of at most 200 characters."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= 200 else text[:197] + "..."
-
-
 def same_words(text: str) -> str:
     """Normalise case and whitespace of a text."""
     return " ".join(text.casefold().split())

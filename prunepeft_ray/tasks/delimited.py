@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.tasks.base import one_line
+from prunepeft_ray.text import one_line
 
 SEPARATORS = (",", ";", "\t", "|")
 SAMPLED_RECORDS = 50

@@ -12,10 +12,11 @@ import numpy as np
 
 from prunepeft_ray.config import TaskConfig
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.tasks.base import NO_CLASS, Indices, Labels, Split, TaskData, Tell, log_line, one_line
+from prunepeft_ray.tasks.base import NO_CLASS, Indices, Labels, Split, TaskData, Tell, log_line
 from prunepeft_ray.tasks.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS
 from prunepeft_ray.tasks.splitting import split_examples
 from prunepeft_ray.tasks.tables import AS_FOUND, SUFFIXES, FileFormat, Table, columns_text, find_column, read_table
+from prunepeft_ray.text import one_line
 
 __all__ = ["SUFFIXES", "load_files", "read_examples"]
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from prunepeft_ray.config import TaskConfig
 from prunepeft_ray.errors import RunError
-from prunepeft_ray.tasks.base import TASKS, Split, TaskData, TaskSource, one_line, pair_keys, same_words
+from prunepeft_ray.tasks.base import TASKS, Split, TaskData, TaskSource, pair_keys, same_words
 from prunepeft_ray.tasks.splits import stratified_subset
+from prunepeft_ray.text import one_line
 
 REPOSITORY = "nyu-mll/glue"
 DEV_SHARE = 0.1

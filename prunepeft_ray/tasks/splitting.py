@@ -9,8 +9,9 @@ import numpy as np
 
 from prunepeft_ray.config import TaskConfig
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.tasks.base import Labels, Split, Tell, one_line, pair_keys, same_letters
+from prunepeft_ray.tasks.base import Labels, Split, Tell, pair_keys, same_letters
 from prunepeft_ray.tasks.splits import distinct_examples, stratified_split
+from prunepeft_ray.text import one_line
 
 HELD_OUT_SHARE = 0.15
 MIN_TO_SPLIT = 10

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.tasks.base import Tell, log_line, one_line
+from prunepeft_ray.tasks.base import Tell, log_line
 from prunepeft_ray.tasks.decoding import UTF8, read_text
 from prunepeft_ray.tasks.delimited import find_separator, parse_separator, read_records, separator_name
+from prunepeft_ray.text import one_line
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}

@@ -15,7 +15,7 @@ from prunepeft_ray.results import RunFolder
 from prunepeft_ray.results.run import SPEC_FILE
 from prunepeft_ray.storage import locked
 from prunepeft_ray.storage.paths import is_file
-from prunepeft_ray.text import one_line
+from prunepeft_ray.text import error_line
 from prunepeft_ray.tracking.records import Job, Records, Search
 from prunepeft_ray.tracking.tracker import TRACKERS, Known, Place, Tracker, check_tracker
 
@@ -207,7 +207,7 @@ class Follower(threading.Thread):
             if item is not False and is_file(self._path / SPEC_FILE):
                 self._follow(item)
         except PrunePEFTError as error:
-            self._give_up(one_line(error))
+            self._give_up(error_line(error))
         except Exception as error:  # noqa: BLE001  a tracker must not affect the search
             self._give_up(_failure(self._tracker, error))
 
@@ -240,4 +240,4 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 
 def _failure(name: str, error: Exception) -> str:
-    return f"{name}: {type(error).__name__}: {one_line(error)}"
+    return f"{name}: {type(error).__name__}: {error_line(error)}"

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.text import one_line
+from prunepeft_ray.text import error_line
 from prunepeft_ray.tracking.records import JOBS_RECEIVED, Job, Outcome, Search, Step
 from prunepeft_ray.tracking.tracker import Known, Place
 
@@ -42,7 +42,7 @@ def check() -> None:
     try:
         MlflowClient()
     except MlflowException as error:
-        raise InputError(f"tracker 'mlflow': MLFLOW_TRACKING_URI is not usable: {one_line(error)}") from error
+        raise InputError(f"tracker 'mlflow': MLFLOW_TRACKING_URI is not usable: {error_line(error)}") from error
 
 
 class MLflow:

@@ -84,7 +84,7 @@ def test_redone_examples_have_a_row_where_there_are_any(folder):
     assert ["redone examples", "0", "1,234", "0"] in rows(printed(folder, 80))
 
 
-def test_the_deciding_metric_comes_first_and_the_loss_last(folder):
+def test_the_primary_metric_comes_first_and_the_loss_last(folder):
     finish(folder)
     names = [row[0] for row in rows(printed(folder, 80)) if len(row) == 2]
     assert names.index("accuracy") < names.index("f1") < names.index("loss")

@@ -26,7 +26,7 @@ from prunepeft_ray.errors import InputError, RunError
 from prunepeft_ray.events import Emit, Event
 from prunepeft_ray.processes import end_family, is_alive
 from prunepeft_ray.storage.files import locked
-from prunepeft_ray.text import counted, one_line
+from prunepeft_ray.text import counted, error_line
 from prunepeft_ray.waiting import wait_until
 
 MAX_NODES = 32
@@ -204,7 +204,7 @@ def _alone(folder: Path) -> Iterator[None]:
         with locked(folder, busy=f"another 'prunepeft cluster' is running in {folder}: wait until it has finished"):
             yield
     except OSError as error:
-        raise RunError(f"the local cluster's files in {folder} cannot be written: {one_line(error)}") from error
+        raise RunError(f"the local cluster's files in {folder} cannot be written: {error_line(error)}") from error
 
 
 def _make_way(folder: Path) -> None:

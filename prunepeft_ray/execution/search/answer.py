@@ -12,7 +12,7 @@ from prunepeft_ray.modules import MODULE_TYPES, AdapterConfig, save_adapter
 from prunepeft_ray.pruning import PrunePEFT
 from prunepeft_ray.results import RunFolder
 from prunepeft_ray.storage.paths import check_within
-from prunepeft_ray.text import one_line
+from prunepeft_ray.text import error_line
 
 
 def _leave_answer(plan: Plan, method: PrunePEFT, folder: RunFolder, bench: Workbench, executor: GroupExecutor) -> None:
@@ -38,7 +38,7 @@ def _leave_answer(plan: Plan, method: PrunePEFT, folder: RunFolder, bench: Workb
         save_adapter(folder.adapter, executor.weights(job), config, card)
     except (OSError, SafetensorError) as error:
         raise RunError(
-            f"{folder.adapter} cannot be written ({one_line(error)}); all finished jobs are safe; free some space, "
+            f"{folder.adapter} cannot be written ({error_line(error)}); all finished jobs are safe; free some space, "
             f"then run 'prunepeft resume {folder.path}'"
         ) from error
     folder.write_json(

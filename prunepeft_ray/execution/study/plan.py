@@ -15,7 +15,7 @@ from prunepeft_ray.modules import module_cost
 from prunepeft_ray.results import RunContext, hardware, search_key, versions
 from prunepeft_ray.study import Cell, StudySpec
 from prunepeft_ray.tasks import TaskData, load_task
-from prunepeft_ray.text import one_line
+from prunepeft_ray.text import error_line
 
 
 def plan_study(spec: StudySpec, emit: Emit) -> tuple[list[Setting], dict[str, TaskData]]:
@@ -56,7 +56,7 @@ def _try_to_build(setting: Setting) -> None:
     except PrunePEFTError as error:
         raise type(error)(f"{where}: {error}") from error
     except Exception as error:
-        raise InputError(f"{where}: the method cannot be built: {type(error).__name__}: {one_line(error)}") from error
+        raise InputError(f"{where}: the method cannot be built: {type(error).__name__}: {error_line(error)}") from error
 
 
 def _count(items: tuple[object, ...], noun: str) -> str:

@@ -14,7 +14,7 @@ from prunepeft_ray.jobs import Decision, Method, TrainResult, Work
 from prunepeft_ray.methods import METHODS
 from prunepeft_ray.pruning.steps import distinct
 from prunepeft_ray.results import Request, ResultsStore, SearchOutcome, decision_files, request_key
-from prunepeft_ray.text import one_line
+from prunepeft_ray.text import error_line
 
 T = TypeVar("T")
 
@@ -350,7 +350,7 @@ class StudySearch:
 
     def _fail(self, error: Exception) -> list[Work]:
         """Fail this search only; jobs still running for it are stored and charged to it anyway."""
-        text = str(error) if isinstance(error, PrunePEFTError) else f"{type(error).__name__}: {one_line(error)}"
+        text = str(error) if isinstance(error, PrunePEFTError) else f"{type(error).__name__}: {error_line(error)}"
         self.state, self.reason = "failed", text
         self._store.commit_search(self._outcome("failed"))
         return []

@@ -31,7 +31,7 @@ from prunepeft_ray.results import ResultsStore, RunFolder
 from prunepeft_ray.signals import StopRequest
 from prunepeft_ray.study import StudyExecutionConfig, StudySpec
 from prunepeft_ray.tasks import TaskData
-from prunepeft_ray.text import one_line
+from prunepeft_ray.text import error_line
 from prunepeft_ray.training import cut_line, encode_task
 
 WATCH_SECONDS = 1.0
@@ -206,4 +206,4 @@ def _raise_what_ended(run: StudyRun, searcher: JobSearcher, background: Backgrou
         if isinstance(error, PrunePEFTError):
             raise error
         if error is not None:
-            raise RunError(f"the study failed: {type(error).__name__}: {one_line(error)}; {safe}") from error
+            raise RunError(f"the study failed: {type(error).__name__}: {error_line(error)}; {safe}") from error

@@ -29,7 +29,7 @@ from prunepeft_ray.plugins import load_plugins
 from prunepeft_ray.results import ResultsStore, RunContext, RunFolder, hardware
 from prunepeft_ray.storage.paths import open_path
 from prunepeft_ray.tasks import TaskData
-from prunepeft_ray.text import one_line
+from prunepeft_ray.text import error_line
 from prunepeft_ray.training import EncodedTask, Group, SoloGroup, encode_task
 
 
@@ -220,7 +220,7 @@ class TrialWorkers:
             outcome = self._worker.run(assignment)
             ray.get(others)
         except Exception as error:
-            text = f"{type(error).__name__}: {one_line(error)}"
+            text = f"{type(error).__name__}: {error_line(error)}"
             work = assignment.work
             self._worker.sender.emit(Event("message", f"{work.label}: {text}", work.kind, work.job.id))
             self._worker.sender.settle()
