@@ -103,7 +103,7 @@ def test_a_run_keeps_to_this_machine(stopped):
 def test_a_run_that_is_stopped_says_so_and_leaves_nothing_behind(stopped):
     assert stopped.code == 143, stopped.told
     assert "Traceback" not in stopped.told
-    assert stopped.told.splitlines()[-1].startswith("error: asked to end; finished jobs and checkpoints are safe")
+    assert stopped.told.splitlines()[-1].startswith("error: terminated; finished jobs and checkpoints are safe")
     assert not stopped.ray_folder.exists()
     assert list(stopped.temporary.iterdir()) == []
 

@@ -86,6 +86,7 @@ def test_a_study_under_slurm_is_queued_again_when_the_time_is_up_and_goes_on(tin
         def nothing_is_left():
             return not head.processes() + worker.processes() and not list(head.folder.glob(".prunepeft-*"))
 
+        others = set(Path("/tmp").glob("prunepeft-*"))
         try:
             batch = run("first.log")
             assert poll(lambda: any(finished.glob("*.parquet")) or batch.poll() is not None, seconds=300)
@@ -93,6 +94,8 @@ def test_a_study_under_slurm_is_queued_again_when_the_time_is_up_and_goes_on(tin
             (private,) = head.folder.glob(f".prunepeft-{job}.*")
             assert private.stat().st_mode & 0o777 == 0o700
             assert (private / "auth_token").stat().st_mode & 0o777 == 0o600
+            (session,) = set(Path("/tmp").glob("prunepeft-*")) - others
+            assert session.stat().st_mode & 0o777 == 0o700
             assert len((private / "auth_token").read_text()) == 64
             batch.send_signal(signal.SIGUSR1)
             assert batch.wait(timeout=120) == 143
@@ -105,8 +108,10 @@ def test_a_study_under_slurm_is_queued_again_when_the_time_is_up_and_goes_on(tin
             assert before.items() < after.items(), "what was finished has been done again"
             assert "requeued" not in head.printed("second.log")
             assert poll(nothing_is_left, seconds=20)
+            assert set(Path("/tmp").glob("prunepeft-*")) <= others
         finally:
-            shutil.rmtree(f"/tmp/ray-{job}", ignore_errors=True)
+            for session in set(Path("/tmp").glob("prunepeft-*")) - others:
+                shutil.rmtree(session, ignore_errors=True)
 
 
 def slurm(head):
