@@ -47,13 +47,14 @@ def ray_cluster(address: str | None, workers: int, packages: Mapping[str, Any] |
         RunError: If the cluster cannot be reached or started.
     """
     _set_defaults()
+    if address is not None:
+        check_ray_address(address)
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         yield
         return
     if address is None:
         _restrict_to_loopback()
     else:
-        check_ray_address(address)
         use_token()
     global _own
     with ray_folder() if address is None else nullcontext() as folder:
