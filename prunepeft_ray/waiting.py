@@ -49,3 +49,16 @@ def wait_until(
     if answer := poll(condition, seconds, pause):
         return answer
     raise RunError(what if isinstance(what, str) else what())
+
+
+def every(seconds: float, action: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that calls an action, but at most once per ``seconds``."""
+    due = 0.0
+
+    def tick() -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            due = time.monotonic() + seconds
+            action()
+
+    return tick

@@ -102,20 +102,22 @@ def test_a_quick_command_says_one_line_at_any_moment(seed):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize("kind", ["search", "compare"])
-def test_a_hundred_signals_at_random_moments(tmp_path, tiny_bert, small_task, kind, record_property):
+@pytest.mark.parametrize("kind", ["search", "compare", "search in process", "compare in process"])
+def test_signals_at_fifty_random_moments(tmp_path, tiny_bert, small_task, kind, record_property):
     (tmp_path / "search.yaml").write_text(dump_yaml(make_spec(tiny_bert, small_task)))
     write_study(tmp_path / "study.yaml", tiny_bert, small_task, methods=["random-search"], limits={"evaluations": 4})
-    begin = {"search": ["search", "--workers", "2", "--config", tmp_path / "search.yaml"]}
-    begin["compare"] = ["compare", tmp_path / "study.yaml"]
+    what = (
+        ["compare", tmp_path / "study.yaml"] if "compare" in kind else ["search", "--config", tmp_path / "search.yaml"]
+    )
+    begin = [*what[kind.split()[0]], "--workers", "1" if "in process" in kind else "2"]
     rng = random.Random(kind)
-    longest = seconds_of([*begin[kind], "--output", tmp_path / "whole"])
+    longest = seconds_of([*begin, "--output", tmp_path / "whole"])
     wrong, heard, resumed = [], 0, 0
     for attempt in range(50):
         number, whom = list(LINES)[attempt % 2], ("driver", "group", "all")[attempt % 3]
         seconds = rng.uniform(0, longest)
         path = tmp_path / f"run{attempt}"
-        ended = run_until([*begin[kind], "--output", path], seconds, number, whom)
+        ended = run_until([*begin, "--output", path], seconds, number, whom)
         heard += ended is not None
         if ended is not None and not is_right(ended, number):
             wrong.append((round(seconds, 3), number.name, whom, ended))
@@ -131,8 +133,9 @@ def test_a_hundred_signals_at_random_moments(tmp_path, tiny_bert, small_task, ki
 def test_a_command_whose_ray_is_killed_says_so(tmp_path, tiny_bert, small_task):
     (tmp_path / "search.yaml").write_text(dump_yaml(make_spec(tiny_bert, small_task)))
     path, env = tmp_path / "run", environment()
+    arguments = ["search", "--config", tmp_path / "search.yaml", "--workers", "2", "--output", path]
     search = subprocess.Popen(
-        [sys.executable, "-m", "prunepeft_ray", "search", "--config", tmp_path / "search.yaml", "--output", path],
+        [sys.executable, "-m", "prunepeft_ray", *arguments],
         env=env,
         stderr=subprocess.PIPE,
         text=True,

@@ -72,6 +72,11 @@ class Backbone:
         return found
 
     @property
+    def layer_parameters(self) -> int:
+        """Number of parameters of all layers."""
+        return sum(parameter.numel() for parameter in self._layers.parameters())
+
+    @property
     def hidden_size(self) -> int:
         """Width of the hidden state."""
         return int(self.model.config.hidden_size)

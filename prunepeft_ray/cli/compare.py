@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunepeft_ray.cli.options import RayAddress
+from prunepeft_ray.cli.options import RayAddress, Workers, check_workers
 from prunepeft_ray.cli.streams import run_is_over
 from prunepeft_ray.cli.study_progress import show_study
 from prunepeft_ray.cli.terminal import Terminal, put_json, say
@@ -31,6 +31,7 @@ def compare(
     output: Annotated[
         str | None, typer.Option(help="Folder, or s3:// or gs:// URL, of the study; default: runs/NAME of the file.")
     ] = None,
+    workers: Workers = None,
     address: RayAddress = None,
     track: Track = None,
     as_json: AsJson = False,
@@ -38,6 +39,7 @@ def compare(
     """Compare search methods on equal terms; an existing study is resumed, running only what is missing."""
     from prunepeft_ray.study import load_study
 
+    check_workers(workers, address)
     spec = load_study(study)
     # errors in the file are reported before the slow import of torch
     from prunepeft_ray.analysis import compare_study
@@ -46,22 +48,28 @@ def compare(
 
     folder = open_path(output) if output else Path("runs") / study.stem
     with show_study(Terminal(stderr=as_json)) as (show, watch), tracking(folder, track or (), show) as emit:
-        run = start_study(spec, folder, emit, watch, address)
+        run = start_study(spec, folder, emit, watch, address, workers=workers)
     comparison = compare_study(run)
     with run_is_over(folder):
         print_comparison(comparison, as_json)
 
 
 def resume_compare(
-    folder: Path, address: str | None, track: list[str] | None, trust_plugins: bool, as_json: bool
+    folder: Path,
+    workers: int | None,
+    address: str | None,
+    track: list[str] | None,
+    trust_plugins: bool,
+    as_json: bool,
 ) -> None:
     """Resume a study, and print the comparison."""
+    check_workers(workers, address)
     from prunepeft_ray.analysis import compare_study
     from prunepeft_ray.execution import resume_study
     from prunepeft_ray.tracking import tracking
 
     with show_study(Terminal(stderr=as_json)) as (show, watch), tracking(folder, track or (), show) as emit:
-        run = resume_study(folder, emit, watch, address, trust_plugins=trust_plugins)
+        run = resume_study(folder, emit, watch, address, trust_plugins=trust_plugins, workers=workers)
     comparison = compare_study(run)
     with run_is_over(folder):
         print_comparison(comparison, as_json)

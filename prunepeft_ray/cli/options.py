@@ -6,6 +6,22 @@ from typing import Annotated
 
 import typer
 
+from prunepeft_ray.errors import InputError, quoted
+
+
+def parse_workers(text: str) -> int | None:
+    """Parse the value of ``--workers``; None stands for ``auto``.
+
+    Raises:
+        InputError: If it is neither ``auto`` nor a number from 1.
+    """
+    if text == "auto":
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise InputError(f"--workers {quoted(text)}: expected auto, or a number from 1, such as --workers 2")
+    return int(text)
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Text = Annotated[str | None, typer.Option("--text", metavar="COLUMN", help="Column of the text in the file.")]
 Text2 = Annotated[
@@ -23,11 +39,28 @@ TrustPlugins = Annotated[
         help="Import the plugins named in the folder's spec even if you have never used them on this machine.",
     ),
 ]
+
+
+def check_workers(workers: int | None, address: str | None) -> None:
+    """Check the ``--workers`` of a study.
+
+    Raises:
+        InputError: If it is given for a cluster, where each job of a study has its own workers.
+    """
+    if workers is not None and address is not None:
+        raise InputError(
+            "--workers is for this machine: on a cluster, a study runs as many jobs as there is room for; set the "
+            "workers of a job with execution.workers in its file"
+        )
+
+
 Workers = Annotated[
     int | None,
     typer.Option(
-        min=1,
-        help="Number of workers of a search; default: one per GPU, or 2 on CPUs. Results do not depend on it.",
+        parser=parse_workers,
+        metavar="N|auto",
+        help="Number of workers of a search, or of jobs of a study at once; 1 runs in this process, without Ray. "
+        "Default: auto, by the amount of work. Results do not depend on it.",
     ),
 ]
 RayAddress = Annotated[

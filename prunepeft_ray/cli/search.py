@@ -166,9 +166,7 @@ def _resume_here(
 
     path = open_path(folder)
     if RunFolder.open(path).is_study:
-        if workers is not None:
-            raise InputError("--workers is for searches; for a study, set execution.workers in its file")
-        resume_compare(path, address, track, trust_plugins, as_json)
+        resume_compare(path, workers, address, track, trust_plugins, as_json)
         return
     with show_progress(Terminal(stderr=as_json)) as show, tracking(path, track or (), show) as emit:
         run = resume_search(path, emit, workers, address, trust_plugins=trust_plugins)

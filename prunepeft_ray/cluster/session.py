@@ -31,7 +31,9 @@ _own = False
 
 
 @contextmanager
-def ray_cluster(address: str | None, workers: int, packages: Mapping[str, Any] | None = None) -> Iterator[None]:
+def ray_cluster(
+    address: str | None, workers: int, packages: Mapping[str, Any] | None = None, exactly: bool = False
+) -> Iterator[None]:
     """Join the cluster at an address, or start one on this machine and stop it afterwards.
 
     A cluster that this process has already joined is used as it is. A cluster that is started here listens only on the
@@ -41,6 +43,7 @@ def ray_cluster(address: str | None, workers: int, packages: Mapping[str, Any] |
         address: Address of a running cluster, such as ``"auto"`` or ``"ray://host:10001"``; None to start one.
         workers: Number of workers that a cluster started here must be able to hold.
         packages: Ray's runtime environment for the workers; it is merged into that of a Ray job.
+        exactly: Whether a cluster started here must not hold more workers, although there are more CPUs.
 
     Raises:
         InputError: If the address is that of a dashboard, or a token file is configured and cannot be read.
@@ -59,7 +62,8 @@ def ray_cluster(address: str | None, workers: int, packages: Mapping[str, Any] |
     global _own
     with ray_folder() if address is None else nullcontext() as folder:
         try:
-            _join(address, _options(address, workers, packages, folder))
+            cpus = workers if exactly else max(os.cpu_count() or 1, workers)
+            _join(address, _options(address, cpus, packages, folder))
             _own = address is None
             yield
         finally:
@@ -73,13 +77,10 @@ def _set_defaults() -> None:
         os.environ.setdefault(name, value)
 
 
-def _options(
-    address: str | None, workers: int, packages: Mapping[str, Any] | None, folder: Path | None
-) -> dict[str, Any]:
+def _options(address: str | None, cpus: int, packages: Mapping[str, Any] | None, folder: Path | None) -> dict[str, Any]:
     """Arguments of ``ray.init``."""
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
     if address is None:
-        cpus = max(os.cpu_count() or 1, workers)
         options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False, TEMPORARY_FOLDER: str(folder)}
     else:
         options["address"] = address

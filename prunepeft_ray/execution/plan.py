@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prunepeft_ray.architecture import Space, block_sizes, check_budget, parse_budget
-from prunepeft_ray.backbones import Backbone
+from prunepeft_ray.backbones import Backbone, load_outline
 from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.jobs import TrainJob
 from prunepeft_ray.modules import build_space
 from prunepeft_ray.pruning import PROFILES, SELECTORS, PrunePEFT, Strategy
 from prunepeft_ray.tasks import TaskData
+
+CHARACTERS_PER_TOKEN = 4
+SAMPLE = 1000
+"""Number of texts from which the mean length is estimated."""
 
 
 @dataclass(frozen=True)
@@ -62,3 +66,26 @@ def plan_search(spec: SearchSpec, backbone: Backbone, data: TaskData) -> Plan:
         seed=spec.seed,
     )
     return Plan(space, budget, template, block_sizes(space.layers, spec.pruning.blocks))
+
+
+def search_flops(spec: SearchSpec, data: TaskData) -> float:
+    """Estimate the floating-point operations of all training in a search, from above and to a factor of about 2."""
+    outline = load_outline(spec.model)
+    method = plan_search(spec, outline, data).method(spec)
+    warmup, pruning, size = spec.warmup, spec.pruning, len(data.train)
+    planned = method.planned or pruning.rounds + 1 + warmup.turns * len(pruning.criteria)
+    examples = (
+        (planned - pruning.rounds - 1) * warmup.epochs * min(warmup.train_size, size)
+        + pruning.rounds * pruning.round_epochs * min(pruning.train_size or size, size)
+        + spec.training.epochs * size
+    )
+    return examples * example_flops(outline, data, spec.training.max_length)
+
+
+def example_flops(outline: Backbone, data: TaskData, max_length: int) -> float:
+    """Estimate the floating-point operations of training on one example, before it is tokenised."""
+    train = data.train
+    characters = [len(text) for split in (train.texts, train.texts2 or ()) for text in split[:SAMPLE]]
+    tokens = sum(characters) / CHARACTERS_PER_TOKEN / min(SAMPLE, len(train))
+    # one product forward and one backward per weight: frozen weights have no gradients
+    return 4 * outline.layer_parameters * min(tokens + 2, max_length)

@@ -35,7 +35,7 @@ def resolve(spec: R, device: torch.device | None = None) -> R:
     """
     if spec.training.micro_batches is not None:
         return spec
-    found = default_micro_batches(device or _device())
+    found = default_micro_batches(device or local_device())
     training = spec.training.model_copy(update={"micro_batches": found})
     return spec.model_copy(update={"training": training})
 
@@ -56,7 +56,8 @@ def _interrupt() -> None:
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
-def _device() -> torch.device:
+def local_device() -> torch.device:
+    """The device of this machine to train on."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -96,7 +97,7 @@ def joining(address: str | None, terms: Terms) -> Iterator[torch.device]:
         RunError: If the cluster cannot be reached.
     """
     if address is None and not is_joined():
-        yield _device()
+        yield local_device()
         return
     with ray_cluster(address, 1):
         yield torch.device("cuda" if has_gpu(terms) else "cpu")

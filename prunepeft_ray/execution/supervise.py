@@ -50,19 +50,6 @@ class BackgroundRun(threading.Thread):
             self.error = error
 
 
-def every(seconds: float, action: Callable[[], None]) -> Callable[[], None]:
-    """Return a function that calls an action, but at most once per ``seconds``."""
-    due = 0.0
-
-    def tick() -> None:
-        nonlocal due
-        if time.monotonic() >= due:
-            due = time.monotonic() + seconds
-            action()
-
-    return tick
-
-
 def _nothing() -> None:
     pass
 

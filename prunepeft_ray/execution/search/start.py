@@ -1,11 +1,11 @@
-"""Starting and resuming a search: check everything first, then run it in one Ray Train worker group."""
+"""Starting and resuming a search: check everything first, then run it here or in one Ray Train worker group."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +18,9 @@ from prunepeft_ray.cluster.sharing.claim import ShareReporter, wait_for_share
 from prunepeft_ray.cluster.sharing.terms import EQUAL_TERMS, Terms
 from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.events import Emit, Event, message_emitter
-from prunepeft_ray.execution.plan import plan_search
+from prunepeft_ray.execution.placement import CPU_WORKERS, Placement, available_cpus, choose_placement
+from prunepeft_ray.execution.plan import plan_search, search_flops
+from prunepeft_ray.execution.search.in_process import run_in_process
 from prunepeft_ray.execution.session import (
     attempting,
     check_unchanged,
@@ -33,10 +35,12 @@ from prunepeft_ray.results import ResultsStore, RunFolder
 from prunepeft_ray.signals import StopRequest, catching_signals
 from prunepeft_ray.tasks import TaskData, load_task
 from prunepeft_ray.training.optimiser import autocast
+from prunepeft_ray.waiting import every
 
 LOOK_SECONDS = 1.0
-CPU_WORKERS = 2
-"""Default number of workers of a search on CPUs."""
+
+Run = Callable[[RunFolder, TaskData, Emit], None]
+"""Runs a search to its end."""
 
 
 def start_search(
@@ -55,7 +59,8 @@ def start_search(
         spec: The search.
         output: The run's folder; must be empty or not exist yet.
         emit: Callback that receives events.
-        workers: Number of workers; default: one per GPU, or two CPU workers.
+        workers: Number of workers; a single one on this machine is this process itself. Default: chosen by the amount
+            of work; on a cluster, one per GPU, or two CPU workers.
         address: Ray cluster to run on; default: one on this machine.
         terms: How the search shares that cluster.
 
@@ -70,10 +75,10 @@ def start_search(
         plan_search(spec, load_outline(spec.model), data).method(spec)
         _check_precision(spec, device)
         RunFolder.check_free(output)
-        with _cluster_with_workers(workers, address, device, terms) as worker_plan:
+        with _prepared(spec, data, emit, workers, address, device, terms) as run:
             folder = RunFolder.create(output, resolve(spec, device))
             with attempting(folder, emit):
-                _run(folder, data, emit, worker_plan)
+                run(folder, data, emit)
     return folder
 
 
@@ -90,7 +95,7 @@ def resume_search(
     Args:
         output: The run's folder.
         emit: Callback that receives events.
-        workers: Number of workers; may differ from before.
+        workers: Number of workers, as for :func:`start_search`; may differ from before.
         address: Ray cluster to run on; default: one on this machine.
         terms: How the search shares that cluster.
         trust_plugins: Whether to import plugins named in the folder that this user has not used on this machine.
@@ -115,10 +120,10 @@ def resume_search(
     with (
         attempting(folder, emit),
         joining(address, terms) as device,
-        _cluster_with_workers(workers, address, device, terms) as worker_plan,
+        _prepared(folder.spec, data, emit, workers, address, device, terms) as run,
     ):
         folder.withdraw_answer()
-        _run(folder, data, emit, worker_plan)
+        run(folder, data, emit)
     return folder
 
 
@@ -131,7 +136,7 @@ def lost_results(folder: RunFolder) -> list[str]:
 
 @dataclass(frozen=True)
 class _WorkerPlan:
-    """The workers that a search should have.
+    """The workers that a search on a cluster should have.
 
     Args:
         wanted: How many; None: one per GPU, or two on CPUs.
@@ -154,13 +159,37 @@ class _WorkerPlan:
 
 
 @contextmanager
+def _prepared(
+    spec: SearchSpec,
+    data: TaskData,
+    emit: Emit,
+    workers: int | None,
+    address: str | None,
+    device: torch.device,
+    terms: Terms,
+) -> Iterator[Run]:
+    """Prepare a run in this process or on a cluster; signals are recorded meanwhile."""
+    placement = Placement(False)
+    if not is_joined() and address is None:
+        placement = choose_placement(workers, device, CPU_WORKERS, partial(search_flops, spec, data))
+    if placement.reason:
+        emit(Event("message", placement.reason))
+    if placement.in_process:
+        with catching_signals() as request:
+            yield partial(run_in_process, device=device, request=request)
+        return
+    with _cluster_with_workers(workers, address, device, terms) as worker_plan:
+        yield partial(_run_in_workers, worker_plan=worker_plan)
+
+
+@contextmanager
 def _cluster_with_workers(
     wanted: int | None, address: str | None, device: torch.device, terms: Terms
 ) -> Iterator[_WorkerPlan]:
     """Join or start a cluster with room for the workers; signals are recorded meanwhile."""
     use_gpu = device.type == "cuda"
     # a cluster of our own is started with this many CPUs; Ray detects the GPUs
-    least = wanted or (1 if use_gpu or is_joined() else min(CPU_WORKERS, os.cpu_count() or 1))
+    least = wanted or (1 if use_gpu or is_joined() else min(CPU_WORKERS, available_cpus()))
     with catching_signals() as request, ray_cluster(address, least):
         check_room(worker_needs(least, use_gpu))
         check_limits(_unit(use_gpu), terms)
@@ -178,11 +207,10 @@ def _unit(use_gpu: bool) -> Sequence[Bundle]:
     return worker_needs(1, use_gpu).bundles
 
 
-def _run(folder: RunFolder, data: TaskData, emit: Emit, worker_plan: _WorkerPlan) -> None:
+def _run_in_workers(folder: RunFolder, data: TaskData, emit: Emit, worker_plan: _WorkerPlan) -> None:
     # imported here because this imports Ray, which reads its settings on import
     from prunepeft_ray.execution.ray_errors import reaching_cluster
     from prunepeft_ray.execution.search.train_group import run_in_group
-    from prunepeft_ray.execution.supervise import every
 
     unit = _unit(worker_plan.use_gpu)
     kind = "GPU" if worker_plan.use_gpu else "CPU"

@@ -52,6 +52,12 @@ class StudyRun:
             return not self._pending and not self._running and not any(self._queues.values())
 
     @property
+    def is_thinking(self) -> bool:
+        """Whether a method is processing results or proposing jobs."""
+        with self._lock:
+            return self._pending > 0
+
+    @property
     def has_work(self) -> bool:
         """Whether a job is waiting to run."""
         with self._lock:
@@ -173,20 +179,30 @@ def _compute_alone() -> None:
     torch.set_num_threads(1)
 
 
-def run_here(run: StudyRun, execute: Callable[[StudySearch, Work], TrainResult]) -> None:
+def _never() -> bool:
+    return False
+
+
+def run_here(
+    run: StudyRun,
+    execute: Callable[[StudySearch, Work], TrainResult],
+    stop_wanted: Callable[[], bool] = _never,
+) -> None:
     """Run a study's jobs in this process, one by one, until the study is over.
+
+    Methods and jobs take turns, since both draw from this process's random numbers.
 
     Args:
         run: The study.
         execute: Runs a job and stores its result.
+        stop_wanted: Whether no new job should begin.
 
     Raises:
         PrunePEFTError: If the study cannot continue.
     """
     try:
-        while not run.over:
-            found = run.next()
-            if found is None:
+        while not run.over and not stop_wanted():
+            if run.is_thinking or (found := run.next()) is None:
                 time.sleep(0.001)
                 continue
             search, work = found

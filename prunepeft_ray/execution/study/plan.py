@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from prunepeft_ray.backbones import Backbone, load_outline
 from prunepeft_ray.errors import InputError, PrunePEFTError
 from prunepeft_ray.events import Emit, Event, message_emitter
-from prunepeft_ray.execution.plan import plan_search
+from prunepeft_ray.execution.plan import example_flops, plan_search
 from prunepeft_ray.execution.study.setting import Setting
 from prunepeft_ray.methods import METHODS, Problem
 from prunepeft_ray.modules import module_cost
@@ -46,6 +46,15 @@ def plan_study(spec: StudySpec, emit: Emit) -> tuple[list[Setting], dict[str, Ta
             checked.add(key)
             _try_to_build(setting)
     return settings, data
+
+
+def study_flops(settings: list[Setting], data: Mapping[str, TaskData]) -> Iterator[float]:
+    """Estimate the floating-point operations of all training in each search, as if each method used all evaluations."""
+    for setting in settings:
+        study, cell, size = setting.study, setting.cell, setting.train_size
+        candidate = study.candidate.epochs * min(study.candidate.train_size or size, size)
+        examples = setting.problem.evaluations * candidate + len(study.seeds) * study.training.epochs * size
+        yield examples * example_flops(load_outline(cell.model), data[cell.task.name], study.training.max_length)
 
 
 def _try_to_build(setting: Setting) -> None:

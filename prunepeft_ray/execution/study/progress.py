@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+WATCH_SECONDS = 1.0
+
 
 @dataclass(frozen=True)
 class MethodProgress:

@@ -1,4 +1,4 @@
-"""Starting, extending and resuming a study: check everything first, then run what is missing with Ray Tune."""
+"""Starting, extending and resuming a study: check everything first, then run what is missing, here or with Ray Tune."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from prunepeft_ray.cluster.sharing.claim import wait_for_share
 from prunepeft_ray.cluster.sharing.terms import EQUAL_TERMS, Terms
 from prunepeft_ray.errors import RunError
 from prunepeft_ray.events import Emit, Event
+from prunepeft_ray.execution.placement import Placement, choose_placement
 from prunepeft_ray.execution.session import (
     attempting,
     check_unchanged,
     describe_missing,
     joining,
+    local_device,
     named,
     resolve,
     share_of_cluster,
 )
 from prunepeft_ray.execution.study.dispatcher import StudyRun
-from prunepeft_ray.execution.study.plan import plan_study
+from prunepeft_ray.execution.study.in_process import run_in_process
+from prunepeft_ray.execution.study.plan import plan_study, study_flops
 from prunepeft_ray.execution.study.progress import Watch
 from prunepeft_ray.execution.study.search import StudySearch
 from prunepeft_ray.execution.study.setting import Setting
@@ -46,6 +49,7 @@ def start_study(
     watch: Watch,
     address: str | None = None,
     terms: Terms = EQUAL_TERMS,
+    workers: int | None = None,
 ) -> RunFolder:
     """Run a study; an existing one is resumed, and extended by what the spec adds.
 
@@ -58,6 +62,8 @@ def start_study(
         watch: Callback that receives the progress.
         address: Ray cluster to run on; default: one on this machine.
         terms: How the study shares that cluster.
+        workers: Number of jobs that run at once on this machine; a single one runs in this process. Default: chosen by
+            the amount of work; on a cluster, as many as there is room for.
 
     Raises:
         InputError: If anything in the spec is wrong, or the folder contains something else.
@@ -71,13 +77,13 @@ def start_study(
             spec = resolve(spec, device)
             settings, data = plan_study(spec, emit)
             folder = RunFolder.create(output, spec)
-            return _run(folder, spec, settings, data, emit, watch, address, terms)
+            return _run(folder, spec, settings, data, emit, watch, address, terms, workers)
     folder = RunFolder.open(output)
     before = folder.study
     spec = _resolved_as(before, spec)
     spec.check_extends(before, str(output))
     settings, data = plan_study(spec, emit)
-    return _run(folder, spec, settings, data, emit, watch, address, terms)
+    return _run(folder, spec, settings, data, emit, watch, address, terms, workers)
 
 
 def resume_study(
@@ -87,6 +93,7 @@ def resume_study(
     address: str | None = None,
     terms: Terms = EQUAL_TERMS,
     trust_plugins: bool = False,
+    workers: int | None = None,
 ) -> RunFolder:
     """Resume an interrupted study: finished jobs are not run again, their results are replayed to the methods.
 
@@ -97,6 +104,7 @@ def resume_study(
         address: Ray cluster to run on; default: one on this machine.
         terms: How the study shares that cluster.
         trust_plugins: Whether to import plugins named in the folder that this user has not used on this machine.
+        workers: As for :func:`start_study`; may differ from before.
 
     Raises:
         InputError: If the folder contains no study, its plugins are not trusted, or a task or model has changed.
@@ -106,7 +114,7 @@ def resume_study(
     spec = folder.study
     load_run_plugins(spec.plugins, output, trust_plugins)
     settings, data = plan_study(spec, emit)
-    return _run(folder, spec, settings, data, emit, watch, address, terms)
+    return _run(folder, spec, settings, data, emit, watch, address, terms, workers)
 
 
 def _resolved_as(before: StudySpec, spec: StudySpec) -> StudySpec:
@@ -126,6 +134,7 @@ def _run(
     watch: Watch,
     address: str | None,
     terms: Terms,
+    workers: int | None,
 ) -> RunFolder:
     store = ResultsStore(folder.results)
     check_unchanged(folder, _fingerprints(settings))
@@ -147,9 +156,26 @@ def _run(
                 _check_kept(folder, store, searches)
                 emit(Event("message", f"{folder.path} is finished; there is nothing to run"))
                 return folder
-            _run_on_ray(folder, spec, run, data, emit, watch, address, terms)
+            placement = _placement(spec, settings, data, address, workers)
+            if placement.reason:
+                emit(Event("message", placement.reason))
+            if placement.in_process:
+                with catching_signals() as request:
+                    emit(Event("accepted", ""))
+                    run_in_process(folder, spec, run, data, emit, watch, local_device(), request)
+            else:
+                _run_on_ray(folder, spec, run, data, emit, watch, address, terms, workers)
         _check_kept(folder, store, searches)
     return folder
+
+
+def _placement(
+    spec: StudySpec, settings: list[Setting], data: dict[str, TaskData], address: str | None, workers: int | None
+) -> Placement:
+    """Choose where to run a study; one whose jobs have several workers each needs Ray."""
+    if is_joined() or address is not None or (workers is None and spec.execution.workers > 1):
+        return Placement(False)
+    return choose_placement(workers, local_device(), None, lambda: sum(study_flops(settings, data)))
 
 
 @contextmanager
@@ -170,9 +196,11 @@ def _run_on_ray(
     watch: Watch,
     address: str | None,
     terms: Terms,
+    workers: int | None,
 ) -> None:
     execution = spec.execution
-    with catching_signals() as request, ray_cluster(address, math.ceil(execution.cpus * execution.workers)):
+    cpus = math.ceil((workers or 1) * execution.cpus * execution.workers)
+    with catching_signals() as request, ray_cluster(address, cpus, exactly=workers is not None):
         # imported here because this imports Ray, which reads its settings on import
         from prunepeft_ray.execution.ray_errors import reaching_cluster
         from prunepeft_ray.execution.study.tune import run_study

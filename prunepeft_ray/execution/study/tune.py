@@ -21,20 +21,19 @@ from prunepeft_ray.execution.mailbox import start_mailbox, stop_mailbox
 from prunepeft_ray.execution.ray_errors import describe_failure, how_to_resume, own_error
 from prunepeft_ray.execution.shared_memory import share
 from prunepeft_ray.execution.study.dispatcher import StudyRun
-from prunepeft_ray.execution.study.progress import Watch
+from prunepeft_ray.execution.study.progress import WATCH_SECONDS, Watch
 from prunepeft_ray.execution.study.trainable import JobTrial
 from prunepeft_ray.execution.study.tune_schedulers import NewestFirst, OldestFirst
 from prunepeft_ray.execution.study.tune_searcher import JobSearcher
 from prunepeft_ray.execution.study.workers import SharedState
-from prunepeft_ray.execution.supervise import STOP_SECONDS, BackgroundRun, every, follow, nowhere
+from prunepeft_ray.execution.supervise import STOP_SECONDS, BackgroundRun, follow, nowhere
 from prunepeft_ray.results import ResultsStore, RunFolder
 from prunepeft_ray.signals import StopRequest
 from prunepeft_ray.study import StudyExecutionConfig, StudySpec
 from prunepeft_ray.tasks import TaskData
 from prunepeft_ray.text import error_line
 from prunepeft_ray.training import cut_line, encode_task
-
-WATCH_SECONDS = 1.0
+from prunepeft_ray.waiting import every
 
 
 def run_study(

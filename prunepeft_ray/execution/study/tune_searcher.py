@@ -18,7 +18,8 @@ from prunepeft_ray.errors import PrunePEFTError
 from prunepeft_ray.events import Emit, Event
 from prunepeft_ray.execution.job_checkpoint import CHECKPOINT, kept_examples
 from prunepeft_ray.execution.study.dispatcher import StudyRun
-from prunepeft_ray.execution.study.workers import Assignment, record_failure
+from prunepeft_ray.execution.study.failed_jobs import record_failure
+from prunepeft_ray.execution.study.workers import Assignment
 from prunepeft_ray.jobs import Work
 from prunepeft_ray.results import ResultsStore, RunContext
 

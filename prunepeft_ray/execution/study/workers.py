@@ -21,10 +21,10 @@ from prunepeft_ray.execution.interruptions import BrokenGroupError, StoppedError
 from prunepeft_ray.execution.mailbox import Sender
 from prunepeft_ray.execution.rendezvous import join_group, listen_on_node
 from prunepeft_ray.execution.shared_memory import Shared, open_shared
+from prunepeft_ray.execution.study.failed_jobs import record_failure
 from prunepeft_ray.execution.watchdog import Watchdog
-from prunepeft_ray.execution.work_meter import spent_before
 from prunepeft_ray.execution.workbench import Workbench
-from prunepeft_ray.jobs import Cost, TrainResult, Work
+from prunepeft_ray.jobs import Work
 from prunepeft_ray.plugins import load_plugins
 from prunepeft_ray.results import ResultsStore, RunContext, RunFolder, hardware
 from prunepeft_ray.storage.paths import open_path
@@ -160,18 +160,6 @@ class Worker:
             found.to(self.device)
             self._backbones[model] = found
         return self._backbones[model]
-
-
-def record_failure(
-    store: ResultsStore, checkpoints: Path, context: RunContext, work: Work, reason: str, started: datetime
-) -> TrainResult:
-    """Store that a job has finally failed; returns what the store has, which may be a result that came after all."""
-    cost = Cost(redone_examples=spent_before(checkpoints, work.job.id))
-    failed = TrainResult(0, 0, (), 0, {}, cost=cost, status="failed", reason=reason)
-    store.commit(context, work, failed, started, datetime.now(UTC))
-    found = store.find(work.job.id)
-    assert found is not None
-    return found
 
 
 class TrialWorkers:

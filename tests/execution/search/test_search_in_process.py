@@ -1,22 +1,27 @@
 import json
 import resource
 import shutil
+import signal
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
+import torch
 from execution_toys import BUDGET, answer, assert_same_answer, job_ids, make_spec, search_here
 from safetensors.torch import load_file
 
 from prunepeft_ray.analysis import summarise
 from prunepeft_ray.architecture import KINDS
-from prunepeft_ray.errors import RunError
+from prunepeft_ray.errors import RunError, Terminated
 from prunepeft_ray.execution import executor as executor_module
+from prunepeft_ray.execution import resume_search, start_search
 from prunepeft_ray.execution.drive import _story
 from prunepeft_ray.execution.search import answer as answer_module
+from prunepeft_ray.execution.search import start as start_module
 from prunepeft_ray.jobs import Decision
 from prunepeft_ray.report import summary_svg
 from prunepeft_ray.results import ResultsStore, RunFolder
+from prunepeft_ray.storage.paths import names
 from prunepeft_ray.tasks import load_task
 from prunepeft_ray.training import load_adapter
 
@@ -44,6 +49,42 @@ def copy(undisturbed, tmp_path):
 def final_job(path):
     (file,) = (path / "checkpoints").glob("*.safetensors")
     return file.stem
+
+
+@pytest.mark.parametrize("workers", [1, None])
+def test_a_small_search_is_run_in_this_process_without_ray(tmp_path, spec, undisturbed, monkeypatch, workers):
+    def refuse(*args, **kwargs):
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(start_module, "ray_cluster", refuse)
+    threads, numbers, events = torch.get_num_threads(), torch.get_rng_state(), []
+    folder = start_search(spec, tmp_path / "run", events.append, workers=workers)
+    assert_same_answer(answer(folder.path), answer(undisturbed[0]))
+    (outcome,) = [folder.read_json(f"attempts/{name}")["outcome"] for name in names(folder.attempts)]
+    assert outcome == "finished"
+    assert any("running in this process" in event.text for event in events) is (workers is None)
+    # the caller's own settings are as before
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), numbers)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_search_in_this_process_after_a_checkpoint(tmp_path, spec, undisturbed, number):
+    events = []
+
+    def interrupt_in_a_round(event):
+        events.append(event)
+        if event.type == "progress" and event.kind == "round" and event.done >= 16:
+            signal.raise_signal(number)
+
+    kind = KeyboardInterrupt if number == signal.SIGINT else Terminated
+    eager = spec.model_copy(update={"execution": spec.execution.model_copy(update={"checkpoint_seconds": 0.01})})
+    with pytest.raises(kind):
+        start_search(eager, tmp_path / "run", interrupt_in_a_round, workers=1)
+    assert "stopping: saving checkpoints; press Ctrl-C again to stop immediately" in [e.text for e in events]
+    assert events[-1].text == "stopped; checkpoint saved"
+    resume_search(tmp_path / "run", events.append, workers=1)
+    assert_same_answer(answer(tmp_path / "run"), answer(undisturbed[0]))
 
 
 def test_a_search_says_once_how_many_texts_are_cut(tiny_bert, small_task, tmp_path):

@@ -1,6 +1,8 @@
 """Starting and resuming a study: everything is checked before a folder is made and Ray is started."""
 
 import shutil
+import signal
+from types import SimpleNamespace
 
 import pytest
 from studies import SMALL, study_here
@@ -8,6 +10,7 @@ from study_fakes import OrderToy, filled
 
 from prunepeft_ray.errors import InputError, RunError
 from prunepeft_ray.execution import resume_study, start_study
+from prunepeft_ray.execution.study import in_process
 from prunepeft_ray.execution.study import start as compare
 from prunepeft_ray.execution.study.plan import plan_study
 from prunepeft_ray.execution.study.search import StudySearch
@@ -68,13 +71,14 @@ def finished(study, once, tmp_path):
     return RunFolder(shutil.copytree(once, tmp_path / "run"))
 
 
-def begin(spec, path, messages=None):
-    return start_study(spec, path, lambda event: messages is None or messages.append(event.text), lambda progress: None)
+def begin(spec, path, messages=None, workers=2):
+    tell = lambda event: messages is None or messages.append(event.text)  # noqa: E731
+    return start_study(spec, path, tell, lambda progress: None, workers=workers)
 
 
-def go_on(path, messages=None, seen=None):
+def go_on(path, messages=None, seen=None, workers=2):
     watch = (lambda progress: None) if seen is None else seen.append
-    return resume_study(path, lambda event: messages is None or messages.append(event.text), watch)
+    return resume_study(path, lambda event: messages is None or messages.append(event.text), watch, workers=workers)
 
 
 @pytest.fixture
@@ -101,6 +105,46 @@ def test_a_new_study_leaves_its_settings_and_runs_on_ray(study, tmp_path, ray_ru
     # resolved for this machine, so that a resume elsewhere computes the same
     assert folder.study.training.micro_batches is not None
     assert [folder.study] == ray_runs
+
+
+@pytest.mark.parametrize("workers", [1, None])
+def test_a_small_study_is_run_in_this_process_with_the_same_results(study, finished, tmp_path, ray_runs, workers):
+    messages = []
+    folder = begin(study(), tmp_path / "new", messages, workers)
+    assert ray_runs == []
+    assert any("running in this process" in text for text in messages) is (workers is None)
+    assert results(folder) == results(finished)
+
+
+def test_a_signal_stops_a_study_in_this_process_and_a_resume_gives_the_same(study, finished, tmp_path, ray_runs):
+    def interrupt(event):
+        if event.type == "progress":
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        start_study(study(), tmp_path / "new", interrupt, lambda progress: None, workers=1)
+    assert len(results(RunFolder(tmp_path / "new"))[0]) < len(results(finished)[0])
+    assert results(go_on(tmp_path / "new", workers=1)) == results(finished)
+
+
+def test_a_job_whose_module_raises_fails_alone_in_this_process(study, tmp_path, ray_runs, monkeypatch):
+    monkeypatch.setattr(in_process, "GroupExecutor", lambda *args, **kwargs: SimpleNamespace(run=broken))
+    folder = begin(study(methods=["lowest"]), tmp_path / "new", workers=1)
+    failed = ResultsStore(folder.results).read("jobs")
+    assert set(failed.status) == {"failed"}
+    assert set(failed.reason) == {"ValueError: no such size"}
+
+
+def broken(work):
+    raise ValueError("no such size")
+
+
+def results(folder):
+    """What jobs found, without times and places."""
+    jobs = ResultsStore(folder.results).read("jobs").set_index("job_id").sort_index()
+    metrics = jobs[["status", "parameters", "best_epoch"]].to_dict("index")
+    epochs = ResultsStore(folder.results).read("epochs").sort_values(["job_id", "epoch"])
+    return metrics, list(zip(epochs.job_id, epochs.epoch, epochs.train_loss, strict=True))
 
 
 def test_what_is_told_from_a_file_is_said_when_a_study_begins_and_resumes_and_travels_in_its_spec(
