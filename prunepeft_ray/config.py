@@ -129,8 +129,9 @@ class TrainingConfig(Config):
     batch_size: PositiveInt = Field(16, description="examples per optimiser step")
     micro_batches: PositiveInt | None = Field(
         None,
-        description="parts that a batch is split into, for gradient accumulation and data-parallel workers; results "
-        "depend on this, but not on the number of workers. Default: 2 on CPU, 1 on GPU",
+        description="parts that a batch is split into, for gradient accumulation and data-parallel workers. Default: "
+        "on CPUs as many as workers when the run is created, at least 2, so that results do not depend on the number "
+        "of workers later; on GPUs 1, and at least one per worker",
     )
     learning_rates: LearningRates = LearningRates()
     schedule: Literal["linear", "cosine", "constant"] = "linear"

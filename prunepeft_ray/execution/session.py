@@ -26,16 +26,17 @@ from prunepeft_ray.training import default_micro_batches
 R = TypeVar("R", bound=RecipeConfig)
 
 
-def resolve(spec: R, device: torch.device | None = None) -> R:
+def resolve(spec: R, device: torch.device | None = None, workers: int = 1) -> R:
     """Fill in the settings that depend on the machine, so that a resume on another machine computes the same.
 
     Args:
         spec: The settings.
         device: Device to train on; default: that of this machine.
+        workers: Number of workers that train a job together; on CPUs, each gets a part of every batch.
     """
     if spec.training.micro_batches is not None:
         return spec
-    found = default_micro_batches(device or local_device())
+    found = default_micro_batches(device or local_device(), workers)
     training = spec.training.model_copy(update={"micro_batches": found})
     return spec.model_copy(update={"training": training})
 

@@ -3,7 +3,7 @@
 from prunepeft_ray.training.checkpoint import DamagedCheckpointError, Keeper, State, pack, unpack
 from prunepeft_ray.training.encoding import EncodedSplit, EncodedTask, cut_line, encode_task
 from prunepeft_ray.training.group import DistributedGroup, Group, SoloGroup
-from prunepeft_ray.training.loop import Trained, default_micro_batches, train
+from prunepeft_ray.training.loop import Trained, batch_parts, default_micro_batches, train
 from prunepeft_ray.training.memory import is_out_of_memory
 from prunepeft_ray.training.prediction import Prediction, Predictor, load_adapter
 
@@ -19,6 +19,7 @@ __all__ = [
     "SoloGroup",
     "State",
     "Trained",
+    "batch_parts",
     "cut_line",
     "default_micro_batches",
     "encode_task",

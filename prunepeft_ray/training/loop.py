@@ -14,6 +14,7 @@ from torch import Tensor
 
 from prunepeft_ray.architecture import Slot
 from prunepeft_ray.backbones import Backbone
+from prunepeft_ray.config import TrainingConfig
 from prunepeft_ray.criteria.collector import Collector, Update
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.jobs import Cost, Epoch, TrainJob, TrainResult
@@ -40,6 +41,9 @@ class Trained:
 
     result: TrainResult
     state: Mapping[str, Tensor]
+
+
+CPU_MICRO_BATCHES = 2
 
 
 class _NotFiniteError(ArithmeticError):
@@ -116,7 +120,7 @@ class _Run:
         self.device = adapted.backbone.device
         self.split, self.held_out = task.subset(job.train_size, job.holdout)
         self.recipe = job.training
-        self.micro_batches = split * (self.recipe.micro_batches or default_micro_batches(self.device))
+        self.micro_batches = split * batch_parts(self.recipe, self.device, group.world)
         self.eval_batch_size = max(1, self.recipe.eval_batch_size // split)
         self.steps_per_epoch = math.ceil(len(self.split) / self.recipe.batch_size)
         self.optimiser = build_optimiser(adapted.optimised, self.recipe)
@@ -378,6 +382,23 @@ def _by_name(rows: Mapping[str, Mapping[Slot, Value]]) -> dict[str, dict[str, Va
     return {name: {str(slot): value for slot, value in row.items()} for name, row in rows.items()}
 
 
-def default_micro_batches(device: torch.device) -> int:
-    """Return the default number of micro-batches: 2 on a CPU, so that two workers can share a batch; 1 on a GPU."""
-    return 1 if device.type == "cuda" else 2
+def default_micro_batches(device: torch.device, workers: int = 1) -> int:
+    """Return the default number of micro-batches for a number of workers that train together.
+
+    On a CPU at least 2, so that results do not depend on whether one or two workers share a batch, and enough for all
+    workers. On a GPU 1: there, more workers split a batch further, and results agree within rounding.
+    """
+    return 1 if device.type == "cuda" else max(CPU_MICRO_BATCHES, workers)
+
+
+def batch_parts(recipe: TrainingConfig, device: torch.device, workers: int) -> int:
+    """Return the number of parts that a batch is split into.
+
+    Args:
+        recipe: The recipe of the job.
+        device: Device of each worker.
+        workers: Number of workers that train together. On GPUs each gets a part; on CPUs the recipe alone decides, so
+            that results are the same to the last bit however many workers there are.
+    """
+    parts = recipe.micro_batches or default_micro_batches(device)
+    return max(parts, workers) if device.type == "cuda" else parts

@@ -9,7 +9,7 @@ from tiny import filled
 from training_toys import ALL_CRITERIA, content, make_job, toy_task, train_alone
 
 from prunepeft_ray.backbones import load_backbone
-from prunepeft_ray.training import DistributedGroup, encode_task, train
+from prunepeft_ray.training import DistributedGroup, default_micro_batches, encode_task, train
 from prunepeft_ray.training.evaluation import predict_logits
 
 pytestmark = pytest.mark.system
@@ -36,9 +36,13 @@ def jobs(backbone, task):
     return {name: make_job(backbone, task, **changes) for name, changes in (JOBS | others).items()}
 
 
-def run_rank(rank, model, meeting, results):
+def join(rank, world, meeting):
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
+
+
+def run_rank(rank, model, meeting, results):
+    join(rank, 2, meeting)
     group = DistributedGroup()
     backbone = load_backbone(model)
     task = encode_task(toy_task(), backbone, 32)
@@ -92,3 +96,27 @@ def test_a_group_sums_and_gathers_by_rank(ranks):
     for *_, number, gathered in ranks:
         assert number == 3.0
         assert gathered == ["rank 0", "rank 1"]
+
+
+def count_parts(rank, model, meeting, results):
+    join(rank, 4, meeting)
+    backbone = load_backbone(model)
+    task = encode_task(toy_task(), backbone, 32)
+    parts = [0]
+
+    def count(module, *_):
+        parts[0] += module.training
+
+    backbone.model.register_forward_pre_hook(count)
+    job = make_job(backbone, task, micro_batches=default_micro_batches(backbone.device, 4), epochs=1, train_size=32)
+    done = train(job, backbone, task, DistributedGroup(), lambda done, total: None).result
+    (results / f"{rank}.pickle").write_bytes(pickle.dumps((parts[0], done.cost.steps)))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_each_of_four_processes_computes_a_part_of_every_batch(tiny_bert, tmp_path):
+    mp.spawn(count_parts, (tiny_bert, str(tmp_path / "meeting"), tmp_path), nprocs=4)
+    for rank in range(4):
+        parts, steps = pickle.loads((tmp_path / f"{rank}.pickle").read_bytes())
+        assert parts == steps > 0

@@ -17,7 +17,8 @@ from prunepeft_ray.execution.watchdog import Watchdog
 from prunepeft_ray.execution.workbench import Workbench
 from prunepeft_ray.pruning import PrunePEFT
 from prunepeft_ray.results import ResultsStore, RunContext, RunFolder, decision_files, hardware, versions
-from prunepeft_ray.training import Group
+from prunepeft_ray.text import counted
+from prunepeft_ray.training import Group, batch_parts
 
 
 def run_search(
@@ -63,6 +64,8 @@ def run_search(
     )
     if group.rank == 0 and (line := bench.cut_line(spec.training.max_length)):
         emit(Event("message", line))
+    if group.rank == 0 and (line := _idle_line(batch_parts(spec.training, bench.backbone.device, group.world), group)):
+        emit(Event("message", line))
     store = ResultsStore(folder.results)
     executor = GroupExecutor(
         bench, group, store, context, folder.checkpoints, emit, spec.execution, stop_wanted, watchdog
@@ -72,6 +75,17 @@ def run_search(
         _check_kept(folder, executor, method)
         _leave_answer(plan, method, folder, bench, executor)
         discard_all(folder.checkpoints)
+
+
+def _idle_line(parts: int, group: Group) -> str | None:
+    """Say how many workers have nothing to do where all train a job together; None if there are none."""
+    idle = group.world - parts
+    if idle <= 0:
+        return None
+    return (
+        f"batches are split into {counted(parts, 'part')} (training.micro_batches): where all workers train a job "
+        f"together, {idle} of {group.world} are idle"
+    )
 
 
 def _check_kept(folder: RunFolder, executor: GroupExecutor, method: PrunePEFT) -> None:

@@ -74,7 +74,7 @@ def start_study(
     if not is_file(output / SPEC_FILE):
         RunFolder.check_free(output)
         with joining(address, terms) as device:
-            spec = resolve(spec, device)
+            spec = resolve(spec, device, spec.execution.workers)
             settings, data = plan_study(spec, emit)
             folder = RunFolder.create(output, spec)
             return _run(folder, spec, settings, data, emit, watch, address, terms, workers)

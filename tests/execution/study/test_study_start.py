@@ -286,7 +286,7 @@ def test_a_study_that_is_given_more_goes_on_with_all_of_it(study, tmp_path, ray_
 
 def test_what_depends_on_the_machine_stays_as_it_was_when_the_study_began(study, tmp_path, ray_runs, monkeypatch):
     begin(study(), tmp_path / "run")
-    monkeypatch.setattr("prunepeft_ray.execution.session.default_micro_batches", lambda device: 7)
+    monkeypatch.setattr("prunepeft_ray.execution.session.default_micro_batches", lambda device, workers: 7)
     begin(study(seeds=[0, 1]), tmp_path / "run")
     assert ray_runs[1].training == ray_runs[0].training
 
