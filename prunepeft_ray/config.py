@@ -130,8 +130,8 @@ class TrainingConfig(Config):
     micro_batches: PositiveInt | None = Field(
         None,
         description="parts that a batch is split into, for gradient accumulation and data-parallel workers. Default: "
-        "on CPUs as many as workers when the run is created, at least 2, so that results do not depend on the number "
-        "of workers later; on GPUs 1, and at least one per worker",
+        "on CPUs, where results depend on it, as many as a run is created with: of a search at least 2, of a study "
+        "execution.workers; on GPUs 1, and at least one per worker",
     )
     learning_rates: LearningRates = LearningRates()
     schedule: Literal["linear", "cosine", "constant"] = "linear"

@@ -53,7 +53,7 @@ def write_task(file: Path) -> Path:
 def make_spec(model: str, task: Path, *settings: str, budget: str = str(BUDGET), seed: int = 0) -> SearchSpec:
     """The settings of the search; further ones as ``key=value``."""
     values = {"model": model, "task": str(task), "budget": budget, "seed": seed}
-    return resolve(load_spec(None, values, (*SETTINGS, *settings)))
+    return resolve(load_spec(None, values, (*SETTINGS, *settings)), workers=2)
 
 
 def search_here(

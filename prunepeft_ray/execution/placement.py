@@ -13,7 +13,7 @@ from prunepeft_ray.execution.in_process import computing
 from prunepeft_ray.text import counted, duration_text
 
 CPU_WORKERS = 2
-"""Default number of workers of a search on CPUs."""
+"""Default number of workers of a search on CPUs, and the least number of parts of its batches."""
 RAY_SECONDS = 15.0
 """How much later than this process Ray's workers begin to train."""
 EFFICIENCY = 0.85

@@ -32,7 +32,7 @@ def resolve(spec: R, device: torch.device | None = None, workers: int = 1) -> R:
     Args:
         spec: The settings.
         device: Device to train on; default: that of this machine.
-        workers: Number of workers that train a job together; on CPUs, each gets a part of every batch.
+        workers: Number of workers that may train a job together; on CPUs, each gets a part of every batch.
     """
     if spec.training.micro_batches is not None:
         return spec

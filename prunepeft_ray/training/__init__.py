@@ -1,9 +1,10 @@
 """Training of a single job (data, optimiser, loop, metrics, cost), and use of the trained adapter."""
 
+from prunepeft_ray.training.batches import batch_parts, default_micro_batches
 from prunepeft_ray.training.checkpoint import DamagedCheckpointError, Keeper, State, pack, unpack
 from prunepeft_ray.training.encoding import EncodedSplit, EncodedTask, cut_line, encode_task
 from prunepeft_ray.training.group import DistributedGroup, Group, SoloGroup
-from prunepeft_ray.training.loop import Trained, batch_parts, default_micro_batches, train
+from prunepeft_ray.training.loop import Trained, train
 from prunepeft_ray.training.memory import is_out_of_memory
 from prunepeft_ray.training.prediction import Prediction, Predictor, load_adapter
 

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from prunepeft_ray.architecture import Slot
 from prunepeft_ray.backbones import Backbone
-from prunepeft_ray.config import TrainingConfig
 from prunepeft_ray.criteria.collector import Collector, Update
 from prunepeft_ray.errors import InputError
 from prunepeft_ray.jobs import Cost, Epoch, TrainJob, TrainResult
 from prunepeft_ray.modules import AdaptedBackbone
 from prunepeft_ray.seeds import derive_seed
+from prunepeft_ray.training.batches import batch_parts
 from prunepeft_ray.training.checkpoint import Keeper, Progress, State, UnusableStateError
 from prunepeft_ray.training.cost import FlopMeter, peak_memory
 from prunepeft_ray.training.encoding import EncodedSplit, EncodedTask, Indices, epoch_batches, padded_tokens
@@ -41,9 +41,6 @@ class Trained:
 
     result: TrainResult
     state: Mapping[str, Tensor]
-
-
-CPU_MICRO_BATCHES = 2
 
 
 class _NotFiniteError(ArithmeticError):
@@ -380,25 +377,3 @@ class _Run:
 
 def _by_name(rows: Mapping[str, Mapping[Slot, Value]]) -> dict[str, dict[str, Value]]:
     return {name: {str(slot): value for slot, value in row.items()} for name, row in rows.items()}
-
-
-def default_micro_batches(device: torch.device, workers: int = 1) -> int:
-    """Return the default number of micro-batches for a number of workers that train together.
-
-    On a CPU at least 2, so that results do not depend on whether one or two workers share a batch, and enough for all
-    workers. On a GPU 1: there, more workers split a batch further, and results agree within rounding.
-    """
-    return 1 if device.type == "cuda" else max(CPU_MICRO_BATCHES, workers)
-
-
-def batch_parts(recipe: TrainingConfig, device: torch.device, workers: int) -> int:
-    """Return the number of parts that a batch is split into.
-
-    Args:
-        recipe: The recipe of the job.
-        device: Device of each worker.
-        workers: Number of workers that train together. On GPUs each gets a part; on CPUs the recipe alone decides, so
-            that results are the same to the last bit however many workers there are.
-    """
-    parts = recipe.micro_batches or default_micro_batches(device)
-    return max(parts, workers) if device.type == "cuda" else parts

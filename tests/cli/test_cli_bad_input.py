@@ -43,7 +43,9 @@ def complaint(capsys, arguments: list[str], code: int = 2) -> str:
     [
         (["serch"], "Did you mean 'search'"),
         (["search", "--modle", "x"], "--model"),
-        ([*GOOD, "--workers", "0"], "--workers"),
+        ([*GOOD, "--workers", "0"], "--workers '0': expected auto, or a number from 1"),
+        ([*GOOD, "--workers", "two"], "--workers 'two': expected auto, or a number from 1"),
+        (["compare", "study.yaml", "--workers", "2", "--address", "auto"], "--workers is for this machine"),
         ([*GOOD, "--seed", "x"], "--seed"),
         (["search"], "'model' is missing"),
         (["search", "--model", "packaged:minilm"], "'task' is missing"),

@@ -76,7 +76,7 @@ def start_search(
         _check_precision(spec, device)
         RunFolder.check_free(output)
         with _prepared(spec, data, emit, workers, address, device, terms) as run:
-            folder = RunFolder.create(output, resolve(spec, device, workers or 1))
+            folder = RunFolder.create(output, resolve(spec, device, max(CPU_WORKERS, workers or 1)))
             with attempting(folder, emit):
                 run(folder, data, emit)
     return folder
