@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -106,7 +106,7 @@ def charged_jobs(tables: Tables) -> pd.DataFrame:
         tables: The results.
 
     Returns:
-        One row per search and job, in the order in which the search was told; ``dev`` and ``test`` hold the deciding
+        One row per search and job, in the order in which the search was told; ``dev`` and ``test`` hold the primary
         metric (NaN if it was not measured there, or the job failed), ``passes`` the examples in passes over the
         training split.
 
@@ -125,12 +125,36 @@ def charged_jobs(tables: Tables) -> pd.DataFrame:
     known = jobs[list(_OF_JOBS)].assign(
         dev=_deciding(jobs, "metrics").where(on_dev),
         test=_deciding(jobs, "test_metrics").where(jobs.status == "done"),
-        passes=jobs.train_examples / jobs.task_train_size,
+        passes=passes(jobs),
         # stores from before version 4 do not say
         redone_examples=jobs.redone_examples.fillna(0).astype("int64"),
     )
     once = requests.sort_values([*SEARCH, "position"]).drop_duplicates([*SEARCH, "job_id"])
     return once.merge(known, on="job_id", validate="many_to_one")
+
+
+def passes(jobs: Any) -> Any:
+    """Return the examples that jobs trained on in passes over the training split.
+
+    Args:
+        jobs: Rows of ``jobs`` as a frame, or a single row as a mapping.
+    """
+    return jobs["train_examples"] / jobs["task_train_size"]
+
+
+def cumulated_costs(jobs: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+    """Sum up costs from row to row.
+
+    Args:
+        jobs: Rows of :func:`charged_jobs`.
+        by: Columns of which every combination is summed up by itself.
+
+    Returns:
+        For each row what it and those before it cost: ``examples``, ``epochs``, ``flops`` and ``device_seconds``.
+    """
+    costs = jobs.assign(epochs=jobs.passes, examples=jobs.train_examples)
+    columns = ["examples", "epochs", "flops", "device_seconds"]
+    return (costs.groupby(list(by))[columns] if by else costs[columns]).cumsum()
 
 
 def search_costs(charged: pd.DataFrame, ended: pd.DataFrame) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from prunepeft_ray.analysis.charges import (
     account,
     add_up,
     charged_jobs,
+    cumulated_costs,
     search_costs,
 )
 from prunepeft_ray.analysis.differences import overall_rows, with_differences
@@ -140,10 +141,7 @@ def best_so_far(charged: pd.DataFrame) -> pd.DataFrame:
     running = jobs.assign(evaluations=candidate.astype("int64"), best=counts.fillna(-math.inf)).groupby(list(SEARCH))
     curves = jobs[[*SEARCH, "position"]].assign(
         evaluations=running.evaluations.cumsum(),
-        examples=running.train_examples.cumsum(),
-        epochs=running.passes.cumsum(),
-        flops=running.flops.cumsum(),
-        device_seconds=running.device_seconds.cumsum(),
+        **cumulated_costs(jobs, SEARCH),
         value=running.best.cummax().replace(-math.inf, math.nan),
     )
     return curves[candidate].reset_index(drop=True)

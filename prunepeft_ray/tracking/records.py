@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import fmean
 from typing import Any
 
+from prunepeft_ray.analysis.charges import cumulated_costs, passes
 from prunepeft_ray.results import ResultsStore, RunFolder, request_key, search_key
 
 Row = dict[str, Any]
@@ -21,7 +23,6 @@ COSTS = {
     "peak_memory_bytes": "peak_memory_bytes",
 }
 """Costs of a job, and the columns that hold them; epochs are computed."""
-SUMMED = ("epochs", "examples", "flops", "device_seconds")
 JOBS_RECEIVED = "search/jobs"
 """A value that every step of a search has."""
 
@@ -112,32 +113,36 @@ class Outcome:
 
 @dataclass
 class _Series:
-    """Cost and best metric of a search after every result it received."""
+    """The results that a search received."""
 
     received: int = 0
     rows: dict[str, Row] = field(default_factory=dict)
-    steps: list[Step] = field(default_factory=list)
-    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SUMMED, 0.0))
-    best: float | None = None
 
     def add(self, row: Row) -> None:
         """Add the result of a job; one that was added before costs nothing."""
         self.received += 1
-        if row["job_id"] in self.rows:
-            return
-        self.rows[row["job_id"]] = row
-        cost = _cost(row)
-        self.sums = {name: total + cost[f"cost/{name}"] for name, total in self.sums.items()}
-        values = {f"search/{name}": total for name, total in self.sums.items()}
-        dev = row["metrics"].get(row["metric"]) if row["status"] == "done" and row["evaluate"] == "dev" else None
-        if dev is not None:
-            values["search/dev"] = dev
-            if row["kind"] in ("candidate", "final") and row["parameters"] <= row["budget"]:
-                self.best = dev if self.best is None else max(self.best, dev)
-        if self.best is not None:
-            values["search/best_dev"] = self.best
-        values[JOBS_RECEIVED] = float(len(self.rows))
-        self.steps.append(Step(len(self.rows), row["finished_at"], values))
+        self.rows.setdefault(row["job_id"], row)
+
+    def steps(self) -> list[Step]:
+        """Cost and best metric of the search after every result."""
+        import pandas as pd
+
+        if not self.rows:
+            return []
+        jobs = pd.DataFrame(list(self.rows.values()))
+        sums = cumulated_costs(jobs.assign(passes=passes(jobs))).add_prefix("search/")
+        best, found = -math.inf, []
+        for number, (row, costs) in enumerate(zip(self.rows.values(), sums.to_dict("records"), strict=True), start=1):
+            values = {str(name): float(cost) for name, cost in costs.items()}
+            dev = row["metrics"].get(row["metric"]) if row["status"] == "done" and row["evaluate"] == "dev" else None
+            if dev is not None:
+                values["search/dev"] = dev
+                if row["kind"] in ("candidate", "final") and row["parameters"] <= row["budget"]:
+                    best = max(best, dev)
+            if math.isfinite(best):
+                values["search/best_dev"] = best
+            found.append(Step(number, row["finished_at"], values | {JOBS_RECEIVED: float(number)}))
+        return found
 
 
 class Records:
@@ -210,7 +215,7 @@ class Records:
 
     def steps(self, search: Search) -> list[Step]:
         """Return cost and best metric of a search after every result it has received so far."""
-        return self._series[search.key].steps
+        return self._series[search.key].steps()
 
     def outcome(self, search: Search) -> Outcome | None:
         """Read the outcome of a search; None if it has not ended.
@@ -221,14 +226,14 @@ class Records:
         """
         series = self._series[search.key]
         ended = self._ended_in_study(search) if self._folder.is_study else self._ended()
-        if ended is None or not series.steps:
+        if ended is None or not series.rows:
             return None
         finals = [self._job(row).results for row in series.rows.values() if row["kind"] == "final"]
         names = dict.fromkeys(name for final in finals for name in final if name.startswith(("dev/", "test/")))
         means = {name: fmean(final[name] for final in finals if name in final) for name in names}
         status, reason, counted, architecture = ended
         at = max(_end(row) for row in series.rows.values())
-        return Outcome(len(series.steps), at, status, reason, counted | means, architecture)
+        return Outcome(len(series.rows), at, status, reason, counted | means, architecture)
 
     def _ended(self) -> tuple[str, str, dict[str, float], Mapping[str, Any] | None] | None:
         answer = self._folder.read_json("architecture.json")
@@ -310,7 +315,7 @@ def _named(group: str, metrics: Mapping[str, float]) -> dict[str, float]:
 
 def _cost(row: Row) -> dict[str, float]:
     cost = {f"cost/{name}": float(row[column]) for name, column in COSTS.items()}
-    return cost | {"cost/epochs": row["train_examples"] / row["task_train_size"]}
+    return cost | {"cost/epochs": passes(row)}
 
 
 def _end(row: Row) -> datetime:
