@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import Figure, compare, in_turns
 from prunepeft_ray.backbones import Backbone, load_backbone
 from prunepeft_ray.config import PAPER_CRITERIA, ModulesConfig, SpaceConfig, TaskConfig, TrainingConfig
 from prunepeft_ray.jobs import TrainJob
@@ -25,7 +26,18 @@ from prunepeft_ray.training import EncodedTask, SoloGroup, encode_task, train
 EXAMPLES, REPEATS = 160, 5
 
 
-def main() -> None:
+def figures() -> list[Figure]:
+    """Measure against training without criteria, and against the released code's way."""
+    seconds = measure()
+    ours, what = seconds["six criteria of the paper"], "collecting six criteria, an epoch"
+    return [
+        compare(what, "the same without criteria", "s", seconds["no criteria"], ours, 1.05),
+        compare(what, "hooks and copies of the released code", "s", seconds["peer: released code's way"], ours, 1.0),
+    ]
+
+
+def measure() -> dict[str, list[float]]:
+    """CPU seconds of every variant, in turns."""
     torch.set_num_threads(1)
     backbone = load_backbone("packaged:minilm")
     data = load_task(TaskConfig(name="packaged:movie", train_size=EXAMPLES))
@@ -36,14 +48,11 @@ def main() -> None:
         "six criteria and gate": lambda: run(backbone, task, (*PAPER_CRITERIA, "gate")),
         "peer: released code's way": lambda: run_as_released(backbone, task),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for name in variants:
-        variants[name]()
-    for _ in range(REPEATS):
-        for name, variant in variants.items():
-            started = time.process_time()
-            variant()
-            seconds[name].append(time.process_time() - started)
+    return in_turns(variants, time.process_time, REPEATS)
+
+
+def main() -> None:
+    seconds = measure()
     table = Table("variant", "CPU s", "ratio to no criteria", title="collecting criteria, MiniLM supernet, one epoch")
     base = seconds["no criteria"]
     for name, found in seconds.items():

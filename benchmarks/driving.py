@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import Figure, compare
 from prunepeft_ray.cluster.capacity import job_unit
 from prunepeft_ray.cluster.session import ray_cluster
 from prunepeft_ray.cluster.sharing.claim import WholeCluster
@@ -30,13 +31,27 @@ JOBS = 1000
 
 def main(jobs: int = JOBS) -> None:
     table = Table("driver", "jobs", "CPU ms per job", "wall ms per job", title="a study's driver, trivial jobs")
+    for name, (done, *spent) in measure(jobs).items():
+        table.add_row(name, str(done), *(f"{value:.1f}" for value in spent))
+    Console().print(table)
+
+
+def figures(jobs: int = 300) -> list[Figure]:
+    """Measure the CPU time of the driver."""
+    found = measure(jobs)
+    theirs, ours = ([found[name][1]] for name in ("peer: bare Ray Tune", "study"))
+    return [compare("driver, per trivial job", "bare Ray Tune", "ms", theirs, ours, 2.0)]
+
+
+def measure(jobs: int) -> dict[str, tuple[int, float, float]]:
+    """Number of jobs, and CPU and wall-clock milliseconds per job, of the peer and of a study."""
+    found = {}
     with ray_cluster(None, 2), tempfile.TemporaryDirectory() as folder:
         for name, run in (("peer: bare Ray Tune", bare_tune), ("study", study)):
             cpu, wall = time.process_time(), time.monotonic()
             done = run(jobs, Path(folder))
-            spent = (1000 * (time.process_time() - cpu) / done, 1000 * (time.monotonic() - wall) / done)
-            table.add_row(name, str(done), *(f"{value:.1f}" for value in spent))
-    Console().print(table)
+            found[name] = done, 1000 * (time.process_time() - cpu) / done, 1000 * (time.monotonic() - wall) / done
+    return found
 
 
 def study(jobs: int, root: Path) -> int:

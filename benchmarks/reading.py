@@ -16,6 +16,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import Figure, compare
 from prunepeft_ray.architecture import Architecture, Module, Slot
 from prunepeft_ray.config import ModulesConfig, TrainingConfig
 from prunepeft_ray.jobs import Cost, Epoch, TrainJob, TrainResult, Work
@@ -29,17 +30,28 @@ SLOTS = [Slot(layer, kind) for layer in range(6) for kind in ("PA", "PF", "PT", 
 def main(jobs: int = JOBS) -> None:
     title = f"reading the tables of {jobs} jobs, CPU s (in brackets: extrapolated to {LARGE})"
     table = Table("table", "peer: pandas", "file by file", "merged", "ratio merged/peer", title=title)
+    found, seconds = measure(jobs)
+    for name, values in found.items():
+        cells = (f"{value:.2f} ({value * LARGE / jobs:.0f})" for value in values)
+        table.add_row(name, *cells, f"{values[2] / values[0]:.3f}")
+    Console().print(table)
+    print(f"compaction took {1000 * seconds / jobs:.1f} ms per job, once")
+
+
+def figures(jobs: int = 1000) -> list[Figure]:
+    """Measure reading the jobs of a store that was merged."""
+    theirs, _, ours = measure(jobs)[0]["jobs"]
+    return [compare(f"reading {jobs:,} jobs", "pandas.read_parquet of the folder", "s", [theirs], [ours], 1.0)]
+
+
+def measure(jobs: int) -> tuple[dict[str, tuple[float, float, float]], float]:
+    """CPU seconds by table: of the peer, file by file, and merged; and those that merging took."""
     with tempfile.TemporaryDirectory() as folder:
         store = ResultsStore(Path(folder))
         fill(store, jobs)
         singly = {name: (spent(pd.read_parquet, Path(folder) / name), spent(store.read, name)) for name in TABLES}
         seconds = spent(store.compact)
-        for name, (peer, single) in singly.items():
-            merged = spent(store.read, name)
-            cells = (f"{value:.2f} ({value * LARGE / jobs:.0f})" for value in (peer, single, merged))
-            table.add_row(name, *cells, f"{merged / peer:.3f}")
-    Console().print(table)
-    print(f"compaction took {1000 * seconds / jobs:.1f} ms per job, once")
+        return {name: (*values, spent(store.read, name)) for name, values in singly.items()}, seconds
 
 
 def fill(store: ResultsStore, jobs: int) -> None:
