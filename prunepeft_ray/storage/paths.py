@@ -35,6 +35,13 @@ def user_state() -> Path:
     return base.expanduser().absolute()
 
 
+def user_cache() -> Path:
+    """Return the user's cache folder: ``$PRUNEPEFT_CACHE``, or one in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    own = os.environ.get("PRUNEPEFT_CACHE")
+    base = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "prunepeft"
+    return base.expanduser().absolute()
+
+
 def open_path(text: str | Path) -> Path:
     """Turn the user's text into a path: a local one, or a URL supported by fsspec, such as ``s3://bucket/run``.
 
