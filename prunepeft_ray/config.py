@@ -140,11 +140,7 @@ class TrainingConfig(Config):
     max_length: PositiveInt = Field(128, description="maximum number of tokens per example")
     eval_batch_size: PositiveInt = 64
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 on GPU, fp32 on CPU")
-    frozen_dropout: bool = Field(
-        True,
-        description="dropout also in the frozen layers below the lowest filled slot; without it, their output is "
-        "computed once and kept",
-    )
+    frozen_dropout: bool = Field(True, description="false: no dropout below the lowest filled slot; output cached")
 
 
 class WarmupConfig(Config):
@@ -196,12 +192,7 @@ class ExecutionConfig(Config):
     hang_seconds: float = Field(
         600.0, gt=0, description="a worker that makes no step for this long is killed and counts as lost"
     )
-    frozen_cache_gb: float = Field(
-        8.0,
-        ge=0,
-        description="maximum size of the cache of frozen layers' output on each machine, used with "
-        "training.frozen_dropout: false; 0: no cache",
-    )
+    frozen_cache_gb: float = Field(8.0, ge=0, description="maximum size of the cache of frozen layers' output; 0: none")
 
 
 class CandidateConfig(Config):

@@ -36,9 +36,8 @@ def user_state() -> Path:
 
 
 def user_cache() -> Path:
-    """Return the user's cache folder: ``$PRUNEPEFT_CACHE``, or one in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    own = os.environ.get("PRUNEPEFT_CACHE")
-    base = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "prunepeft"
+    """Return the user's cache folder: one in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "prunepeft"
     return base.expanduser().absolute()
 
 
