@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -37,12 +39,12 @@ class StateFile:
         self._file = file
         self._starts = np.concatenate([[0], np.cumsum(lengths)]) * token_bytes + CHECKSUM.itemsize * len(lengths)
         size = int(self._starts[-1])
-        with file.open("ab") as stream:
-            if stream.tell() < size:
+        with file.open("a+b") as stream:
+            if stream.seek(0, os.SEEK_END) < size:
                 stream.truncate(size)
-        # the least recently used file is the first to be removed
-        file.touch()
-        self._bytes: Bytes = np.memmap(file, np.uint8, "r", shape=(size,))
+            # the least recently used file is the first to be removed
+            os.utime(stream.fileno())
+            self._bytes: Bytes = np.memmap(stream, np.uint8, "r", shape=(size,))
         self._checksums = self._bytes[: CHECKSUM.itemsize * len(lengths)].view(CHECKSUM)
         self._verified = np.zeros(len(lengths), dtype=bool)
 
@@ -108,7 +110,11 @@ class PrefixCache:
 
     def _make_room(self, file: Path, size: int) -> None:
         """Remove the least recently used files until another one fits; processes that have one mapped keep it."""
-        others = {other: other.stat() for other in self._folder.glob(f"*{SUFFIX}") if other != file}
+        others = {}
+        for other in set(self._folder.glob(f"*{SUFFIX}")) - {file}:
+            # another process may just have removed it
+            with suppress(FileNotFoundError):
+                others[other] = other.stat()
         total = size + sum(found.st_size for found in others.values())
         for other, found in sorted(others.items(), key=lambda pair: pair[1].st_mtime):
             if total <= self._limit:

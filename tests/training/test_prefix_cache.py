@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,28 +85,31 @@ def test_a_file_never_gives_wrong_states(actions):
             present(opened(Path(folder)))
 
 
-def fill(folder, number, results):
+def fill(folder, number, keys, results):
     rng = np.random.default_rng(number)
-    for _ in range(50):
-        file = opened(folder)
+    for _ in range(100):
+        file = opened(folder, 2 * SIZE, f"key{rng.integers(keys)}")
         example = int(rng.integers(4))
         file.write({example: states_of(example)})
         results.put(example in present(file))
 
 
-def test_many_processes_may_write_and_read_the_same_file(tmp_path):
+@pytest.mark.parametrize("keys", [1, 4])
+def test_many_processes_may_write_read_and_remove_the_same_files(tmp_path, keys):
     context = multiprocessing.get_context("fork")
     results = context.SimpleQueue()
-    writers = [context.Process(target=fill, args=(tmp_path, number, results)) for number in range(3)]
+    writers = [context.Process(target=fill, args=(tmp_path, number, keys, results)) for number in range(3)]
     for writer in writers:
         writer.start()
-    found = [results.get() for _ in range(3 * 50)]
+    found = [results.get() for _ in range(3 * 100)]
     for writer in writers:
         writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0, 0]
-    # another writer may have been half way through the same example
-    assert sum(found) > 100
-    assert present(opened(tmp_path)) == {0, 1, 2, 3}
+    # another writer may have been half way through the same example, or have removed the file
+    assert sum(found) > 150
+    assert len(list(tmp_path.iterdir())) <= 3
+    if keys == 1:
+        assert present(opened(tmp_path, key="key0")) == {0, 1, 2, 3}
 
 
 def used(folder, limit, *keys):
