@@ -171,7 +171,7 @@ class _Last(nn.Module):
         self.states = torch.empty(0)
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        self.states: Tensor = self.layer(*args, **kwargs)
+        self.states = self.layer(*args, **kwargs)
         return self.states
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -63,16 +64,16 @@ class StateFile:
             with self._file.open("r+b") as stream:
                 for example, data in states.items():
                     stream.seek(int(self._starts[example]))
-                    stream.write(data)
+                    stream.write(data.data)
                     stream.seek(CHECKSUM.itemsize * example)
-                    stream.write(np.array([_checksum(data)], CHECKSUM))
+                    stream.write(np.array([_checksum(data)], CHECKSUM).data)
         except OSError:
             pass
 
 
 def _checksum(states: Bytes) -> int:
     # the checksum of what was never written is 0
-    return zlib.crc32(states) or 1
+    return zlib.crc32(states.data) or 1
 
 
 class PrefixCache:
@@ -95,7 +96,8 @@ class PrefixCache:
             token_bytes: Size of one token's state.
 
         Returns:
-            The file; None if it would exceed the limit by itself, or the folder cannot be used.
+            The file; None if it would exceed the limit or half of the free space by itself, or the folder cannot be
+            used.
         """
         size = int(lengths.sum()) * token_bytes + CHECKSUM.itemsize * len(lengths)
         if size > self._limit:
@@ -104,6 +106,9 @@ class PrefixCache:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._make_room(file, size)
+            # on a full disk, the run's own results would not fit either
+            if not file.exists() and size > shutil.disk_usage(self._folder).free // 2:
+                return None
             return StateFile(file, lengths, token_bytes)
         except OSError:
             return None

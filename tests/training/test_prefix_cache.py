@@ -1,9 +1,11 @@
 import errno
 import multiprocessing
 import os
+import shutil
 import stat
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -150,6 +152,16 @@ def test_a_split_beyond_the_limit_is_not_kept(tmp_path):
     used(tmp_path, SIZE, "a")
     assert opened(tmp_path, SIZE - 1, "b") is None
     assert names(tmp_path) == ["a"]
+
+
+def test_half_of_the_free_space_is_left_for_everything_else(tmp_path, monkeypatch):
+    used(tmp_path, 10 * SIZE, "a")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=2 * SIZE - 1))
+    assert opened(tmp_path, key="b") is None
+    assert names(tmp_path) == ["a"]
+    assert present(opened(tmp_path, key="a")) == {0}
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=2 * SIZE))
+    assert opened(tmp_path, key="b") is not None
 
 
 def test_a_folder_that_cannot_be_used_means_no_cache(tmp_path):
