@@ -8,6 +8,7 @@ from benchmarks import (
     collecting,
     driving,
     figures,
+    frozen_prefix,
     memory,
     proposals,
     reading,
@@ -21,7 +22,7 @@ from benchmarks import (
 )
 
 QUICK = (training, collecting, memory, workers, starting, driving, reading)
-LONG = (collecting, sharing, checkpointing, warmup, recovery, driving, proposals, reading, submitting)
+LONG = (collecting, frozen_prefix, sharing, checkpointing, warmup, recovery, driving, proposals, reading, submitting)
 
 
 def main(arguments: list[str]) -> int:

@@ -141,6 +141,7 @@ class TrainingConfig(Config):
     max_length: PositiveInt = Field(128, description="maximum number of tokens per example")
     eval_batch_size: PositiveInt = 64
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 on GPU, fp32 on CPU")
+    frozen_dropout: bool = Field(True, description="false: no dropout below the lowest filled slot; output cached")
 
 
 class WarmupConfig(Config):
@@ -181,7 +182,7 @@ class PruningConfig(Config):
 
 
 class ExecutionConfig(Config):
-    """Fault tolerance; none of it changes the outcome of a search."""
+    """Fault tolerance and caching; none of it changes the outcome of a search."""
 
     checkpoint_seconds: float = Field(
         60.0, gt=0, description="seconds between checkpoints of a running job; it also saves one after every epoch"
@@ -192,6 +193,7 @@ class ExecutionConfig(Config):
     hang_seconds: float = Field(
         600.0, gt=0, description="a worker that makes no step for this long is killed and counts as lost"
     )
+    frozen_cache_gb: float = Field(8.0, ge=0, description="maximum size of the cache of frozen layers' output; 0: none")
 
 
 class CandidateConfig(Config):

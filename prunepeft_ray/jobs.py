@@ -69,8 +69,8 @@ class TrainJob:
         """A digest of the job's content, 16 hexadecimal digits.
 
         It excludes the names of model and task, which the fingerprints identify wherever they are stored. It also
-        excludes settings of :data:`LATER_KINDS` if there are no such slots, so that jobs of earlier versions keep their
-        ids.
+        excludes settings of :data:`LATER_KINDS` if there are no such slots, and ``frozen_dropout`` if it is on or no
+        layer is frozen, so that jobs of earlier versions keep their ids.
         """
         content = {key: value for key, value in self.to_dict().items() if key not in ("model", "task")}
         kinds = {slot.kind for slot in self.architecture.slots}
@@ -78,6 +78,8 @@ class TrainJob:
             del content["training"]["learning_rates"][kind]
         if "PF" not in kinds:
             del content["modules"]["parallel_scale"]
+        if self.training.frozen_dropout or any(slot.layer == 0 for slot in self.architecture.slots):
+            del content["training"]["frozen_dropout"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:

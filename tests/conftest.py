@@ -30,9 +30,10 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_state(tmp_path_factory):
-    """Keep what tests remember of plugins and clusters out of the user's own state."""
+    """Keep what tests remember of plugins and clusters, and what they cache, out of the user's own folders."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PRUNEPEFT_STATE", str(tmp_path_factory.mktemp("state")))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
 
 

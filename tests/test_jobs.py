@@ -74,6 +74,14 @@ def test_settings_of_kinds_that_came_later_count_where_such_slots_are_filled():
         assert replace(other, architecture=filled).id != replace(JOB, architecture=filled).id
 
 
+def test_dropout_in_frozen_layers_counts_where_there_are_some_and_it_is_off():
+    upper = replace(JOB, architecture=Architecture.of({Slot(1, "PA"): Module("lora", 8)}))
+    head = replace(JOB, architecture=Architecture())
+    for job, differs in ((JOB, False), (upper, True), (head, True)):
+        off = replace(job, training=job.training.model_copy(update={"frozen_dropout": False}))
+        assert (off.id != job.id) == differs
+
+
 def test_every_field_is_tested():
     assert {field.name for field in fields(TrainJob)} == CHANGES.keys() | NAMES.keys()
 
@@ -90,7 +98,9 @@ def test_the_id_does_not_change_with_the_names_of_model_and_task(name):
     assert replace(JOB, **{name: NAMES[name]}).id == JOB.id
 
 
-@pytest.mark.parametrize("name", [name for name in TrainingConfig.model_fields if name != "epochs"])
+@pytest.mark.parametrize(
+    "name", [name for name in TrainingConfig.model_fields if name not in ("epochs", "frozen_dropout")]
+)
 def test_the_id_changes_with_every_setting_of_the_recipe(name):
     other = {
         "learning_rates": LearningRates(head=2e-3),

@@ -323,6 +323,7 @@ OTHER = {
     "training.weight_decay": 0.5,
     "training.max_grad_norm": 2.0,
     "training.precision": "fp32",
+    "training.frozen_dropout": False,
     "warmup.select": "effectiveness",
     "warmup.holdout": 0.5,
     "pruning.criteria": ["weight"],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -159,6 +161,17 @@ class Backbone:
             projection = getattr(*self.site(layer, name))
             return int(projection.in_features), int(projection.out_features)
         return self.hidden_size, self.hidden_size
+
+    @contextmanager
+    def running(self, layers: nn.ModuleList) -> Iterator[None]:
+        """Return a context in which the model runs other modules in place of its layers."""
+        parent, attribute = self.site(0, self.family.layers)
+        own = getattr(parent, attribute)
+        setattr(parent, attribute, layers)
+        try:
+            yield
+        finally:
+            setattr(parent, attribute, own)
 
     def reset_head(self, num_outputs: int, seed: int) -> None:
         """Resize the task head and reinitialise it: normal weights with the model's own deviation, zero biases.

@@ -28,9 +28,10 @@ from prunepeft_ray.execution.workbench import Workbench
 from prunepeft_ray.jobs import Decision, TrainJob, TrainResult, Work
 from prunepeft_ray.results import ResultsStore, RunContext
 from prunepeft_ray.storage import write_whole
-from prunepeft_ray.storage.paths import is_file, read_bytes
+from prunepeft_ray.storage.paths import is_file, read_bytes, user_cache
 from prunepeft_ray.training import (
     Group,
+    PrefixCache,
     SoloGroup,
     Trained,
     is_out_of_memory,
@@ -228,6 +229,7 @@ class GroupExecutor:
                     self._on_step(work, tell),
                     keeper if group.rank == 0 else None,
                     split,
+                    self._prefix_cache,
                 )
             except BaseException as error:
                 keeper.leave()
@@ -235,6 +237,11 @@ class GroupExecutor:
                     tell(Event("end", "stopped; checkpoint saved", work.kind, job.id))
                 raise
         return trained
+
+    @property
+    def _prefix_cache(self) -> PrefixCache | None:
+        limit = int(self.settings.frozen_cache_gb * 1e9)
+        return PrefixCache(user_cache() / "prefix", limit) if limit else None
 
     def _split_up(self, work: Work, group: Group, keeper: JobKeeper, split: int) -> None:
         """Prepare the retry of a job that ran out of memory.

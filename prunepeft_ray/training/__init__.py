@@ -7,6 +7,7 @@ from prunepeft_ray.training.group import DistributedGroup, Group, SoloGroup
 from prunepeft_ray.training.loop import Trained, train
 from prunepeft_ray.training.memory import is_out_of_memory
 from prunepeft_ray.training.prediction import Prediction, Predictor, load_adapter
+from prunepeft_ray.training.prefix_cache import PrefixCache
 
 __all__ = [
     "DamagedCheckpointError",
@@ -17,6 +18,7 @@ __all__ = [
     "Keeper",
     "Prediction",
     "Predictor",
+    "PrefixCache",
     "SoloGroup",
     "State",
     "Trained",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +37,15 @@ class EncodedSplit:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of the examples' tokens, in this order, without labels and padding."""
+        found = hashlib.sha256(self.lengths.tobytes())
+        real = np.arange(self.input_ids.shape[1]) < self.lengths[:, None]
+        for tokens in (self.input_ids, self.token_types):
+            found.update(b"" if tokens is None else tokens.numpy()[real].tobytes())
+        return found.hexdigest()
 
     def take(self, indices: Indices) -> EncodedSplit:
         """Return the examples at some positions."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prunepeft_ray.tasks import TaskData, compute_metrics
-from prunepeft_ray.training.encoding import EncodedSplit
+from prunepeft_ray.training.encoding import EncodedSplit, Indices
 from prunepeft_ray.training.group import Group
 from prunepeft_ray.training.optimiser import autocast
+
+Starting = Callable[[EncodedSplit, Indices], AbstractContextManager[None]]
+"""Returns the context in which the model is called with a batch of these examples."""
+
+
+def at_the_bottom(_split: EncodedSplit, _indices: Indices) -> AbstractContextManager[None]:
+    """Let the model run as it is, from the token ids on."""
+    return nullcontext()
 
 
 def loss_sum(logits: Tensor, labels: Tensor, regression: bool) -> Tensor:
@@ -38,6 +47,7 @@ def predict_logits(
     precision: str,
     group: Group,
     on_batch: Callable[[], None] = lambda: None,
+    starting: Starting = at_the_bottom,
 ) -> Tensor:
     """Run a model on a split; the group's processes share the batches.
 
@@ -49,6 +59,7 @@ def predict_logits(
         precision: ``training.precision`` of the recipe.
         group: The processes that share the batches.
         on_batch: Called after every batch.
+        starting: Where in the model a batch starts.
 
     Returns:
         Logits on the CPU, shape (examples, outputs), in the split's order.
@@ -61,7 +72,7 @@ def predict_logits(
     batches = np.split(order, range(batch_size, len(order), batch_size))
     for indices in batches[group.rank :: group.world]:
         inputs, _ = split.batch(indices, device)
-        with autocast(precision, device):
+        with starting(split, indices), autocast(precision, device):
             logits[torch.from_numpy(indices).to(device)] = model(**inputs).logits.float()
         on_batch()
     group.sum_(logits)

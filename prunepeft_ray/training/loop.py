@@ -23,11 +23,13 @@ from prunepeft_ray.training.batches import batch_parts
 from prunepeft_ray.training.checkpoint import Keeper, Progress, State, UnusableStateError
 from prunepeft_ray.training.cost import FlopMeter, peak_memory
 from prunepeft_ray.training.encoding import EncodedSplit, EncodedTask, Indices, epoch_batches, padded_tokens
-from prunepeft_ray.training.evaluation import loss_sum, measure, predict_logits
+from prunepeft_ray.training.evaluation import Starting, at_the_bottom, loss_sum, measure, predict_logits
+from prunepeft_ray.training.frozen_prefix import frozen_prefix
 from prunepeft_ray.training.gradients import GradientBuffer
 from prunepeft_ray.training.group import Group
 from prunepeft_ray.training.memory import is_out_of_memory
 from prunepeft_ray.training.optimiser import autocast, build_optimiser, build_schedule
+from prunepeft_ray.training.prefix_cache import PrefixCache
 
 Value = TypeVar("Value")
 
@@ -60,6 +62,7 @@ def train(
     on_step: OnStep,
     keeper: Keeper | None = None,
     split: int = 1,
+    cache: PrefixCache | None = None,
 ) -> Trained:
     """Train a job from scratch, evaluate it and score its slots.
 
@@ -76,6 +79,7 @@ def train(
         on_step: Callback that receives the progress.
         keeper: Saves the job's state, on the first process of the group only; None to save nothing.
         split: Number of parts that every micro-batch and every evaluation batch is divided into, to save memory.
+        cache: Where the output of frozen layers is kept, which does not change the result; None to keep nothing.
 
     Returns:
         Result and weights. If the loss is not finite, the result has status ``"failed"``.
@@ -85,7 +89,7 @@ def train(
     while True:
         with AdaptedBackbone(backbone, job.architecture, job.modules, task.data.num_labels, job.seed) as adapted:
             try:
-                run = _Run(job, adapted, task, group, on_step, keeper, split)
+                run = _Run(job, adapted, task, group, on_step, keeper, split, cache)
                 if kept is not None:
                     run.restore(kept)
                 return run.train()
@@ -110,6 +114,7 @@ class _Run:
         on_step: OnStep,
         keeper: Keeper | None,
         split: int,
+        cache: PrefixCache | None,
     ) -> None:
         self.job, self.adapted, self.task, self.group, self.on_step = job, adapted, task, group, on_step
         self.keeper = keeper
@@ -117,6 +122,8 @@ class _Run:
         self.device = adapted.backbone.device
         self.split, self.held_out = task.subset(job.train_size, job.holdout)
         self.recipe = job.training
+        self.prefix = frozen_prefix(job, adapted.backbone, cache)
+        self.starting: Starting = self.prefix.starting if self.prefix else at_the_bottom
         self.micro_batches = split * batch_parts(self.recipe, self.device, group.world)
         self.eval_batch_size = max(1, self.recipe.eval_batch_size // split)
         self.steps_per_epoch = math.ceil(len(self.split) / self.recipe.batch_size)
@@ -207,7 +214,7 @@ class _Run:
         train_loss = float(progress.loss) / len(self.split)
         _check_finite("training", train_loss, number)
         evaluated = {"none": None, "dev": self.task.dev, "holdout": self.held_out}[self.job.evaluate]
-        metrics = self._measure(evaluated) if evaluated is not None else {}
+        metrics = self._measure(evaluated, self.starting) if evaluated is not None else {}
         if metrics:
             # the weights may have become non-finite in the last step
             _check_finite(self.job.evaluate, metrics["loss"], number)
@@ -314,13 +321,21 @@ class _Run:
         inputs, labels = self.split.batch(indices, self.device)
         self.buffer.begin(number)
         self.collector.begin_micro_batch(inputs["attention_mask"])
-        if self.flops.wanted:
-            with self.flops.counter() as counter:
+        with self.starting(self.split, indices):
+            if self.flops.wanted:
+                loss = self._counted(inputs, labels, indices, batch_size)
+            else:
                 loss = self._backward(inputs, labels, batch_size)
-            self.flops.set(counter, inputs["input_ids"].numel())
-        else:
-            loss = self._backward(inputs, labels, batch_size)
         self.buffer.put(number, torch.cat([self.collector.micro_batch_vector(), loss.float().reshape(1)]))
+
+    def _counted(self, inputs: Mapping[str, Tensor], labels: Tensor, indices: Indices, batch_size: int) -> Tensor:
+        with self.flops.counter() as counter:
+            if self.prefix:
+                # always charged, so that a job's cost does not depend on what others left in the cache
+                self.prefix.compute(self.split, indices)
+            loss = self._backward(inputs, labels, batch_size)
+        self.flops.set(counter, inputs["input_ids"].numel())
+        return loss
 
     def _backward(self, inputs: Mapping[str, Tensor], labels: Tensor, batch_size: int) -> Tensor:
         with autocast(self.recipe.precision, self.device):
@@ -333,7 +348,7 @@ class _Run:
         whole.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    def _measure(self, split: EncodedSplit) -> dict[str, float]:
+    def _measure(self, split: EncodedSplit, starting: Starting = at_the_bottom) -> dict[str, float]:
         self.progress.evaluated += len(split)
         logits = predict_logits(
             self.model,
@@ -343,6 +358,7 @@ class _Run:
             self.recipe.precision,
             self.group,
             self._tell,
+            starting,
         )
         return measure(logits, split.labels, self.task.data)
 

@@ -8,8 +8,9 @@ import torch.multiprocessing as mp
 from tiny import filled
 from training_toys import ALL_CRITERIA, content, make_job, toy_task, train_alone
 
+from prunepeft_ray.architecture import Architecture
 from prunepeft_ray.backbones import load_backbone
-from prunepeft_ray.training import DistributedGroup, default_micro_batches, encode_task, train
+from prunepeft_ray.training import DistributedGroup, PrefixCache, default_micro_batches, encode_task, train
 from prunepeft_ray.training.evaluation import predict_logits
 
 pytestmark = pytest.mark.system
@@ -21,6 +22,7 @@ JOBS = {
     "one part": {"micro_batches": 1, "collect": ALL_CRITERIA, "train_size": 32, "epochs": 1},
     "held out": {"evaluate": "holdout", "holdout": 0.3, "train_size": 40},
 }
+FROZEN = "frozen layers"
 OTHER_TYPES = {
     "dora and houlsby": ("dora", "houlsby"),
     "adalora": ("adalora",),
@@ -33,7 +35,10 @@ def jobs(backbone, task):
     others = {
         name: {"architecture": filled(backbone.layers, *types), "train_size": 32} for name, types in OTHER_TYPES.items()
     }
-    return {name: make_job(backbone, task, **changes) for name, changes in (JOBS | others).items()}
+    upper = [pair for pair in filled(backbone.layers, "lora") if pair[0].layer >= 2]
+    frozen = {"architecture": Architecture(tuple(upper)), "frozen_dropout": False, "train_size": 32}
+    changes = JOBS | others | {FROZEN: frozen}
+    return {name: make_job(backbone, task, **changed) for name, changed in changes.items()}
 
 
 def join(rank, world, meeting):
@@ -48,7 +53,9 @@ def run_rank(rank, model, meeting, results):
     task = encode_task(toy_task(), backbone, 32)
     done, costs = {}, {}
     for name, job in jobs(backbone, task).items():
-        trained = train(job, backbone, task, group, lambda done, total: None)
+        # both processes fill and read the same cache
+        cache = PrefixCache(results / "prefix", 10**8) if name == FROZEN else None
+        trained = train(job, backbone, task, group, lambda done, total: None, cache=cache)
         done[name], costs[name] = content(trained), trained.result.cost
     logits = predict_logits(backbone.model, task.dev, 2, 8, "fp32", group)
     number = torch.tensor([rank + 1.0])
@@ -65,7 +72,7 @@ def ranks(tiny_bert, tmp_path_factory):
     return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in (0, 1)]
 
 
-@pytest.mark.parametrize("name", [*JOBS, *OTHER_TYPES])
+@pytest.mark.parametrize("name", [*JOBS, *OTHER_TYPES, FROZEN])
 def test_two_processes_get_the_bits_of_one(ranks, backbone, task, name):
     alone = content(train_alone(jobs(backbone, task)[name], backbone, task))
     assert ranks[0][0][name] == alone
