@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunepeft_ray.cli.options import RayAddress
+from prunepeft_ray.cli.options import NoPool, Pool, RayAddress, pool_named
 from prunepeft_ray.cli.streams import run_is_over
 from prunepeft_ray.cli.study_progress import show_study
 from prunepeft_ray.cli.terminal import Terminal, put_json, say
@@ -32,12 +32,15 @@ def compare(
         str | None, typer.Option(help="Folder, or s3:// or gs:// URL, of the study; default: runs/NAME of the file.")
     ] = None,
     address: RayAddress = None,
+    pool: Pool = None,
+    no_pool: NoPool = False,
     track: Track = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare search methods on equal terms; an existing study is resumed, running only what is missing."""
     from prunepeft_ray.study import load_study
 
+    named = pool_named(pool, no_pool)
     spec = load_study(study)
     # errors in the file are reported before the slow import of torch
     from prunepeft_ray.analysis import compare_study
@@ -46,14 +49,19 @@ def compare(
 
     folder = open_path(output) if output else Path("runs") / study.stem
     with show_study(Terminal(stderr=as_json)) as (show, watch), tracking(folder, track or (), show) as emit:
-        run = start_study(spec, folder, emit, watch, address)
+        run = start_study(spec, folder, emit, watch, address, pool=named)
     comparison = compare_study(run)
     with run_is_over(folder):
         print_comparison(comparison, as_json)
 
 
 def resume_compare(
-    folder: Path, address: str | None, track: list[str] | None, trust_plugins: bool, as_json: bool
+    folder: Path,
+    address: str | None,
+    pool: str | None,
+    track: list[str] | None,
+    trust_plugins: bool,
+    as_json: bool,
 ) -> None:
     """Resume a study, and print the comparison."""
     from prunepeft_ray.analysis import compare_study
@@ -61,7 +69,7 @@ def resume_compare(
     from prunepeft_ray.tracking import tracking
 
     with show_study(Terminal(stderr=as_json)) as (show, watch), tracking(folder, track or (), show) as emit:
-        run = resume_study(folder, emit, watch, address, trust_plugins=trust_plugins)
+        run = resume_study(folder, emit, watch, address, trust_plugins=trust_plugins, pool=pool)
     comparison = compare_study(run)
     with run_is_over(folder):
         print_comparison(comparison, as_json)

@@ -35,6 +35,12 @@ def user_state() -> Path:
     return base.expanduser().absolute()
 
 
+def user_cache() -> Path:
+    """Return the user's cache folder: one in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "prunepeft"
+    return base.expanduser().absolute()
+
+
 def open_path(text: str | Path) -> Path:
     """Turn the user's text into a path: a local one, or a URL supported by fsspec, such as ``s3://bucket/run``.
 

@@ -25,6 +25,7 @@ from prunepeft_ray.execution.session import (
     describe_missing,
     joining,
     named,
+    pool_of_run,
     resolve,
     share_of_cluster,
 )
@@ -46,6 +47,7 @@ def start_search(
     workers: int | None = None,
     address: str | None = None,
     terms: Terms = EQUAL_TERMS,
+    pool: str | None = None,
 ) -> RunFolder:
     """Run a new search, in a new folder.
 
@@ -58,6 +60,7 @@ def start_search(
         workers: Number of workers; default: one per GPU, or two CPU workers.
         address: Ray cluster to run on; default: one on this machine.
         terms: How the search shares that cluster.
+        pool: Folder or URL of the pool of finished jobs, or ``"off"``; default: see :func:`find_pool`.
 
     Raises:
         InputError: If anything in the spec is wrong, or the folder is not free.
@@ -70,10 +73,11 @@ def start_search(
         plan_search(spec, load_outline(spec.model), data).method(spec)
         _check_precision(spec, device)
         RunFolder.check_free(output)
+        pool = pool_of_run(pool, spec.plugins, address, emit)
         with _cluster_with_workers(workers, address, device, terms) as worker_plan:
             folder = RunFolder.create(output, resolve(spec, device))
             with attempting(folder, emit):
-                _run(folder, data, emit, worker_plan)
+                _run(folder, data, emit, worker_plan, pool)
     return folder
 
 
@@ -84,6 +88,7 @@ def resume_search(
     address: str | None = None,
     terms: Terms = EQUAL_TERMS,
     trust_plugins: bool = False,
+    pool: str | None = None,
 ) -> RunFolder:
     """Resume an interrupted search; a finished one is left as it is.
 
@@ -94,6 +99,7 @@ def resume_search(
         address: Ray cluster to run on; default: one on this machine.
         terms: How the search shares that cluster.
         trust_plugins: Whether to import plugins named in the folder that this user has not used on this machine.
+        pool: As in :func:`start_search`; may differ from before.
 
     Raises:
         InputError: If the folder contains no run, its plugins are not trusted, or its task or model has changed.
@@ -111,6 +117,7 @@ def resume_search(
     task, model = folder.spec.task.name, folder.spec.model
     here = {"task": {task: data.fingerprint}, "model": {model: load_outline(model).fingerprint}}
     finished = check_unchanged(folder, here)
+    pool = pool_of_run(pool, folder.spec.plugins, address, emit)
     emit(Event("message", f"resuming {output}: {finished} job{'' if finished == 1 else 's'} finished so far"))
     with (
         attempting(folder, emit),
@@ -118,7 +125,7 @@ def resume_search(
         _cluster_with_workers(workers, address, device, terms) as worker_plan,
     ):
         folder.withdraw_answer()
-        _run(folder, data, emit, worker_plan)
+        _run(folder, data, emit, worker_plan, pool)
     return folder
 
 
@@ -178,7 +185,7 @@ def _unit(use_gpu: bool) -> Sequence[Bundle]:
     return worker_needs(1, use_gpu).bundles
 
 
-def _run(folder: RunFolder, data: TaskData, emit: Emit, worker_plan: _WorkerPlan) -> None:
+def _run(folder: RunFolder, data: TaskData, emit: Emit, worker_plan: _WorkerPlan, pool: str | None) -> None:
     # imported here because this imports Ray, which reads its settings on import
     from prunepeft_ray.execution.ray_errors import reaching_cluster
     from prunepeft_ray.execution.search.train_group import run_in_group
@@ -201,4 +208,5 @@ def _run(folder: RunFolder, data: TaskData, emit: Emit, worker_plan: _WorkerPlan
             share.wants(worker_plan.count)
             reporter.report()
 
-        run_in_group(folder, data, emit, share, worker_plan.use_gpu, worker_plan.request, every(LOOK_SECONDS, look))
+        request, looking = worker_plan.request, every(LOOK_SECONDS, look)
+        run_in_group(folder, data, emit, share, worker_plan.use_gpu, request, looking, pool)

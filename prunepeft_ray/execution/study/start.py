@@ -20,6 +20,7 @@ from prunepeft_ray.execution.session import (
     describe_missing,
     joining,
     named,
+    pool_of_run,
     resolve,
     share_of_cluster,
 )
@@ -46,6 +47,7 @@ def start_study(
     watch: Watch,
     address: str | None = None,
     terms: Terms = EQUAL_TERMS,
+    pool: str | None = None,
 ) -> RunFolder:
     """Run a study; an existing one is resumed, and extended by what the spec adds.
 
@@ -58,12 +60,14 @@ def start_study(
         watch: Callback that receives the progress.
         address: Ray cluster to run on; default: one on this machine.
         terms: How the study shares that cluster.
+        pool: Folder or URL of the pool of finished jobs, or ``"off"``; default: see :func:`find_pool`.
 
     Raises:
         InputError: If anything in the spec is wrong, or the folder contains something else.
         RunError: If the study cannot continue; failed jobs and searches do not end it.
     """
     load_named_plugins(spec.plugins)
+    pool = pool_of_run(pool, spec.plugins, address, emit)
     check_limits(job_unit(spec.execution, use_gpu=False), terms)
     if not is_file(output / SPEC_FILE):
         RunFolder.check_free(output)
@@ -71,13 +75,13 @@ def start_study(
             spec = resolve(spec, device)
             settings, data = plan_study(spec, emit)
             folder = RunFolder.create(output, spec)
-            return _run(folder, spec, settings, data, emit, watch, address, terms)
+            return _run(folder, spec, settings, data, emit, watch, address, terms, pool)
     folder = RunFolder.open(output)
     before = folder.study
     spec = _resolved_as(before, spec)
     spec.check_extends(before, str(output))
     settings, data = plan_study(spec, emit)
-    return _run(folder, spec, settings, data, emit, watch, address, terms)
+    return _run(folder, spec, settings, data, emit, watch, address, terms, pool)
 
 
 def resume_study(
@@ -87,6 +91,7 @@ def resume_study(
     address: str | None = None,
     terms: Terms = EQUAL_TERMS,
     trust_plugins: bool = False,
+    pool: str | None = None,
 ) -> RunFolder:
     """Resume an interrupted study: finished jobs are not run again, their results are replayed to the methods.
 
@@ -97,6 +102,7 @@ def resume_study(
         address: Ray cluster to run on; default: one on this machine.
         terms: How the study shares that cluster.
         trust_plugins: Whether to import plugins named in the folder that this user has not used on this machine.
+        pool: As in :func:`start_study`; may differ from before.
 
     Raises:
         InputError: If the folder contains no study, its plugins are not trusted, or a task or model has changed.
@@ -105,8 +111,9 @@ def resume_study(
     folder = RunFolder.open(output)
     spec = folder.study
     load_run_plugins(spec.plugins, output, trust_plugins)
+    pool = pool_of_run(pool, spec.plugins, address, emit)
     settings, data = plan_study(spec, emit)
-    return _run(folder, spec, settings, data, emit, watch, address, terms)
+    return _run(folder, spec, settings, data, emit, watch, address, terms, pool)
 
 
 def _resolved_as(before: StudySpec, spec: StudySpec) -> StudySpec:
@@ -126,6 +133,7 @@ def _run(
     watch: Watch,
     address: str | None,
     terms: Terms,
+    pool: str | None,
 ) -> RunFolder:
     store = ResultsStore(folder.results)
     check_unchanged(folder, _fingerprints(settings))
@@ -147,7 +155,7 @@ def _run(
                 _check_kept(folder, store, searches)
                 emit(Event("message", f"{folder.path} is finished; there is nothing to run"))
                 return folder
-            _run_on_ray(folder, spec, run, data, emit, watch, address, terms)
+            _run_on_ray(folder, spec, run, data, emit, watch, address, terms, pool)
         _check_kept(folder, store, searches)
     return folder
 
@@ -170,6 +178,7 @@ def _run_on_ray(
     watch: Watch,
     address: str | None,
     terms: Terms,
+    pool: str | None,
 ) -> None:
     execution = spec.execution
     with catching_signals() as request, ray_cluster(address, math.ceil(execution.cpus * execution.workers)):
@@ -186,7 +195,7 @@ def _run_on_ray(
             wait_for_share(share, emit, request)
             count = len(run.searches)
             emit(Event("message", f"running {count} search{'' if count == 1 else 'es'} on Ray Tune"))
-            run_study(folder, spec, run, data, emit, watch, request, share, unit)
+            run_study(folder, spec, run, data, emit, watch, request, share, unit, pool)
 
 
 def _check_kept(folder: RunFolder, store: ResultsStore, searches: list[StudySearch]) -> None:
