@@ -35,7 +35,7 @@ from prunepeft_ray.training import (
     Group,
     SoloGroup,
     Trained,
-    arithmetic,
+    arithmetic_of,
     is_out_of_memory,
     train,
 )
@@ -200,7 +200,7 @@ class GroupExecutor:
         device, hardware = self.workbench.backbone.device, self.context.hardware
         # processors of different makers round differently even with the same instructions
         processor = hardware.get("cpu", "") if device.type == "cpu" else ""
-        facts = [job.id, self.workbench.digest(job.training.max_length), arithmetic(device), processor]
+        facts = [job.id, self.workbench.digest(job.training.max_length), arithmetic_of(device), processor]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def _keeper(self, work: Work) -> JobKeeper:

@@ -1,6 +1,6 @@
 """Training of a single job (data, optimiser, loop, metrics, cost), and use of the trained adapter."""
 
-from prunepeft_ray.training.arithmetic import arithmetic, content_digest
+from prunepeft_ray.training.arithmetic import arithmetic_of, content_digest
 from prunepeft_ray.training.checkpoint import DamagedCheckpointError, Keeper, State, pack, unpack
 from prunepeft_ray.training.encoding import EncodedSplit, EncodedTask, cut_line, encode_task
 from prunepeft_ray.training.group import DistributedGroup, Group, SoloGroup
@@ -20,7 +20,7 @@ __all__ = [
     "SoloGroup",
     "State",
     "Trained",
-    "arithmetic",
+    "arithmetic_of",
     "content_digest",
     "cut_line",
     "default_micro_batches",

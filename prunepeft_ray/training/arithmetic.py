@@ -21,7 +21,7 @@ SAMPLE = 4096
 """Approximate number of weights of each tensor that are digested; training a tensor changes nearly all of them."""
 
 
-def arithmetic(device: torch.device) -> dict[str, str]:
+def arithmetic_of(device: torch.device) -> dict[str, str]:
     """Return what decides how a device rounds: versions, and the device's kind."""
     found = {"arithmetic": str(ARITHMETIC), "torch": torch.__version__}
     found |= {name: importlib.metadata.version(name) for name in LIBRARIES}

@@ -13,12 +13,12 @@ from prunepeft_ray.cli.progress import show_progress
 from prunepeft_ray.cli.terminal import Terminal
 from prunepeft_ray.config import load_spec
 from prunepeft_ray.execution import executor as executor_module
+from prunepeft_ray.execution.interruptions import StoppedError
 from prunepeft_ray.execution.work_meter import WorkMeter
 from prunepeft_ray.report import summary_tables
-from prunepeft_ray.results import ResultsStore
+from prunepeft_ray.results import ResultsStore, RunFolder
 from prunepeft_ray.storage.paths import files_under
 from prunepeft_ray.study import StudySpec
-from prunepeft_ray.training import arithmetic as arithmetic_module
 
 
 @pytest.fixture
@@ -32,6 +32,22 @@ def trained(monkeypatch):
 
     monkeypatch.setattr(executor_module, "train", counting)
     return ids
+
+
+FEW = ("pruning.criteria=[weight, gradient]", "warmup.turns=2")
+"""What makes a search of a few jobs."""
+
+
+@pytest.fixture(scope="module")
+def spec(tiny_bert, small_task):
+    """A search of a few jobs."""
+    return make_spec(tiny_bert, small_task, *FEW)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, spec):
+    """The answer of that search without a pool."""
+    return answer(search_here(spec, tmp_path_factory.mktemp("undisturbed") / "run").path)
 
 
 @pytest.fixture(scope="module")
@@ -50,20 +66,15 @@ def jobs_of(path):
 
 
 def test_filling_a_pool_changes_nothing(first, undisturbed):
-    assert_same_answer(answer(first[0]), answer(undisturbed[0]))
+    assert_same_answer(answer(first[0]), undisturbed)
     assert not jobs_of(first[0]).reused.any()
 
 
 def test_a_second_run_trains_nothing_and_has_the_same_answer(first, undisturbed, spec, tmp_path, trained):
     search_here(spec, tmp_path / "run", pool=first[1])
     assert trained == []
-    assert_same_answer(answer(tmp_path / "run"), answer(undisturbed[0]))
+    assert_same_answer(answer(tmp_path / "run"), undisturbed)
     assert jobs_of(tmp_path / "run").reused.all()
-
-
-def test_without_the_pool_everything_is_trained(first, spec, tmp_path, trained):
-    search_here(spec, tmp_path / "run")
-    assert set(trained) == job_ids(first[0])
 
 
 def test_reused_jobs_cost_what_they_cost_then_and_take_no_time_now(first, spec, tmp_path):
@@ -84,8 +95,6 @@ def test_reused_jobs_cost_what_they_cost_then_and_take_no_time_now(first, spec, 
 
 
 def summarise_phases(path):
-    from prunepeft_ray.results import RunFolder
-
     return {phase.name: phase for phase in summarise(RunFolder.open(path)).phases}
 
 
@@ -95,7 +104,7 @@ def test_the_terminal_tells_of_each_reused_job_and_the_summary_how_many(first, s
         folder = search_here(spec, tmp_path / "run", emit, pool=first[1])
     lines = [line for line in log.read_text().splitlines() if "reused from the pool" in line]
     assert len(lines) == len(job_ids(first[0]))
-    assert re.search(r"^retraining: reused from the pool, cost as then: [\d,]+ examples in \d", "\n".join(lines), re.M)
+    assert re.match(r"final retraining: reused from the pool, cost as then: [\d,]+ examples in \d", lines[-1])
     with table.open("w") as stream:
         for part in summary_tables(summarise(folder)):
             Terminal(file=stream, width=100).print(part)
@@ -103,8 +112,8 @@ def test_the_terminal_tells_of_each_reused_job_and_the_summary_how_many(first, s
 
 
 def test_another_search_shares_the_jobs_that_coincide(first, tiny_bert, small_task, tmp_path, trained):
-    # the same warm-up; the rounds lead to another budget
-    other = make_spec(tiny_bert, small_task, "pruning.rounds=1")
+    # the same warm-up, and other rounds
+    other = make_spec(tiny_bert, small_task, *FEW, "pruning.rounds=1")
     search_here(other, tmp_path / "run", pool=first[1])
     jobs = jobs_of(tmp_path / "run")
     assert set(jobs.index[~jobs.reused]) == set(trained)
@@ -156,7 +165,7 @@ def test_a_study_reuses_what_a_search_has_trained(first, tiny_bert, small_task, 
 
 
 def study_of(model, task):
-    recipe = load_spec(None, {"model": model, "task": str(task), "budget": str(BUDGET)}, SETTINGS)
+    recipe = load_spec(None, {"model": model, "task": str(task), "budget": str(BUDGET)}, (*SETTINGS, *FEW))
     terms = recipe.model_dump(mode="json", include={"budget", "space", "warmup", "pruning", "training"})
     axes = {"methods": ["prunepeft", "random-search"], "tasks": [str(task)], "models": [model], "seeds": [0]}
     return StudySpec.model_validate(terms | axes | {"limits": {"evaluations": 3}})
@@ -187,7 +196,7 @@ def test_a_search_trains_the_final_job_of_a_study_again_since_it_needs_its_weigh
 def another_arithmetic(request, monkeypatch):
     """Something that may change a bit has changed."""
     changes = {
-        "arithmetic": lambda: monkeypatch.setattr(arithmetic_module_of(), "ARITHMETIC", 99),
+        "arithmetic": lambda: monkeypatch.setattr("prunepeft_ray.training.arithmetic.ARITHMETIC", 99),
         "torch": lambda: monkeypatch.setattr(torch, "__version__", "9.9"),
         "instructions": lambda: monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "other"),
         "threads": lambda: monkeypatch.setattr(torch, "get_num_threads", lambda: 7),
@@ -198,29 +207,18 @@ def another_arithmetic(request, monkeypatch):
     changes[request.param]()
 
 
-def arithmetic_module_of():
-    import sys
-
-    return sys.modules[arithmetic_module.__module__]
-
-
 @pytest.mark.parametrize(
     "another_arithmetic", ["arithmetic", "torch", "instructions", "threads", "processor"], indirect=True
 )
 def test_results_of_another_arithmetic_are_not_reused(another_arithmetic, first, spec, tmp_path, trained):
-    stop = stop_after(trained, 1)
-    with pytest.raises(executor_module.StoppedError):
-        search_here(spec, tmp_path / "run", stop_wanted=stop, pool=first[1])
+    with pytest.raises(StoppedError):
+        search_here(spec, tmp_path / "run", stop_wanted=lambda: len(trained) > 0, pool=first[1])
     assert len(trained) == 1
-
-
-def stop_after(trained, number):
-    return lambda: len(trained) >= number
 
 
 def test_failed_jobs_are_not_shared(tiny_bert, small_task, tmp_path):
     rates = [f"training.learning_rates.{kind}=1e20" for kind in ("PA", "SA", "head")]
-    spec = make_spec(tiny_bert, small_task, *rates)
+    spec = make_spec(tiny_bert, small_task, *FEW, *rates)
     with pytest.raises(Exception, match="loss is"):
         search_here(spec, tmp_path / "run", pool=tmp_path / "pool")
     assert not files_under(tmp_path / "pool")
