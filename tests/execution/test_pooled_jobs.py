@@ -1,6 +1,7 @@
 """Jobs that another run has finished: nothing is trained twice, nothing else changes, and costs stay those of then."""
 
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -12,8 +13,12 @@ from prunepeft_ray.analysis import summarise
 from prunepeft_ray.cli.progress import show_progress
 from prunepeft_ray.cli.terminal import Terminal
 from prunepeft_ray.config import load_spec
+from prunepeft_ray.errors import InputError
 from prunepeft_ray.execution import executor as executor_module
+from prunepeft_ray.execution import start_search, start_study
 from prunepeft_ray.execution.interruptions import StoppedError
+from prunepeft_ray.execution.job_checkpoint import JobKeeper
+from prunepeft_ray.execution.session import pool_of_run
 from prunepeft_ray.execution.work_meter import WorkMeter
 from prunepeft_ray.report import summary_tables
 from prunepeft_ray.results import ResultsStore, RunFolder
@@ -237,3 +242,77 @@ def test_a_damaged_entry_is_trained_again_and_mended(spec, tmp_path, trained):
     search_here(spec, tmp_path / "three", pool=tmp_path / "pool")
     assert len(trained) == 2 * count
     assert_same_answer(answer(tmp_path / "three"), answer(tmp_path / "one"))
+
+
+# --- what is not shared
+
+
+def interrupted(spec, path, pool, steps):
+    """A run that is stopped after some steps of its first job, with a checkpoint."""
+    seen = []
+
+    def count(event):
+        seen.append(event.type == "progress")
+
+    with pytest.raises(StoppedError):
+        search_here(spec, path, count, stop_wanted=lambda: sum(seen) >= steps, pool=pool)
+    (checkpoint,) = (path / "checkpoints").glob("*.ckpt")
+    return checkpoint.stem
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["here", "elsewhere"])
+def test_a_job_that_was_begun_under_another_arithmetic_is_not_shared(spec, tmp_path, monkeypatch, trained, same):
+    begun = interrupted(spec, tmp_path / "run", tmp_path / "pool", 1)
+    if not same:
+        monkeypatch.setattr("prunepeft_ray.training.arithmetic.ARITHMETIC", 99)
+    search_here(spec, tmp_path / "run", again=True, pool=tmp_path / "pool")
+    assert jobs_of(tmp_path / "run").restarts[begun] == 1
+    trained.clear()
+    search_here(spec, tmp_path / "next", pool=tmp_path / "pool")
+    assert trained == ([] if same else [begun])
+    # how often it was interrupted there is no part of the result
+    assert same is False or jobs_of(tmp_path / "next").restarts[begun] == 0
+
+
+def test_a_job_that_was_split_for_lack_of_memory_is_not_shared(spec, tmp_path, trained):
+    begun = interrupted(spec, tmp_path / "run", tmp_path / "pool", 1)
+    keeper = JobKeeper(begun, tmp_path / "run" / "checkpoints", 60.0, lambda: False, lambda text: None)
+    keeper.discard()
+    keeper.note_split()
+    search_here(spec, tmp_path / "run", again=True, pool=tmp_path / "pool")
+    trained.clear()
+    search_here(spec, tmp_path / "next", pool=tmp_path / "pool")
+    assert begun in trained
+
+
+def test_a_run_with_plugins_has_no_pool(tmp_path):
+    events = []
+    assert pool_of_run(str(tmp_path), (), None, events.append) == str(tmp_path)
+    assert events == []
+    assert pool_of_run(str(tmp_path), ("mine.py",), None, events.append) is None
+    (event,) = events
+    assert event.text == "not using the pool of finished jobs: results may depend on the code of plugins"
+    with pytest.raises(InputError, match="--no-pool"):
+        pool_of_run("/dev/null", (), None, events.append)
+
+
+# --- on Ray
+
+
+def test_workers_of_a_search_reuse_what_this_process_has_trained(cluster, first, spec, undisturbed, tmp_path):
+    events = []
+    start_search(spec, tmp_path / "run", events.append, workers=2, pool=str(first[1]))
+    assert jobs_of(tmp_path / "run").reused.all()
+    assert not [event for event in events if event.type == "progress"]
+    assert sum("reused from the pool" in event.text for event in events) == len(job_ids(first[0]))
+    assert_same_answer(answer(tmp_path / "run"), undisturbed)
+
+
+def test_workers_of_a_study_reuse_jobs_and_share_theirs(cluster, first, tiny_bert, small_task, tmp_path, trained):
+    study = study_of(tiny_bert, small_task)
+    pool = shutil.copytree(first[1], tmp_path / "pool")
+    start_study(study, tmp_path / "study", lambda event: None, lambda progress: None, pool=str(pool))
+    jobs = jobs_of(tmp_path / "study")
+    assert set(jobs.index[jobs.reused]) == job_ids(first[0]) & set(jobs.index) != set()
+    study_here(study, tmp_path / "again", pool)
+    assert trained == []
