@@ -9,7 +9,7 @@ import torch
 from execution_toys import BUDGET, SETTINGS, answer, assert_same_answer, job_ids, make_spec, search_here
 from studies import study_here
 
-from prunepeft_ray.analysis import summarise
+from prunepeft_ray.analysis import open_results, summarise
 from prunepeft_ray.cli.progress import show_progress
 from prunepeft_ray.cli.terminal import Terminal
 from prunepeft_ray.config import load_spec
@@ -20,7 +20,7 @@ from prunepeft_ray.execution.interruptions import StoppedError
 from prunepeft_ray.execution.job_checkpoint import JobKeeper
 from prunepeft_ray.execution.session import pool_of_run
 from prunepeft_ray.execution.work_meter import WorkMeter
-from prunepeft_ray.report import summary_tables
+from prunepeft_ray.report import summary_tables, write_report
 from prunepeft_ray.results import ResultsStore, RunFolder
 from prunepeft_ray.storage.paths import files_under
 from prunepeft_ray.study import StudySpec
@@ -39,7 +39,7 @@ def trained(monkeypatch):
     return ids
 
 
-FEW = ("pruning.criteria=[weight, gradient]", "warmup.turns=2")
+FEW = ("pruning.criteria=[weight, gradient]", "warmup.turns=1")
 """What makes a search of a few jobs."""
 
 
@@ -80,6 +80,10 @@ def test_a_second_run_trains_nothing_and_has_the_same_answer(first, undisturbed,
     assert trained == []
     assert_same_answer(answer(tmp_path / "run"), undisturbed)
     assert jobs_of(tmp_path / "run").reused.all()
+    # no worker has trained anything, which leaves some frames empty
+    results = open_results(tmp_path / "run")
+    assert len(results["utilisation"]) == 0
+    write_report([results], tmp_path / "report.html")
 
 
 def test_reused_jobs_cost_what_they_cost_then_and_take_no_time_now(first, spec, tmp_path):
