@@ -9,8 +9,9 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import TypeAdapter
+from pydantic import StringConstraints, TypeAdapter
 
 from prunepeft_ray.errors import InputError, PrunePEFTError
 from prunepeft_ray.jobs import TrainResult
@@ -86,7 +87,7 @@ class _Entry:
     result: TrainResult
     versions: dict[str, str]
     hardware: dict[str, str]
-    weights: str
+    weights: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")]
 
 
 class JobPool:
@@ -130,7 +131,8 @@ class JobPool:
             return
         weights = hashlib.sha256(job.weights).hexdigest() if job.weights else ""
         entry = _Entry(job.result, dict(job.versions), dict(job.hardware), weights)
-        body = json.dumps(asdict(entry)).encode()
+        # numpy's numbers are stored as plain ones
+        body = json.dumps(asdict(entry), default=float).encode()
         data = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
         try:
             if weights:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -59,6 +60,13 @@ def test_any_result_comes_back_with_all_its_bits(tmp_path_factory, result):
     pool.add(KEY, PooledJob(result, {}, {}))
     # as text, so that NaN equals itself and -0.0 differs from 0.0
     assert json.dumps(asdict(pool.find(KEY).result)) == json.dumps(asdict(result))
+    assert pool.said == []
+
+
+def test_numpy_numbers_come_back_as_plain_ones(pool):
+    pool.add(KEY, PooledJob(make_result(np.float32(0.1), parameters=np.int64(900)), {}, {}))
+    assert pool.find(KEY).result.metrics["loss"] == float(np.float32(0.1))
+    assert pool.find(KEY).result.parameters == 900
     assert pool.said == []
 
 
@@ -149,6 +157,16 @@ def test_an_intact_file_of_something_else_is_damage(pool, content):
     (name,) = files_under(pool.folder)
     (pool.folder / name).write_bytes(sha256(content).hexdigest().encode() + b"\n" + content)
     assert pool.find(KEY) is None
+    assert "is damaged" in pool.said[0]
+
+
+def test_an_entry_cannot_name_files_elsewhere(pool):
+    pool.add(KEY, pooled(weights=WEIGHTS))
+    file = next(pool.folder / name for name in files_under(pool.folder) if KEY in name)
+    entry = json.loads(file.read_bytes().partition(b"\n")[2]) | {"weights": "../../secret"}
+    body = json.dumps(entry).encode()
+    file.write_bytes(sha256(body).hexdigest().encode() + b"\n" + body)
+    assert pool.find(KEY, with_weights=True) is None
     assert "is damaged" in pool.said[0]
 
 
