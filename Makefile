@@ -23,7 +23,7 @@ $(STAMP): requirements.lock requirements-data.lock pyproject.toml
 
 demo: $(STAMP)
 	@rm -rf runs/demo
-	$(BIN)/prunepeft search --config experiments/demo.yaml --output runs/demo
+	$(BIN)/prunepeft search --config experiments/demo.yaml --output runs/demo --no-pool
 
 test: $(STAMP)
 	$(PYTEST)

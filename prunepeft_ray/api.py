@@ -32,6 +32,7 @@ def search(
     terms: Terms = EQUAL_TERMS,
     emit: Emit | None = None,
     track: Sequence[str] = (),
+    pool: str | Path | None = None,
 ) -> RunFolder:
     """Search for the best PEFT architecture for a model, a task and a budget.
 
@@ -43,11 +44,13 @@ def search(
         config: YAML file with any of the settings.
         settings: Further settings, such as ``"training.epochs=3"``.
         seed: Seed of everything random in the search.
-        workers: Number of workers; default: one per GPU, or 2 on a CPU.
+        workers: Number of workers; 1 searches in this process, without Ray. Default: by the amount of work.
         address: Ray cluster to run on; default: one on this machine.
         terms: Terms on which the run shares the cluster with other runs.
         emit: Callback that receives events.
         track: Trackers to log to during the run: ``tensorboard``, ``mlflow`` or ``wandb``.
+        pool: Folder or URL of a pool of finished jobs, which are not trained again, or ``"off"``; default:
+            ``$PRUNEPEFT_POOL``, or a folder in the user's cache unless the run has an ``address``.
 
     Returns:
         The run's folder, which can be passed to :func:`prunepeft_ray.summarise`, and its path to ``load_adapter``.
@@ -60,29 +63,35 @@ def search(
     spec = load_spec(Path(config) if config else None, values, settings)
     path = open_path(output)
     with tracking(path, track, emit or _ignore) as tell:
-        return start_search(spec, path, tell, workers, address, terms)
+        return start_search(spec, path, tell, workers, address, terms, _text(pool))
 
 
 def compare(
     study: str | Path | dict[str, Any],
     *,
     output: str | Path,
+    workers: int | None = None,
     address: str | None = None,
     terms: Terms = EQUAL_TERMS,
     emit: Emit | None = None,
     watch: Watch | None = None,
     track: Sequence[str] = (),
+    pool: str | Path | None = None,
 ) -> RunFolder:
     """Compare search methods on equal terms; an existing study is continued with what is missing.
 
     Args:
         study: YAML file of the study, or its settings as plain data, with paths relative to the working folder.
         output: The study's folder, a path or a URL such as ``s3://bucket/study``.
+        workers: Number of jobs at once on this machine; 1 runs them in this process, without Ray. Default: by the
+            amount of work.
         address: Ray cluster to run on; default: one on this machine.
         terms: Terms on which the run shares the cluster with other runs.
         emit: Callback that receives events.
         watch: Callback that receives the progress of all methods, about once per second.
         track: Trackers to log to during the run: ``tensorboard``, ``mlflow`` or ``wandb``.
+        pool: Folder or URL of a pool of finished jobs, which are not trained again, or ``"off"``; default:
+            ``$PRUNEPEFT_POOL``, or a folder in the user's cache unless the run has an ``address``.
 
     Returns:
         The study's folder, which can be passed to :func:`prunepeft_ray.compare_study`.
@@ -97,7 +106,7 @@ def compare(
         spec = load_study(Path(study))
     path = open_path(output)
     with tracking(path, track, emit or _ignore) as tell:
-        return start_study(spec, path, tell, watch or _ignore, address, terms)
+        return start_study(spec, path, tell, watch or _ignore, address, terms, workers, _text(pool))
 
 
 def resume(
@@ -109,18 +118,20 @@ def resume(
     emit: Emit | None = None,
     track: Sequence[str] = (),
     trust_plugins: bool = False,
+    pool: str | Path | None = None,
 ) -> RunFolder:
     """Resume an interrupted search or study; finished jobs are not run again.
 
     Args:
         output: The run's folder.
-        workers: Number of workers of a search; may differ from before.
+        workers: As in :func:`search` and :func:`compare`; may differ from before.
         address: Ray cluster to run on; default: one on this machine.
         terms: Terms on which the run shares the cluster with other runs.
         emit: Callback that receives events.
         track: Trackers to log to during the run: ``tensorboard``, ``mlflow`` or ``wandb``.
         trust_plugins: Whether to import plugins named in the folder's spec that you have not used on this machine; they
             run with your permissions.
+        pool: As in :func:`search`; may differ from before.
 
     Raises:
         InputError: If the folder does not contain a run, its plugins are not trusted, or its task or model has changed.
@@ -130,8 +141,8 @@ def resume(
     is_study = RunFolder.open(folder).is_study
     with tracking(folder, track, emit or _ignore) as tell:
         if is_study:
-            return resume_study(folder, tell, _ignore, address, terms, trust_plugins)
-        return resume_search(folder, tell, workers, address, terms, trust_plugins)
+            return resume_study(folder, tell, _ignore, address, terms, trust_plugins, workers, _text(pool))
+        return resume_search(folder, tell, workers, address, terms, trust_plugins, _text(pool))
 
 
 def track(output: str | Path, *, to: Sequence[str]) -> None:
@@ -146,6 +157,10 @@ def track(output: str | Path, *, to: Sequence[str]) -> None:
         RunError: If a tracker fails.
     """
     log_run(RunFolder.open(open_path(output)), to)
+
+
+def _text(pool: str | Path | None) -> str | None:
+    return None if pool is None else str(pool)
 
 
 def _ignore(_event: object) -> None:

@@ -5,6 +5,8 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+# tests must neither read the user's pool of finished jobs nor add to it
+os.environ["PRUNEPEFT_POOL"] = "off"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest

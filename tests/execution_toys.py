@@ -14,7 +14,7 @@ from prunepeft_ray.backbones import load_backbone
 from prunepeft_ray.config import SearchSpec, load_spec
 from prunepeft_ray.events import Event
 from prunepeft_ray.execution import Workbench, run_search
-from prunepeft_ray.execution.session import resolve
+from prunepeft_ray.execution.session import open_pool, resolve
 from prunepeft_ray.results import ResultsStore, RunFolder
 from prunepeft_ray.tasks import load_task
 from prunepeft_ray.training import SoloGroup
@@ -62,11 +62,13 @@ def search_here(
     emit: Callable[[Event], None] = lambda event: None,
     again: bool = False,
     stop_wanted: Callable[[], bool] = lambda: False,
+    pool: Path | None = None,
 ) -> RunFolder:
     """Run a search in this process."""
     folder = RunFolder.open(path) if again else RunFolder.create(path, spec)
     bench = Workbench(load_backbone(spec.model), load_task(spec.task))
-    run_search(folder.spec, folder, bench, SoloGroup(), emit, stop_wanted)
+    jobs = open_pool(None if pool is None else str(pool), emit)
+    run_search(folder.spec, folder, bench, SoloGroup(), emit, stop_wanted, pool=jobs)
     return folder
 
 

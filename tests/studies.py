@@ -7,7 +7,7 @@ from pathlib import Path
 from prunepeft_ray.backbones import load_backbone
 from prunepeft_ray.events import Event
 from prunepeft_ray.execution import GroupExecutor, Workbench
-from prunepeft_ray.execution.session import resolve
+from prunepeft_ray.execution.session import open_pool, resolve
 from prunepeft_ray.execution.study.dispatcher import StudyRun, run_here
 from prunepeft_ray.execution.study.plan import plan_study
 from prunepeft_ray.execution.study.search import StudySearch
@@ -34,8 +34,8 @@ def ignore(_event: Event) -> None:
     """Take no notice."""
 
 
-def study_here(spec: StudySpec, path: Path) -> tuple[RunFolder, list[Work]]:
-    """Run a new study, or one that has been given more; returns its folder and the jobs that were trained."""
+def study_here(spec: StudySpec, path: Path, pool: Path | None = None) -> tuple[RunFolder, list[Work]]:
+    """Run a new study, or one that has been given more; returns its folder and the jobs that were handed out."""
     load_plugins(spec.plugins)
     spec = resolve(spec)
     settings, data = plan_study(spec, ignore)
@@ -48,13 +48,22 @@ def study_here(spec: StudySpec, path: Path) -> tuple[RunFolder, list[Work]]:
     backbones = {model: load_backbone(model) for model in spec.models}
     benches = {(m, t.name): Workbench(backbones[m], data[t.name]) for m in spec.models for t in spec.tasks}
     trained: list[Work] = []
+    jobs = open_pool(None if pool is None else str(pool), ignore)
 
     def execute(search: StudySearch, work: Work) -> TrainResult:
         trained.append(work)
         context = search.setting.context
         bench = benches[work.job.model, context.task]
         executor = GroupExecutor(
-            bench, SoloGroup(), store, context, folder.checkpoints, ignore, spec.execution, keep_weights=False
+            bench,
+            SoloGroup(),
+            store,
+            context,
+            folder.checkpoints,
+            ignore,
+            spec.execution,
+            keep_weights=False,
+            pool=jobs,
         )
         return executor.run([work])[0]
 

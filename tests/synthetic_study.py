@@ -151,6 +151,7 @@ def _jobs(facts: pd.DataFrame) -> Rows:
         wall_seconds=facts.seconds,
         peak_memory_bytes=500_000_000 + 1000 * facts.slots,
         workers=[[WORKERS[number]] for number in facts.worker],
+        reused=False,
         started_at=start,
         finished_at=start + pd.to_timedelta(facts.seconds, unit="s").astype("timedelta64[us]"),
         job_json=job_json,

@@ -30,6 +30,7 @@ _OF_JOBS = (
     "device_seconds",
     "wall_seconds",
     "peak_memory_bytes",
+    "reused",
 )
 
 
@@ -94,6 +95,9 @@ class CostAccount:
         float,
         Described(NUMBER, "examples trained on once more, in attempts that were lost; no part of the cost", "examples"),
     ] = 0.0
+    reused: Annotated[
+        float, Described(NUMBER, "jobs read from the pool of finished jobs, charged what they cost when they ran")
+    ] = 0.0
 
 
 def charged_jobs(tables: Tables) -> pd.DataFrame:
@@ -128,6 +132,8 @@ def charged_jobs(tables: Tables) -> pd.DataFrame:
         passes=passes(jobs),
         # stores from before version 4 do not say
         redone_examples=jobs.redone_examples.fillna(0).astype("int64"),
+        # nor do those from before version 5
+        reused=jobs.reused.eq(True),
     )
     once = requests.sort_values([*SEARCH, "position"]).drop_duplicates([*SEARCH, "job_id"])
     return once.merge(known, on="job_id", validate="many_to_one")
@@ -201,6 +207,7 @@ def account(jobs: pd.DataFrame, evaluations: float | None = None, proposal_secon
         proposal_seconds=proposal_seconds,
         peak_memory_bytes=int(jobs.peak_memory_bytes.max()) if len(jobs) else 0,
         redone=float(jobs.redone_examples.sum()),
+        reused=float(jobs.reused.sum()),
     )
 
 

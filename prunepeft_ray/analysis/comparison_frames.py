@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from prunepeft_ray.analysis.charges import charged_jobs
-from prunepeft_ray.analysis.columns import NUMBER, TEXT, WHOLE, fitted
+from prunepeft_ray.analysis.columns import NUMBER, TEXT, WHOLE, YES, fitted
 from prunepeft_ray.analysis.comparison import best_so_far
 from prunepeft_ray.analysis.frame import DerivedFrame
 from prunepeft_ray.analysis.method_rows import METHOD_COLUMNS, OVERALL_COLUMNS
@@ -100,6 +100,7 @@ CHARGES = DerivedFrame(
         Column("device_seconds", NUMBER, "wall-clock time times devices taking part", "s"),
         Column("wall_seconds", NUMBER, "wall-clock time", "s"),
         Column("peak_memory_bytes", WHOLE, "most GPU memory, or resident memory on a CPU", "bytes"),
+        Column("reused", YES, "whether its result was read from the pool of finished jobs"),
     ),
     _charges,
 )

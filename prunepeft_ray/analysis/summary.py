@@ -46,6 +46,7 @@ class Phase:
         seconds: Wall-clock seconds in which any of its jobs ran; jobs side by side count once.
         flops: Operations of training.
         redone: Examples trained on once more, in attempts that were lost; no part of the cost.
+        reused: Jobs that were read from the pool of finished jobs: they count in full, except for ``seconds``.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Phase:
     seconds: float
     flops: float
     redone: int = 0
+    reused: int = 0
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,7 @@ def _phase(name: str, results: Results) -> Phase:
         seconds=_busy_seconds(jobs[jobs.kind == name]),
         flops=cost.flops,
         redone=int(cost.redone),
+        reused=int(cost.reused),
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunepeft_ray.cli.options import RayAddress, Workers, check_workers
+from prunepeft_ray.cli.options import NoPool, Pool, RayAddress, Workers, check_workers, pool_named
 from prunepeft_ray.cli.streams import run_is_over
 from prunepeft_ray.cli.study_progress import show_study
 from prunepeft_ray.cli.terminal import Terminal, put_json, say
@@ -33,6 +33,8 @@ def compare(
     ] = None,
     workers: Workers = None,
     address: RayAddress = None,
+    pool: Pool = None,
+    no_pool: NoPool = False,
     track: Track = None,
     as_json: AsJson = False,
 ) -> None:
@@ -40,6 +42,7 @@ def compare(
     from prunepeft_ray.study import load_study
 
     check_workers(workers, address)
+    named = pool_named(pool, no_pool)
     spec = load_study(study)
     # errors in the file are reported before the slow import of torch
     from prunepeft_ray.analysis import compare_study
@@ -48,7 +51,7 @@ def compare(
 
     folder = open_path(output) if output else Path("runs") / study.stem
     with show_study(Terminal(stderr=as_json)) as (show, watch), tracking(folder, track or (), show) as emit:
-        run = start_study(spec, folder, emit, watch, address, workers=workers)
+        run = start_study(spec, folder, emit, watch, address, workers=workers, pool=named)
     comparison = compare_study(run)
     with run_is_over(folder):
         print_comparison(comparison, as_json)
@@ -58,6 +61,7 @@ def resume_compare(
     folder: Path,
     workers: int | None,
     address: str | None,
+    pool: str | None,
     track: list[str] | None,
     trust_plugins: bool,
     as_json: bool,
@@ -69,7 +73,7 @@ def resume_compare(
     from prunepeft_ray.tracking import tracking
 
     with show_study(Terminal(stderr=as_json)) as (show, watch), tracking(folder, track or (), show) as emit:
-        run = resume_study(folder, emit, watch, address, trust_plugins=trust_plugins, workers=workers)
+        run = resume_study(folder, emit, watch, address, trust_plugins=trust_plugins, workers=workers, pool=pool)
     comparison = compare_study(run)
     with run_is_over(folder):
         print_comparison(comparison, as_json)

@@ -63,6 +63,14 @@ Workers = Annotated[
         "Default: auto, by the amount of work. Results do not depend on it.",
     ),
 ]
+Pool = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder, or s3:// or gs:// URL, of finished training jobs that all runs share, so that none is trained "
+        "twice; default: $PRUNEPEFT_POOL, or ~/.cache/prunepeft/jobs if the run has a cluster of its own."
+    ),
+]
+NoPool = Annotated[bool, typer.Option("--no-pool", help="Train every job, and share none with other runs.")]
 RayAddress = Annotated[
     str | None,
     typer.Option(
@@ -87,3 +95,14 @@ EitherAddress = Annotated[
         "auto, HEAD:6379 or ray://HEAD:10001.",
     ),
 ]
+
+
+def pool_named(pool: str | None, no_pool: bool) -> str | None:
+    """Return the pool that two options name: a folder or URL, ``"off"``, or None for the default.
+
+    Raises:
+        InputError: If both are given.
+    """
+    if pool is not None and no_pool:
+        raise InputError("--pool and --no-pool exclude each other: give one of them")
+    return "off" if no_pool else pool

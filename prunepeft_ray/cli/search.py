@@ -12,12 +12,15 @@ from prunepeft_ray.cli.options import (
     EitherAddress,
     Encoding,
     Label,
+    NoPool,
+    Pool,
     RayAddress,
     Separator,
     Text,
     Text2,
     TrustPlugins,
     Workers,
+    pool_named,
 )
 from prunepeft_ray.cli.progress import show_progress
 from prunepeft_ray.cli.report import print_summary
@@ -80,6 +83,8 @@ def search(
     ] = None,
     encoding: Encoding = None,
     separator: Separator = None,
+    pool: Pool = None,
+    no_pool: NoPool = False,
     track: Track = None,
     as_json: AsJson = False,
 ) -> None:
@@ -99,6 +104,7 @@ def search(
         "budget": budget,
         "seed": seed,
     }
+    named = pool_named(pool, no_pool)
     spec = load_spec(config, values, tuple(set_ or ()))
     from prunepeft_ray.analysis import summarise
     from prunepeft_ray.execution import start_search
@@ -106,7 +112,7 @@ def search(
 
     folder = open_path(output) if output else default_output(spec.model, spec.task.name, spec.budget, spec.seed)
     with show_progress(Terminal(stderr=as_json)) as show, tracking(folder, track or (), show) as emit:
-        run = start_search(spec, folder, emit, workers, address)
+        run = start_search(spec, folder, emit, workers, address, pool=named)
     summary = summarise(run)
     with run_is_over(run.path):
         print_summary(summary, as_json)
@@ -126,6 +132,8 @@ def resume(
     ],
     workers: Workers = None,
     address: EitherAddress = None,
+    pool: Pool = None,
+    no_pool: NoPool = False,
     track: Track = None,
     priority: Priority = None,
     cpus: Cpus = None,
@@ -136,25 +144,34 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Resume an interrupted search, study or search job; finished training jobs are not run again."""
+    named = pool_named(pool, no_pool)
     if is_service(folder, address):
         if track:
             raise InputError("--track: a search job keeps logging to the trackers it was submitted with")
         client = connect(address)
         with leaving("the submitted job"):
             job = client.resume(
-                folder, workers=workers, priority=priority, cpus=cpus, gpus=gpus, ship_code=ship_code, tell=say
+                folder,
+                workers=workers,
+                priority=priority,
+                cpus=cpus,
+                gpus=gpus,
+                pool=named,
+                ship_code=ship_code,
+                tell=say,
             )
         tell_started(client, job, wait, as_json)
         return
     if ship_code or wait or (priority, cpus, gpus) != (None, None, None):
         raise InputError("--priority, --cpus, --gpus, --ship-code and --wait are only for search jobs on a cluster")
-    _resume_here(folder, workers, address, track, trust_plugins, as_json)
+    _resume_here(folder, workers, address, named, track, trust_plugins, as_json)
 
 
 def _resume_here(
     folder: str,
     workers: int | None,
     address: str | None,
+    pool: str | None,
     track: list[str] | None,
     trust_plugins: bool,
     as_json: bool,
@@ -166,10 +183,10 @@ def _resume_here(
 
     path = open_path(folder)
     if RunFolder.open(path).is_study:
-        resume_compare(path, workers, address, track, trust_plugins, as_json)
+        resume_compare(path, workers, address, pool, track, trust_plugins, as_json)
         return
     with show_progress(Terminal(stderr=as_json)) as show, tracking(path, track or (), show) as emit:
-        run = resume_search(path, emit, workers, address, trust_plugins=trust_plugins)
+        run = resume_search(path, emit, workers, address, trust_plugins=trust_plugins, pool=pool)
     summary = summarise(run)
     with run_is_over(run.path):
         print_summary(summary, as_json)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from prunepeft_ray.cli.options import AsJson, DashboardAddress, Workers
+from prunepeft_ray.cli.options import AsJson, DashboardAddress, NoPool, Pool, Workers, pool_named
 from prunepeft_ray.cli.terminal import Terminal, put, put_json, put_log, say
 from prunepeft_ray.cli.track import Track
 from prunepeft_ray.errors import LeftRunningError
@@ -64,6 +64,8 @@ def submit(
     priority: Priority = None,
     cpus: Cpus = None,
     gpus: Gpus = None,
+    pool: Pool = None,
+    no_pool: NoPool = False,
     track: Track = None,
     ship_code: ShipCode = False,
     wait: Wait = False,
@@ -72,7 +74,7 @@ def submit(
     """Submit a search or study to a Ray cluster, where it runs independently of this machine."""
     from prunepeft_ray.cluster import Terms
 
-    terms = Terms("", priority or 0, cpus, gpus)
+    terms, named = Terms("", priority or 0, cpus, gpus), pool_named(pool, no_pool)
     client = connect(address)
     with leaving("the submitted job"):
         job = client.submit(
@@ -84,6 +86,7 @@ def submit(
             workers=workers,
             terms=terms,
             track=tuple(track or ()),
+            pool=named,
             ship_code=ship_code,
             tell=say,
         )

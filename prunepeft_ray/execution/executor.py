@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import hashlib
+import json
 import os
 import socket
 import time
@@ -26,7 +28,7 @@ from prunepeft_ray.execution.job_checkpoint import JobKeeper
 from prunepeft_ray.execution.watchdog import Watchdog
 from prunepeft_ray.execution.workbench import Workbench
 from prunepeft_ray.jobs import Decision, TrainJob, TrainResult, Work
-from prunepeft_ray.results import ResultsStore, RunContext
+from prunepeft_ray.results import JobPool, PooledJob, ResultsStore, RunContext
 from prunepeft_ray.storage import write_whole
 from prunepeft_ray.storage.paths import is_file, read_bytes, user_cache
 from prunepeft_ray.training import (
@@ -34,6 +36,7 @@ from prunepeft_ray.training import (
     PrefixCache,
     SoloGroup,
     Trained,
+    arithmetic_of,
     is_out_of_memory,
     train,
 )
@@ -84,7 +87,7 @@ class GroupExecutor:
     """Runs work in a group of processes; every process must make the same calls with the same work.
 
     Independent jobs are distributed over the processes; the remainder is trained by all processes together. A job whose
-    result is in the store is not run again, and an interrupted job resumes from its checkpoint.
+    result is in the store or in the pool is not run again, and an interrupted job resumes from its checkpoint.
 
     Args:
         workbench: Backbone and task.
@@ -97,6 +100,7 @@ class GroupExecutor:
         stop_wanted: Whether the search has been asked to stop.
         watchdog: Touched at every step; None for no watchdog.
         keep_weights: Whether the weights of final jobs are kept for an adapter.
+        pool: The pool of finished jobs; None for none.
 
     Attributes:
         told: Ids of all jobs whose results were returned, in order.
@@ -112,6 +116,7 @@ class GroupExecutor:
     stop_wanted: Callable[[], bool] = _never
     watchdog: Watchdog | None = None
     keep_weights: bool = True
+    pool: JobPool | None = None
     told: dict[str, None] = field(default_factory=dict, init=False)
 
     def run(self, work: Sequence[Work]) -> list[TrainResult]:
@@ -157,9 +162,57 @@ class GroupExecutor:
         return self.keep_weights and work.kind == "final"
 
     def _find(self, work: Work) -> TrainResult | None:
-        if self._has_weights(work) and not is_file(self._weights_file(work.job)):
+        lacks_weights = self._has_weights(work) and not is_file(self._weights_file(work.job))
+        found = None if lacks_weights else self.store.find(work.job.id)
+        return self._reuse(work) if found is None else found
+
+    def _reuse(self, work: Work) -> TrainResult | None:
+        """Commit the result of a job that another run has finished as this run's own, and return it."""
+        job, has_weights = work.job, self._has_weights(work)
+        pooled = self.pool.find(self._pool_key(job), has_weights) if self.pool else None
+        if pooled is None:
             return None
-        return self.store.find(work.job.id)
+        self.emit(Event("start", work.label, work.kind, job.id))
+        if has_weights:
+            write_whole(self._weights_file(job), pooled.weights, replace=True)
+        keeper, now = self._keeper(work), datetime.now(UTC)
+        # this run may have trained on examples of the job before another one finished it
+        cost = replace(pooled.result.cost, redone_examples=keeper.redone(0))
+        result = replace(pooled.result, cost=cost)
+        context = replace(self.context, versions=pooled.versions, hardware=pooled.hardware)
+        self.store.commit(context, work, result, now, now, reused=True)
+        keeper.discard()
+        self.emit(Event("end", f"reused from the pool, cost as then: {outcome(job, result)}", work.kind, job.id))
+        return result
+
+    def _offer(self, work: Work, trained: Trained, keeper: JobKeeper) -> None:
+        """Add a job to the pool if its bits are those that it would have anywhere with the same key."""
+        if self.pool is None or trained.result.status != "done" or keeper.split > 1 or keeper.is_mixed:
+            return
+        # restarts and repeated work are accidents of this run
+        cost = replace(trained.result.cost, redone_examples=0)
+        result = replace(trained.result, restarts=0, cost=cost)
+        weights = save(dict(trained.state)) if self._has_weights(work) else b""
+        pooled = PooledJob(result, self.context.versions, self.context.hardware, weights)
+        self.pool.add(self._pool_key(work.job), pooled)
+
+    def _pool_key(self, job: TrainJob) -> str:
+        """A digest of everything that decides the bits of a job's result here."""
+        device, hardware = self.workbench.backbone.device, self.context.hardware
+        # processors of different makers round differently even with the same instructions
+        processor = hardware.get("cpu", "") if device.type == "cpu" else ""
+        facts = [job.id, self.workbench.digest(job.training.max_length), arithmetic_of(device), processor]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def _keeper(self, work: Work) -> JobKeeper:
+        return JobKeeper(
+            work.job.id,
+            self.checkpoints,
+            self.settings.checkpoint_seconds,
+            self.stop_wanted,
+            lambda text: self.emit(Event("message", f"{work.label}: {text}")),
+            self._pool_key(work.job) if self.pool else "",
+        )
 
     def _run_mine(self, work: Sequence[Work], mine: Sequence[int]) -> dict[int, TrainResult | PrunePEFTError]:
         """Run this process's part of the independent work, up to the first error."""
@@ -176,13 +229,7 @@ class GroupExecutor:
         if group.rank == 0 and self.stop_wanted():
             raise StoppedError
         started, workers = datetime.now(UTC), group.gather(f"{socket.gethostname()}:{os.getpid()}")
-        keeper = JobKeeper(
-            work.job.id,
-            self.checkpoints,
-            self.settings.checkpoint_seconds,
-            self.stop_wanted,
-            lambda text: self.emit(Event("message", f"{work.label}: {text}")),
-        )
+        keeper = self._keeper(work)
         try:
             trained = self._train(work, group, keeper)
             if group.rank == 0:
@@ -190,6 +237,7 @@ class GroupExecutor:
                 if self._has_weights(work) and trained.result.status == "done":
                     self._save(work.job, trained)
                 self.store.commit(self.context, work, trained.result, started, datetime.now(UTC), workers)
+                self._offer(work, trained, keeper)
                 keeper.discard()
                 self.emit(Event("end", outcome(work.job, trained.result), work.kind, work.job.id))
         except PrunePEFTError as error:

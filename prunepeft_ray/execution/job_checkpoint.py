@@ -32,6 +32,10 @@ class JobKeeper:
         seconds: Time between two checkpoints.
         stop_wanted: Whether the job has been asked to stop.
         tell: Callback that receives messages for the user.
+        origin: Digest of everything that decides the job's bits here; recorded in checkpoints.
+
+    Attributes:
+        is_mixed: Whether the job was resumed from a checkpoint of another origin.
     """
 
     job_id: str
@@ -39,6 +43,8 @@ class JobKeeper:
     seconds: float
     stop_wanted: Callable[[], bool]
     tell: Callable[[str], None]
+    origin: str = ""
+    is_mixed: bool = field(default=False, init=False)
     _due: float = field(init=False)
     _meter: WorkMeter = field(init=False)
 
@@ -54,7 +60,9 @@ class JobKeeper:
     def load(self) -> State | None:
         """Load the last checkpoint; None if there is none, or it is damaged."""
         try:
-            return unpack(read_bytes(self.file))
+            state = unpack(read_bytes(self.file))
+            self.is_mixed = state.pop("origin", "") != self.origin
+            return state
         except FileNotFoundError:
             pass
         except (DamagedCheckpointError, OSError, RunError) as error:
@@ -63,6 +71,7 @@ class JobKeeper:
 
     def refuse(self, reason: str) -> None:
         """Report that the checkpoint cannot be used."""
+        self.is_mixed = False
         self.tell(f"{self.file} cannot be used ({reason}); the job starts from the beginning")
 
     def begin(self, examples: int) -> None:
@@ -94,7 +103,8 @@ class JobKeeper:
             StoppedError: If the job has been asked to stop.
         """
         try:
-            write_whole(self.file, pack(state), replace=True)
+            origin = "mixed" if self.is_mixed else self.origin
+            write_whole(self.file, pack(state | {"origin": origin}), replace=True)
         except RunError as error:
             why = error_line(error.__cause__ or error)
             self.tell(f"{self.file} cannot be written ({why}); the job continues without a checkpoint")

@@ -18,9 +18,10 @@ from prunepeft_ray.cluster.sharing.claim import Share, WholeCluster, claiming
 from prunepeft_ray.cluster.sharing.terms import Terms
 from prunepeft_ray.config import RecipeConfig
 from prunepeft_ray.errors import InputError
-from prunepeft_ray.events import Emit, Event
-from prunepeft_ray.results import Attempt, ResultsStore, RunFolder, attempt
+from prunepeft_ray.events import Emit, Event, message_emitter
+from prunepeft_ray.results import Attempt, JobPool, ResultsStore, RunFolder, attempt, find_pool
 from prunepeft_ray.results.compaction_thread import compacting
+from prunepeft_ray.storage.paths import open_path
 from prunepeft_ray.training import default_micro_batches
 
 R = TypeVar("R", bound=RecipeConfig)
@@ -39,6 +40,31 @@ def resolve(spec: R, device: torch.device | None = None, workers: int = 1) -> R:
     found = default_micro_batches(device or local_device(), workers)
     training = spec.training.model_copy(update={"micro_batches": found})
     return spec.model_copy(update={"training": training})
+
+
+def pool_of_run(named: str | None, plugins: Sequence[str], address: str | None, emit: Emit) -> str | None:
+    """Find the pool of finished jobs that a run uses; None for none.
+
+    Args:
+        named: As in :func:`find_pool`.
+        plugins: The run's plugins. Their code is not part of a job's id, so a run with plugins has no pool.
+        address: Ray cluster to run on, if one was given.
+        emit: Callback that receives events.
+
+    Raises:
+        InputError: If the pool was named and cannot be used.
+        RunError: If its bucket cannot be reached.
+    """
+    folder = find_pool(named, address is not None or is_joined(), message_emitter(emit))
+    if folder is None or not plugins:
+        return folder
+    emit(Event("message", "not using the pool of finished jobs: results may depend on the code of plugins"))
+    return None
+
+
+def open_pool(folder: str | None, emit: Emit) -> JobPool | None:
+    """Open what :func:`pool_of_run` returned, in the process that runs jobs."""
+    return None if folder is None else JobPool(open_path(folder), message_emitter(emit))
 
 
 @contextmanager

@@ -218,7 +218,8 @@ def _few_text(found: Iterable[Difference], what: str) -> str:
 def _computed_text(comparison: Comparison) -> str:
     charged = [row.total.device_seconds for row in comparison.rows if row.role in ("method", "reference")]
     computed = comparison.computed
+    reused = f", {computed.reused:,.0f} of them earlier, for other runs (reused)" if computed.reused else ""
     return (
-        f"In total, {computed.jobs:,.0f} jobs ran: {computed.examples:,.0f} examples, {computed.flops:.2e} FLOP, "
-        f"{duration_text(computed.device_seconds)}. Searches were charged {duration_text(sum(charged))} for them."
+        f"In total, {computed.jobs:,.0f} jobs ran{reused}: {computed.examples:,.0f} examples, {computed.flops:.2e} "
+        f"FLOP, {duration_text(computed.device_seconds)}. Searches were charged {duration_text(sum(charged))} for them."
     )

@@ -86,6 +86,8 @@ def _cost_table(summary: Summary) -> Table:
     table.add_row("epochs", *(f"{phase.epochs:.2f}" for phase in summary.phases))
     table.add_row("time", *(duration_text(phase.seconds) for phase in summary.phases))
     table.add_row("FLOP", *(f"{phase.flops:.1e}" for phase in summary.phases))
+    if any(phase.reused for phase in summary.phases):
+        table.add_row("of the jobs, reused", *(f"{phase.reused:,}" for phase in summary.phases))
     if any(phase.redone for phase in summary.phases):
         table.add_row("redone examples", *(f"{phase.redone:,}" for phase in summary.phases))
     return table

@@ -2,6 +2,7 @@
 
 from prunepeft_ray.results.environment import hardware, versions
 from prunepeft_ray.results.parquet_file import Damage
+from prunepeft_ray.results.pool import JobPool, PooledJob, find_pool
 from prunepeft_ray.results.run import RunFolder
 from prunepeft_ray.results.schema import KEYED_BY_JOB, READABLE, SCHEMA_VERSION, TABLES, Column, columns_markdown
 from prunepeft_ray.results.store import ResultsStore, RunContext, decision_files
@@ -16,6 +17,8 @@ __all__ = [
     "Attempt",
     "Column",
     "Damage",
+    "JobPool",
+    "PooledJob",
     "Request",
     "ResultsStore",
     "RunContext",
@@ -24,6 +27,7 @@ __all__ = [
     "attempt",
     "columns_markdown",
     "decision_files",
+    "find_pool",
     "hardware",
     "request_key",
     "search_key",

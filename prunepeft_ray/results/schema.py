@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 4
-READABLE = (2, 3, 4)
+SCHEMA_VERSION = 5
+READABLE = (2, 3, 4, 5)
 """Schema versions that can be read; columns that a version did not have are null."""
 
 _METRICS = pa.map_(pa.string(), pa.float64())
@@ -103,6 +103,12 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("wall_seconds", pa.float64(), "wall-clock time", "s"),
         Column("peak_memory_bytes", pa.int64(), "peak GPU memory, or peak resident memory on a CPU", "bytes"),
         Column("workers", pa.list_(pa.string()), "processes that trained the job, as host:process; since version 3"),
+        Column(
+            "reused",
+            pa.bool_(),
+            "whether the result was read from the pool of finished jobs: costs, versions and hardware are those of when"
+            " it ran; workers is empty, and its times are those of the reading; since version 5",
+        ),
         Column("started_at", _TIME, "start time; of the last attempt if the job was resumed", "UTC"),
         Column("finished_at", _TIME, "end time", "UTC"),
         Column("job_json", pa.string(), "the complete job as JSON"),

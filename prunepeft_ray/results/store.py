@@ -86,6 +86,7 @@ class ResultsStore:
         started: datetime,
         finished: datetime,
         workers: Sequence[str] = (),
+        reused: bool = False,
     ) -> bool:
         """Commit a finished job.
 
@@ -96,6 +97,7 @@ class ResultsStore:
             started: Start time, with time zone.
             finished: End time, with time zone.
             workers: The processes that trained it together, as ``host:process``.
+            reused: Whether the result was read from the pool of finished jobs.
 
         Returns:
             False if the job had already been committed; the first record is kept.
@@ -109,7 +111,7 @@ class ResultsStore:
             {"architecture_id": architecture.id, "job_id": job_id, **_slot(slot), "module": m.type, "size": m.size}
             for slot, m in architecture
         ]
-        times = {"started_at": started, "finished_at": finished, "workers": list(workers)}
+        times = {"started_at": started, "finished_at": finished, "workers": list(workers), "reused": reused}
         with locked(self.folder):
             there = is_file(self._file("jobs", job_id))
             if there and self._is_whole(job_id):

@@ -22,7 +22,7 @@ from prunepeft_ray.service.preflight import check_submission
 from prunepeft_ray.service.run_owner import RunOwner
 from prunepeft_ray.service.search_job import SearchJob, refusal
 from prunepeft_ray.service.status import UNDECIDED, without_status
-from prunepeft_ray.service.submission import Submission, now
+from prunepeft_ray.service.submission import Submission, now, place_on_cluster, pool_on_cluster
 from prunepeft_ray.storage.paths import is_local, open_path
 from prunepeft_ray.tracking import TRACKERS
 from prunepeft_ray.waiting import poll, wait_until
@@ -73,6 +73,7 @@ class Client:
         workers: int | None = None,
         terms: Terms = EQUAL_TERMS,
         track: tuple[str, ...] | list[str] = (),
+        pool: str | None = None,
         ship_code: bool = False,
         tell: Tell = _ignore,
     ) -> SearchJob:
@@ -88,6 +89,8 @@ class Client:
             workers: Number of workers of a search; default: one per GPU, or 2 on CPUs.
             terms: Priority and limits.
             track: Trackers to log to.
+            pool: Pool of finished training jobs: an absolute path that all nodes share, a URL, or ``"off"``; default:
+                ``$PRUNEPEFT_POOL`` of the cluster's nodes, or none.
             ship_code: Send this machine's ``prunepeft_ray`` along, instead of using the version installed there.
             tell: Callback that receives progress messages.
 
@@ -123,6 +126,7 @@ class Client:
                 track=tuple(track),
                 version=version("prunepeft-ray"),
                 submitted_at=now(),
+                pool=pool_on_cluster(pool, self._is_local),
             )
             start(self._server, submission, ship_code, package.folder)
         tell(f"the cluster checks {submission.job}: output, task, model and method")
@@ -136,6 +140,7 @@ class Client:
         priority: int | None = None,
         cpus: float | None = None,
         gpus: float | None = None,
+        pool: str | None = None,
         ship_code: bool = False,
         tell: Tell = _ignore,
     ) -> SearchJob:
@@ -147,6 +152,7 @@ class Client:
             priority: Priority on the cluster; default: as before.
             cpus: Maximum number of CPUs its workers may use at once; default: as before.
             gpus: Maximum number of GPUs they may use at once; default: as before.
+            pool: Pool of finished training jobs, as in :meth:`submit`; default: as before.
             ship_code: Send this machine's ``prunepeft_ray`` along.
             tell: Callback that receives progress messages.
 
@@ -169,6 +175,7 @@ class Client:
             priority=asked.priority,
             cpus=asked.cpus,
             gpus=asked.gpus,
+            pool=pool_on_cluster(pool, self._is_local) or before.pool,
         )
         start(self._server, submission, ship_code)
         tell(f"the cluster checks {submission.job}: its folder, task, model and method")
@@ -299,12 +306,7 @@ class Client:
                     "nodes share or a bucket such as s3://bucket/run"
                 )
             output = Path("runs") / name
-        path = open_path(output)
-        if is_local(path) and not path.is_absolute():
-            if not self._is_local:
-                raise InputError(f"{output}: expected an absolute path that all nodes share, or the URL of a bucket")
-            path = path.absolute()
-        return str(path)
+        return place_on_cluster(output, self._is_local)
 
     @property
     def _is_local(self) -> bool:
@@ -367,6 +369,7 @@ class Client:
             track=owned.track if owned else (),
             version=version("prunepeft-ray"),
             submitted_at=now(),
+            pool=owned.pool if owned else None,
         )
 
     def _accepted(self, submission: Submission) -> SearchJob:

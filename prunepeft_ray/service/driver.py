@@ -90,8 +90,8 @@ def _run(submission: Submission, folder: Path, here: Path, emit: Emit, watch: Wa
     if submission.resumes and is_file(folder / SPEC_FILE):
         # anyone who may submit to the cluster may run code on it
         if RunFolder.open(folder).is_study:
-            return resume_study(folder, emit, watch, terms=terms, trust_plugins=True)
-        return resume_search(folder, emit, submission.workers, terms=terms, trust_plugins=True)
+            return resume_study(folder, emit, watch, terms=terms, trust_plugins=True, pool=submission.pool)
+        return resume_search(folder, emit, submission.workers, terms=terms, trust_plugins=True, pool=submission.pool)
     if submission.resumes:
         return _start(_recorded_spec(folder, here), submission, folder, emit, watch, terms)
     before = _existing_spec(folder)
@@ -109,8 +109,8 @@ def _start(
     spec: SearchSpec | StudySpec, submission: Submission, folder: Path, emit: Emit, watch: Watch, terms: Terms
 ) -> RunFolder:
     if isinstance(spec, StudySpec):
-        return start_study(spec, folder, emit, watch, terms=terms)
-    return start_search(spec, folder, emit, submission.workers, terms=terms)
+        return start_study(spec, folder, emit, watch, terms=terms, pool=submission.pool)
+    return start_search(spec, folder, emit, submission.workers, terms=terms, pool=submission.pool)
 
 
 def _existing_spec(folder: Path) -> bytes | None:

@@ -37,6 +37,7 @@ State = Literal["starting", "checking", "waiting", "running", "finished", "faile
 JobId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*-[0-9a-f]{4}$", max_length=64)]
 Text = Annotated[str, AfterValidator(_text)]
 Place = Annotated[str, StringConstraints(max_length=LONGEST_PLACE), AfterValidator(_place)]
+Pool = Place | Literal["off"]
 SpecText = Annotated[str, StringConstraints(max_length=LONGEST_SPEC)]
 Number = Annotated[int, Field(ge=0, le=10**6)]
 Priority = Annotated[int, Field(ge=-10, le=10)]

@@ -14,6 +14,7 @@ from prunepeft_ray.service.gate import (
     JobId,
     Kind,
     Number,
+    Pool,
     Priority,
     SpecText,
     Text,
@@ -42,6 +43,7 @@ class RunOwner:
         gpus: Maximum number of GPUs they may use at once; None: no limit.
         workers: Number of workers of a search; None: the default.
         track: Trackers to log to.
+        pool: Pool of finished training jobs, or ``off``; None: the cluster's default.
     """
 
     job: JobId
@@ -55,6 +57,7 @@ class RunOwner:
     gpus: Amount | None = None
     workers: Number | None = None
     track: Trackers = ()
+    pool: Pool | None = None
 
     @classmethod
     def of(cls, submission: Submission, spec: str) -> RunOwner:

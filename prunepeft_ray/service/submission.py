@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from prunepeft_ray.errors import InputError
+from prunepeft_ray.results.pool import OFF
 from prunepeft_ray.service.gate import (
     Amount,
     JobId,
     Kind,
     Number,
     Place,
+    Pool,
     Priority,
     Text,
     Trackers,
     read_json,
 )
+from prunepeft_ray.storage.paths import is_local, open_path
 
 METADATA_KEY = "prunepeft"
 """Key in the metadata of a Ray job under which the submission is stored, as JSON."""
@@ -42,6 +47,7 @@ class Submission:
         track: Trackers to log to.
         version: Version of the client.
         submitted_at: Time of the submission, in ISO format.
+        pool: Pool of finished training jobs as the cluster sees it, or ``off``; None: the cluster's default.
     """
 
     job: JobId
@@ -58,6 +64,7 @@ class Submission:
     track: Trackers
     version: Text
     submitted_at: Text
+    pool: Pool | None = None
 
     @property
     def ray_id(self) -> str:
@@ -89,6 +96,29 @@ def submission_of(details: Any) -> Submission | None:
         return Submission.from_json(text) if text else None
     except ValueError:
         return None
+
+
+def place_on_cluster(folder: str | Path, is_here: bool) -> str:
+    """Return a folder or URL as a cluster sees it.
+
+    Args:
+        folder: What the user wrote.
+        is_here: Whether the cluster sees the folders of this machine, so that a relative path means one of them.
+
+    Raises:
+        InputError: If it is a relative path, which means nothing on the cluster.
+    """
+    path = open_path(folder)
+    if is_local(path) and not path.is_absolute():
+        if not is_here:
+            raise InputError(f"{folder}: expected an absolute path that all nodes share, or the URL of a bucket")
+        path = path.absolute()
+    return str(path)
+
+
+def pool_on_cluster(pool: str | None, is_here: bool) -> str | None:
+    """Return the pool of finished training jobs as a cluster sees it; arguments and errors as above."""
+    return pool if pool is None or pool == OFF else place_on_cluster(pool, is_here)
 
 
 def now() -> str:

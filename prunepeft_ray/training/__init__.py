@@ -1,5 +1,6 @@
 """Training of a single job (data, optimiser, loop, metrics, cost), and use of the trained adapter."""
 
+from prunepeft_ray.training.arithmetic import arithmetic_of, content_digest
 from prunepeft_ray.training.batches import batch_parts, default_micro_batches
 from prunepeft_ray.training.checkpoint import DamagedCheckpointError, Keeper, State, pack, unpack
 from prunepeft_ray.training.encoding import EncodedSplit, EncodedTask, cut_line, encode_task
@@ -22,8 +23,11 @@ __all__ = [
     "SoloGroup",
     "State",
     "Trained",
+    "arithmetic_of",
     "batch_parts",
+    "content_digest",
     "cut_line",
+    "default_micro_batches",
     "default_micro_batches",
     "encode_task",
     "is_out_of_memory",

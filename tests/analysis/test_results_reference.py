@@ -7,7 +7,7 @@ from prunepeft_ray.results import SCHEMA_VERSION, TABLES
 
 DOCS = Path(__file__).parents[2] / "docs" / "results.md"
 REGENERATE = (
-    'docs/results.md is out of date; type: python -c "from prunepeft_ray.report import results_markdown; '
+    'docs/results.md is out of date; type: python -c "from prunepeft_ray.analysis import results_markdown; '
     "open('docs/results.md', 'w', encoding='utf-8').write(results_markdown())\""
 )
 

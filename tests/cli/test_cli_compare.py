@@ -156,13 +156,13 @@ def started(monkeypatch, tmp_path):
     """What was started, instead of a study."""
     calls = []
 
-    def start(spec, output, emit, watch, address=None, *, workers):
-        calls.append(("compare", spec.seeds, str(output), address, workers))
+    def start(spec, output, emit, watch, address=None, *, workers, pool=None):
+        calls.append(("compare", spec.seeds, str(output), address, workers, pool))
         emit(Event("message", "reading 1 task and 1 model"))
         return make_study(tmp_path / "made")
 
-    def resume(output, emit, watch, address=None, *, trust_plugins, workers):
-        calls.append(("resume", str(output), address, workers))
+    def resume(output, emit, watch, address=None, *, trust_plugins, workers, pool=None):
+        calls.append(("resume", str(output), address, workers, pool))
         return RunFolder.open(output)
 
     def search(*args, **kwargs):
@@ -176,13 +176,14 @@ def started(monkeypatch, tmp_path):
 
 def test_compare_runs_the_study_in_a_folder_named_after_the_file(capsys, write, started):
     assert run(["compare", write()]) == 0
-    assert started == [("compare", (0, 1), "runs/study", None, None)]
+    assert started == [("compare", (0, 1), "runs/study", None, None, None)]
     assert "reading 1 task" in capsys.readouterr().out
 
 
 def test_compare_as_json_keeps_news_off_standard_output(capsys, write, started):
-    assert run(["compare", write(), "--output", "elsewhere", "--address", "auto", "--json"]) == 0
-    assert started == [("compare", (0, 1), "elsewhere", "auto", None)]
+    options = ["--output", "elsewhere", "--address", "auto", "--pool", "shared", "--json"]
+    assert run(["compare", write(), *options]) == 0
+    assert started == [("compare", (0, 1), "elsewhere", "auto", None, "shared")]
     captured = capsys.readouterr()
     assert "rows" in json.loads(captured.out)
     assert "reading 1 task" in captured.err
@@ -192,9 +193,9 @@ def test_resume_goes_on_with_a_study_where_the_folder_holds_one(capsys, tmp_path
     make_study(tmp_path / "run")
     assert run(["resume", "run", "--workers", "3"]) == 0
     capsys.readouterr()
-    assert run(["resume", "run", "--address", "auto", "--json"]) == 0
+    assert run(["resume", "run", "--address", "auto", "--no-pool", "--json"]) == 0
     assert "rows" in json.loads(capsys.readouterr().out)
-    assert started == [("resume", "run", None, 3), ("resume", "run", "auto", None)]
+    assert started == [("resume", "run", None, 3, None), ("resume", "run", "auto", None, "off")]
 
 
 def test_report_shows_and_writes_a_study(capsys, tmp_path):

@@ -98,6 +98,10 @@ def test_wrong_commands_are_told(capsys, arguments, code, says):
             "at most 0.5 CPUs: expected at least 1, which a single job needs",
         ),
         (["submit", "search.yaml", "--output", "/x", "--name", "!!"], "expected at least one letter or digit"),
+        (
+            ["submit", "search.yaml", "--output", "/x", "--pool", "jobs"],
+            "jobs: expected an absolute path that all nodes",
+        ),
         (["submit", "search.yaml", "--output", "/x", "--track", "tensorbord"], "did you mean 'tensorboard'"),
         (["status", "demo-3f2a"], "none has been submitted since the cluster's head node started"),
         (["resume", "demo-3f2a"], "prunepeft resume DIR"),

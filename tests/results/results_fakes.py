@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from hypothesis import strategies as st
+
 from prunepeft_ray.architecture import Architecture, Module, Slot
 from prunepeft_ray.config import ModulesConfig, SearchSpec, TrainingConfig
 from prunepeft_ray.jobs import Cost, Decision, Epoch, TrainJob, TrainResult, Work
@@ -102,3 +104,27 @@ def make_outcome(**changes: object) -> SearchOutcome:
         "proposal_seconds": 0.25,
     }
     return SearchOutcome(**values | changes)
+
+
+floats = st.floats(allow_nan=True, allow_infinity=True)
+names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
+metrics = st.dictionaries(names, floats, max_size=4)
+whole = st.integers(0, 2**62)
+slots = st.builds(lambda kind, layer: f"{kind}.{layer}", st.sampled_from(["PA", "SA"]), st.integers(0, 99))
+results = st.builds(
+    TrainResult,
+    parameters=whole,
+    head_parameters=whole,
+    epochs=st.lists(floats, max_size=3).flatmap(
+        lambda losses: st.tuples(
+            *(st.builds(Epoch, st.just(i + 1), st.just(x), metrics, floats) for i, x in enumerate(losses))
+        )
+    ),
+    best_epoch=st.integers(0, 1000),
+    metrics=metrics,
+    test=metrics,
+    scores=st.dictionaries(names, st.dictionaries(slots, floats, min_size=1, max_size=3), max_size=3),
+    cost=st.builds(Cost, whole, whole, whole, floats, floats, floats, whole),
+    status=st.sampled_from(["done", "failed"]),
+    reason=st.text(st.characters(codec="utf-8"), max_size=30),
+)

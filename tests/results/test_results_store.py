@@ -16,7 +16,6 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from results_fakes import (
     CONTEXT,
     FILLED,
@@ -29,11 +28,12 @@ from results_fakes import (
     make_request,
     make_result,
     make_work,
+    results,
 )
 
 from prunepeft_ray.architecture import Architecture
 from prunepeft_ray.errors import InputError, RunError
-from prunepeft_ray.jobs import Cost, Epoch, TrainResult
+from prunepeft_ray.jobs import TrainResult
 from prunepeft_ray.results import SCHEMA_VERSION, TABLES, ResultsStore
 from prunepeft_ray.results import compaction as merged
 from prunepeft_ray.storage.paths import is_local, open_path
@@ -57,29 +57,6 @@ def file_of(store, table, seed=0):
 
 
 # --- what goes in comes out
-
-floats = st.floats(allow_nan=True, allow_infinity=True)
-names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
-metrics = st.dictionaries(names, floats, max_size=4)
-whole = st.integers(0, 2**62)
-slots = st.builds(lambda kind, layer: f"{kind}.{layer}", st.sampled_from(["PA", "SA"]), st.integers(0, 99))
-results = st.builds(
-    TrainResult,
-    parameters=whole,
-    head_parameters=whole,
-    epochs=st.lists(floats, max_size=3).flatmap(
-        lambda losses: st.tuples(
-            *(st.builds(Epoch, st.just(i + 1), st.just(x), metrics, floats) for i, x in enumerate(losses))
-        )
-    ),
-    best_epoch=st.integers(0, 1000),
-    metrics=metrics,
-    test=metrics,
-    scores=st.dictionaries(names, st.dictionaries(slots, floats, min_size=1, max_size=3), max_size=3),
-    cost=st.builds(Cost, whole, whole, whole, floats, floats, floats, whole),
-    status=st.sampled_from(["done", "failed"]),
-    reason=st.text(st.characters(codec="utf-8"), max_size=30),
-)
 
 
 def bits(value):

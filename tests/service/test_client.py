@@ -118,11 +118,13 @@ def test_jobs_come_with_their_last_attempt_the_newest_first(client, server):
 
 
 def test_a_submission_carries_what_was_asked_for(client, server, file, tmp_path):
-    job = client.submit(file, output="/shared/run", terms=Terms(priority=2, cpus=1), workers=1, owner="ann")
+    job = client.submit(
+        file, output="/shared/run", terms=Terms(priority=2, cpus=1), workers=1, owner="ann", pool="/pool"
+    )
     asked = job.submission
     assert asked.name == "my-search"
     assert (asked.owner, asked.kind, asked.output, asked.priority, asked.cpus) == ("ann", "search", "/shared/run", 2, 1)
-    assert (asked.workers, asked.attempt, asked.resumes) == (1, 1, False)
+    assert (asked.workers, asked.attempt, asked.resumes, asked.pool) == (1, 1, False, "/pool")
     (environment,) = server.environments
     assert "py_modules" not in environment
     assert environment["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"] == str(module.STOP_SECONDS)
@@ -161,12 +163,13 @@ def test_a_job_that_fails_later_is_kept_to_be_resumed(client, server, file):
 
 
 def test_a_resume_may_change_its_terms_and_keeps_the_others(client, server):
-    server.add(a_submission(priority=3, cpus=4, workers=2), "STOPPED")
+    server.add(a_submission(priority=3, cpus=4, workers=2, pool="s3://bucket/pool"), "STOPPED")
     asked = client.resume("demo-3f2a", workers=1).submission
-    assert (asked.priority, asked.cpus, asked.workers) == (3, 4, 1)
+    assert (asked.priority, asked.cpus, asked.workers, asked.pool) == (3, 4, 1, "s3://bucket/pool")
     server.details[-1].status = SimpleNamespace(value="STOPPED")
-    asked = client.resume("demo-3f2a", priority=-1, gpus=2).submission
+    asked = client.resume("demo-3f2a", priority=-1, gpus=2, pool="off").submission
     assert (asked.attempt, asked.priority, asked.cpus, asked.gpus, asked.workers) == (3, -1, 4, 2, 1)
+    assert asked.pool == "off"
 
 
 @pytest.mark.parametrize(("status", "says"), [("RUNNING", "is running"), ("SUCCEEDED", "is finished")])

@@ -39,6 +39,18 @@ def test_a_submission_comes_back_from_json(name, priority, cpus, track):
     assert Submission.from_json(found.to_json()) == found
 
 
+def test_a_submission_of_an_earlier_version_names_no_pool():
+    data = json.loads(a_submission().to_json())
+    del data["pool"]
+    assert Submission.from_json(json.dumps(data)) == a_submission()
+
+
+@pytest.mark.parametrize("pool", ["relative", "", "s3:/bucket", "/a\nb"])
+def test_a_pool_that_is_no_place_is_refused(pool):
+    with pytest.raises(ValueError, match="pool"):
+        Submission.from_json(json.dumps(json.loads(a_submission().to_json()) | {"pool": pool}))
+
+
 def test_what_a_later_version_adds_is_left_out():
     data = json.loads(a_submission().to_json()) | {"colour": "blue"}
     assert Submission.from_json(json.dumps(data)) == a_submission()

@@ -9,6 +9,7 @@ from prunepeft_ray.events import Emit
 from prunepeft_ray.execution.in_process import computing, hang_watchdog, stop_signal
 from prunepeft_ray.execution.interruptions import StoppedError
 from prunepeft_ray.execution.search.run import run_search
+from prunepeft_ray.execution.session import open_pool
 from prunepeft_ray.execution.workbench import Workbench
 from prunepeft_ray.results import RunFolder
 from prunepeft_ray.signals import StopRequest
@@ -16,13 +17,21 @@ from prunepeft_ray.tasks import TaskData
 from prunepeft_ray.training import SoloGroup
 
 
-def run_in_process(folder: RunFolder, data: TaskData, emit: Emit, device: torch.device, request: StopRequest) -> None:
+def run_in_process(
+    folder: RunFolder,
+    data: TaskData,
+    emit: Emit,
+    pool: str | None,
+    device: torch.device,
+    request: StopRequest,
+) -> None:
     """Run a search in this process, with the same result as in Ray's workers.
 
     Args:
         folder: The run's folder.
         data: The task.
         emit: Callback that receives events.
+        pool: Folder or URL of the pool of finished jobs; None for none.
         device: Device to train on.
         request: Whether a signal has requested a stop.
 
@@ -36,6 +45,7 @@ def run_in_process(folder: RunFolder, data: TaskData, emit: Emit, device: torch.
         # a fresh copy: the one this process may be using can have an adapter or hooks
         bench = Workbench(read_backbone(folder.spec.model).to(device), data)
         try:
-            run_search(folder.spec, folder, bench, SoloGroup(), emit, stop_signal(request, emit), watchdog)
+            stop_wanted, opened = stop_signal(request, emit), open_pool(pool, emit)
+            run_search(folder.spec, folder, bench, SoloGroup(), emit, stop_wanted, watchdog, opened)
         except StoppedError:
             request.interrupt()

@@ -16,7 +16,7 @@ from prunepeft_ray.execution.session import describe_missing
 from prunepeft_ray.execution.watchdog import Watchdog
 from prunepeft_ray.execution.workbench import Workbench
 from prunepeft_ray.pruning import PrunePEFT
-from prunepeft_ray.results import ResultsStore, RunContext, RunFolder, decision_files, hardware, versions
+from prunepeft_ray.results import JobPool, ResultsStore, RunContext, RunFolder, decision_files, hardware, versions
 from prunepeft_ray.text import counted
 from prunepeft_ray.training import Group, batch_parts
 
@@ -29,6 +29,7 @@ def run_search(
     emit: Emit,
     stop_wanted: Callable[[], bool] = lambda: False,
     watchdog: Watchdog | None = None,
+    pool: JobPool | None = None,
 ) -> None:
     """Run a search to its end, in this process or identically in all processes of a group.
 
@@ -42,6 +43,7 @@ def run_search(
         emit: Callback that receives events.
         stop_wanted: Whether the search has been asked to stop.
         watchdog: Touched at every step; None for no watchdog.
+        pool: The pool of finished jobs; None for none.
 
     Raises:
         InputError: If the settings do not fit the model.
@@ -68,7 +70,7 @@ def run_search(
         emit(Event("message", line))
     store = ResultsStore(folder.results)
     executor = GroupExecutor(
-        bench, group, store, context, folder.checkpoints, emit, spec.execution, stop_wanted, watchdog
+        bench, group, store, context, folder.checkpoints, emit, spec.execution, stop_wanted, watchdog, pool=pool
     )
     drive(method, executor)
     if group.rank == 0:

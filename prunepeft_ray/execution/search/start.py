@@ -27,6 +27,7 @@ from prunepeft_ray.execution.session import (
     describe_missing,
     joining,
     named,
+    pool_of_run,
     resolve,
     share_of_cluster,
 )
@@ -39,8 +40,8 @@ from prunepeft_ray.waiting import every
 
 LOOK_SECONDS = 1.0
 
-Run = Callable[[RunFolder, TaskData, Emit], None]
-"""Runs a search to its end."""
+Run = Callable[[RunFolder, TaskData, Emit, str | None], None]
+"""Runs a search to its end, with a pool of finished jobs or none."""
 
 
 def start_search(
@@ -50,6 +51,7 @@ def start_search(
     workers: int | None = None,
     address: str | None = None,
     terms: Terms = EQUAL_TERMS,
+    pool: str | None = None,
 ) -> RunFolder:
     """Run a new search, in a new folder.
 
@@ -63,6 +65,7 @@ def start_search(
             of work; on a cluster, one per GPU, or two CPU workers.
         address: Ray cluster to run on; default: one on this machine.
         terms: How the search shares that cluster.
+        pool: Folder or URL of the pool of finished jobs, or ``"off"``; default: see :func:`find_pool`.
 
     Raises:
         InputError: If anything in the spec is wrong, or the folder is not free.
@@ -75,10 +78,11 @@ def start_search(
         plan_search(spec, load_outline(spec.model), data).method(spec)
         _check_precision(spec, device)
         RunFolder.check_free(output)
+        pool = pool_of_run(pool, spec.plugins, address, emit)
         with _prepared(spec, data, emit, workers, address, device, terms) as run:
             folder = RunFolder.create(output, resolve(spec, device, max(CPU_WORKERS, workers or 1)))
             with attempting(folder, emit):
-                run(folder, data, emit)
+                run(folder, data, emit, pool)
     return folder
 
 
@@ -89,6 +93,7 @@ def resume_search(
     address: str | None = None,
     terms: Terms = EQUAL_TERMS,
     trust_plugins: bool = False,
+    pool: str | None = None,
 ) -> RunFolder:
     """Resume an interrupted search; a finished one is left as it is.
 
@@ -99,6 +104,7 @@ def resume_search(
         address: Ray cluster to run on; default: one on this machine.
         terms: How the search shares that cluster.
         trust_plugins: Whether to import plugins named in the folder that this user has not used on this machine.
+        pool: As in :func:`start_search`; may differ from before.
 
     Raises:
         InputError: If the folder contains no run, its plugins are not trusted, or its task or model has changed.
@@ -116,6 +122,7 @@ def resume_search(
     task, model = folder.spec.task.name, folder.spec.model
     here = {"task": {task: data.fingerprint}, "model": {model: load_outline(model).fingerprint}}
     finished = check_unchanged(folder, here)
+    pool = pool_of_run(pool, folder.spec.plugins, address, emit)
     emit(Event("message", f"resuming {output}: {finished} job{'' if finished == 1 else 's'} finished so far"))
     with (
         attempting(folder, emit),
@@ -123,7 +130,7 @@ def resume_search(
         _prepared(folder.spec, data, emit, workers, address, device, terms) as run,
     ):
         folder.withdraw_answer()
-        run(folder, data, emit)
+        run(folder, data, emit, pool)
     return folder
 
 
@@ -207,7 +214,7 @@ def _unit(use_gpu: bool) -> Sequence[Bundle]:
     return worker_needs(1, use_gpu).bundles
 
 
-def _run_in_workers(folder: RunFolder, data: TaskData, emit: Emit, worker_plan: _WorkerPlan) -> None:
+def _run_in_workers(folder: RunFolder, data: TaskData, emit: Emit, pool: str | None, worker_plan: _WorkerPlan) -> None:
     # imported here because this imports Ray, which reads its settings on import
     from prunepeft_ray.execution.ray_errors import reaching_cluster
     from prunepeft_ray.execution.search.train_group import run_in_group
@@ -229,4 +236,5 @@ def _run_in_workers(folder: RunFolder, data: TaskData, emit: Emit, worker_plan: 
             share.wants(worker_plan.count)
             reporter.report()
 
-        run_in_group(folder, data, emit, share, worker_plan.use_gpu, worker_plan.request, every(LOOK_SECONDS, look))
+        request, looking = worker_plan.request, every(LOOK_SECONDS, look)
+        run_in_group(folder, data, emit, share, worker_plan.use_gpu, request, looking, pool)

@@ -42,6 +42,7 @@ from prunepeft_ray.execution.ray_errors import (
 from prunepeft_ray.execution.rendezvous import join_group, listen_on_node
 from prunepeft_ray.execution.search.resizing import Resizing
 from prunepeft_ray.execution.search.run import run_search
+from prunepeft_ray.execution.session import open_pool
 from prunepeft_ray.execution.shared_memory import Shared, open_shared, share
 from prunepeft_ray.execution.supervise import POLL_SECONDS, BackgroundRun, follow, nowhere
 from prunepeft_ray.execution.watchdog import Watchdog
@@ -70,6 +71,7 @@ def run_in_group(
     use_gpu: bool,
     request: StopRequest,
     look: Callable[[], None],
+    pool: str | None = None,
 ) -> None:
     """Run a search in a worker group that is restarted when a worker is lost, with fewer workers if a node is gone.
 
@@ -84,6 +86,7 @@ def run_in_group(
         use_gpu: Whether workers have GPUs.
         request: Whether a signal has requested a stop.
         look: Called several times a second.
+        pool: Folder or URL of the pool of finished jobs; None for none.
 
     Raises:
         PrunePEFTError: The error that ended the search.
@@ -100,7 +103,7 @@ def run_in_group(
                 request.interrupt()
             try:
                 room, resizing = room_for_workers(use_gpu), Resizing(part, workers)
-                shared = shared or _prepare_shared(folder, data)
+                shared = shared or _prepare_shared(folder, data, pool)
                 if not _run_once(shared, emit, workers, use_gpu, request, look, resizing.due) or folder.finished:
                     return
                 ray.get(shared.mailbox.reset.remote(), timeout=TIMEOUT_SECONDS)
@@ -133,9 +136,10 @@ class _SharedState:
     config: dict[str, Any]
 
 
-def _prepare_shared(folder: RunFolder, data: TaskData) -> _SharedState:
+def _prepare_shared(folder: RunFolder, data: TaskData, pool: str | None) -> _SharedState:
     mailbox = start_mailbox()
-    config = {"folder": str(folder.path.absolute()), "bench": share_bench(folder.spec, data), "mailbox": mailbox}
+    bench = share_bench(folder.spec, data)
+    config = {"folder": str(folder.path.absolute()), "bench": bench, "mailbox": mailbox, "pool": pool}
     return _SharedState(mailbox, config)
 
 
@@ -333,7 +337,8 @@ def _work(config: dict[str, Any], sender: Sender, group: Group, rank: int) -> Pr
         JobKeeper(job_id, folder.checkpoints, 1.0, sender.stop_wanted, _ignore).note_split()
     watchdog = Watchdog(folder.spec.execution.hang_seconds, lambda: _end_hung_worker(sender, rank, folder))
     try:
-        run_search(folder.spec, folder, bench, group, sender.emit, sender.stop_wanted, watchdog)
+        pool = open_pool(config["pool"], sender.emit)
+        run_search(folder.spec, folder, bench, group, sender.emit, sender.stop_wanted, watchdog, pool)
     except PrunePEFTError as error:
         return error
     return None

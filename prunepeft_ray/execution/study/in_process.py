@@ -14,6 +14,7 @@ from prunepeft_ray.events import Emit, Event
 from prunepeft_ray.execution.executor import GroupExecutor
 from prunepeft_ray.execution.in_process import computing, hang_watchdog, stop_signal
 from prunepeft_ray.execution.interruptions import StoppedError
+from prunepeft_ray.execution.session import open_pool
 from prunepeft_ray.execution.study.dispatcher import StudyRun, run_here
 from prunepeft_ray.execution.study.failed_jobs import record_failure
 from prunepeft_ray.execution.study.progress import WATCH_SECONDS, Watch
@@ -21,7 +22,7 @@ from prunepeft_ray.execution.study.search import StudySearch
 from prunepeft_ray.execution.watchdog import Watchdog
 from prunepeft_ray.execution.workbench import Workbench
 from prunepeft_ray.jobs import TrainResult, Work
-from prunepeft_ray.results import ResultsStore, RunFolder
+from prunepeft_ray.results import JobPool, ResultsStore, RunFolder
 from prunepeft_ray.signals import StopRequest
 from prunepeft_ray.study import StudySpec
 from prunepeft_ray.tasks import TaskData
@@ -39,6 +40,7 @@ def run_in_process(
     watch: Watch,
     device: torch.device,
     request: StopRequest,
+    pool: str | None,
 ) -> None:
     """Run what is left of a study in this process, with the same results as in Ray's workers.
 
@@ -51,6 +53,7 @@ def run_in_process(
         watch: Callback that receives the progress.
         device: Device to train on.
         request: Whether a signal has requested a stop.
+        pool: Folder or URL of the pool of finished jobs; None for none.
 
     Raises:
         PrunePEFTError: The error that ended the study.
@@ -65,7 +68,7 @@ def run_in_process(
 
     stop_wanted = stop_signal(request, emit)
     watchdog = hang_watchdog(spec.execution.hang_seconds, emit)
-    jobs = _Jobs(folder, spec, data, hear, device, stop_wanted, watchdog)
+    jobs = _Jobs(folder, spec, data, hear, device, stop_wanted, watchdog, open_pool(pool, emit))
     with computing(device):
         try:
             run_here(run, jobs.run, stop_wanted)
@@ -85,6 +88,7 @@ class _Jobs:
     device: torch.device
     stop_wanted: Callable[[], bool]
     watchdog: Watchdog
+    pool: JobPool | None
     _backbones: dict[str, Backbone] = field(default_factory=dict)
     _benches: dict[tuple[str, str], Workbench] = field(default_factory=dict)
 
@@ -109,6 +113,7 @@ class _Jobs:
             self.stop_wanted,
             self.watchdog,
             keep_weights=False,
+            pool=self.pool,
         )
         started = datetime.now(UTC)
         try:

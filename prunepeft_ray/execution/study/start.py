@@ -22,6 +22,7 @@ from prunepeft_ray.execution.session import (
     joining,
     local_device,
     named,
+    pool_of_run,
     resolve,
     share_of_cluster,
 )
@@ -50,6 +51,7 @@ def start_study(
     address: str | None = None,
     terms: Terms = EQUAL_TERMS,
     workers: int | None = None,
+    pool: str | None = None,
 ) -> RunFolder:
     """Run a study; an existing one is resumed, and extended by what the spec adds.
 
@@ -64,12 +66,14 @@ def start_study(
         terms: How the study shares that cluster.
         workers: Number of jobs that run at once on this machine; a single one runs in this process. Default: chosen by
             the amount of work; on a cluster, as many as there is room for.
+        pool: Folder or URL of the pool of finished jobs, or ``"off"``; default: see :func:`find_pool`.
 
     Raises:
         InputError: If anything in the spec is wrong, or the folder contains something else.
         RunError: If the study cannot continue; failed jobs and searches do not end it.
     """
     load_named_plugins(spec.plugins)
+    pool = pool_of_run(pool, spec.plugins, address, emit)
     check_limits(job_unit(spec.execution, use_gpu=False), terms)
     if not is_file(output / SPEC_FILE):
         RunFolder.check_free(output)
@@ -77,13 +81,13 @@ def start_study(
             spec = resolve(spec, device, spec.execution.workers)
             settings, data = plan_study(spec, emit)
             folder = RunFolder.create(output, spec)
-            return _run(folder, spec, settings, data, emit, watch, address, terms, workers)
+            return _run(folder, spec, settings, data, emit, watch, address, terms, workers, pool)
     folder = RunFolder.open(output)
     before = folder.study
     spec = _resolved_as(before, spec)
     spec.check_extends(before, str(output))
     settings, data = plan_study(spec, emit)
-    return _run(folder, spec, settings, data, emit, watch, address, terms, workers)
+    return _run(folder, spec, settings, data, emit, watch, address, terms, workers, pool)
 
 
 def resume_study(
@@ -94,6 +98,7 @@ def resume_study(
     terms: Terms = EQUAL_TERMS,
     trust_plugins: bool = False,
     workers: int | None = None,
+    pool: str | None = None,
 ) -> RunFolder:
     """Resume an interrupted study: finished jobs are not run again, their results are replayed to the methods.
 
@@ -105,6 +110,7 @@ def resume_study(
         terms: How the study shares that cluster.
         trust_plugins: Whether to import plugins named in the folder that this user has not used on this machine.
         workers: As for :func:`start_study`; may differ from before.
+        pool: As in :func:`start_study`; may differ from before.
 
     Raises:
         InputError: If the folder contains no study, its plugins are not trusted, or a task or model has changed.
@@ -113,8 +119,9 @@ def resume_study(
     folder = RunFolder.open(output)
     spec = folder.study
     load_run_plugins(spec.plugins, output, trust_plugins)
+    pool = pool_of_run(pool, spec.plugins, address, emit)
     settings, data = plan_study(spec, emit)
-    return _run(folder, spec, settings, data, emit, watch, address, terms, workers)
+    return _run(folder, spec, settings, data, emit, watch, address, terms, workers, pool)
 
 
 def _resolved_as(before: StudySpec, spec: StudySpec) -> StudySpec:
@@ -135,6 +142,7 @@ def _run(
     address: str | None,
     terms: Terms,
     workers: int | None,
+    pool: str | None,
 ) -> RunFolder:
     store = ResultsStore(folder.results)
     check_unchanged(folder, _fingerprints(settings))
@@ -162,9 +170,9 @@ def _run(
             if placement.in_process:
                 with catching_signals() as request:
                     emit(Event("accepted", ""))
-                    run_in_process(folder, spec, run, data, emit, watch, local_device(), request)
+                    run_in_process(folder, spec, run, data, emit, watch, local_device(), request, pool)
             else:
-                _run_on_ray(folder, spec, run, data, emit, watch, address, terms, workers)
+                _run_on_ray(folder, spec, run, data, emit, watch, address, terms, workers, pool)
         _check_kept(folder, store, searches)
     return folder
 
@@ -197,6 +205,7 @@ def _run_on_ray(
     address: str | None,
     terms: Terms,
     workers: int | None,
+    pool: str | None,
 ) -> None:
     execution = spec.execution
     cpus = math.ceil((workers or 1) * execution.cpus * execution.workers)
@@ -214,7 +223,7 @@ def _run_on_ray(
             wait_for_share(share, emit, request)
             count = len(run.searches)
             emit(Event("message", f"running {count} search{'' if count == 1 else 'es'} on Ray Tune"))
-            run_study(folder, spec, run, data, emit, watch, request, share, unit)
+            run_study(folder, spec, run, data, emit, watch, request, share, unit, pool)
 
 
 def _check_kept(folder: RunFolder, store: ResultsStore, searches: list[StudySearch]) -> None:

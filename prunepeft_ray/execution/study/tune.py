@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -46,6 +47,7 @@ def run_study(
     request: StopRequest,
     part: Share,
     unit: list[dict[str, float]],
+    pool: str | None = None,
 ) -> None:
     """Run what is left of a study on the cluster that this process has joined.
 
@@ -59,6 +61,7 @@ def run_study(
         request: Whether a signal has requested a stop.
         part: The study's share of the cluster, one unit per job.
         unit: Resources of each worker of a job.
+        pool: Folder or URL of the pool of finished jobs; None for none.
 
     Raises:
         PrunePEFTError: The error that ended the study.
@@ -67,7 +70,7 @@ def run_study(
     """
     # the searcher decides how many trials there are; the cluster may grow
     configure_tune(pending=10**6)
-    shared = share_study(folder, spec, data, start_mailbox(), emit)
+    shared = replace(share_study(folder, spec, data, start_mailbox(), emit), pool=pool)
     attempts = spec.execution.max_failures + 1
     store = ResultsStore(folder.results)
     searcher = JobSearcher(

@@ -20,6 +20,7 @@ from prunepeft_ray.execution.executor import GroupExecutor
 from prunepeft_ray.execution.interruptions import BrokenGroupError, StoppedError
 from prunepeft_ray.execution.mailbox import Sender
 from prunepeft_ray.execution.rendezvous import join_group, listen_on_node
+from prunepeft_ray.execution.session import open_pool
 from prunepeft_ray.execution.shared_memory import Shared, open_shared
 from prunepeft_ray.execution.study.failed_jobs import record_failure
 from prunepeft_ray.execution.watchdog import Watchdog
@@ -58,6 +59,7 @@ class SharedState:
         settings: Settings of checkpoints and retries.
         plugins: User plugins.
         max_length: Maximum number of tokens of an example.
+        pool: Folder or URL of the pool of finished jobs; None for none.
     """
 
     folder: str
@@ -67,6 +69,7 @@ class SharedState:
     settings: ExecutionConfig
     plugins: tuple[str, ...]
     max_length: int
+    pool: str | None = None
 
 
 class Worker:
@@ -80,6 +83,7 @@ class Worker:
         load_plugins(shared.plugins)
         self.shared = shared
         self.sender = Sender(shared.mailbox)
+        self.pool = open_pool(shared.pool, self.sender.emit)
         self.group: Group = SoloGroup()
         self._backbones: dict[str, Backbone] = {}
         self._benches: dict[tuple[str, str], Workbench] = {}
@@ -133,6 +137,7 @@ class Worker:
             self.sender.stop_wanted,
             Watchdog(seconds, lambda: self._end_hung(work, seconds)),
             keep_weights=False,
+            pool=self.pool,
         )
 
     def _end_hung(self, work: Work, seconds: float) -> None:
