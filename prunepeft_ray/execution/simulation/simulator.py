@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
@@ -56,7 +56,7 @@ class Simulation:
     driver_cpu: float = 0.0
     jobs: list[str] = field(default_factory=list)
     jobs_by_method: Counter[str] = field(default_factory=Counter)
-    device_seconds_by_method: Counter[str] = field(default_factory=Counter)
+    device_seconds_by_method: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     @property
     def utilisation(self) -> float:
