@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 from prunepeft_ray.architecture import Architecture, Slot
@@ -215,7 +216,7 @@ class StudySearch:
             retrain_seed=self._final_seeds.get(work.job.id, self.cell.seed) if work.kind == "final" else None,
         )
 
-    @property
+    @cached_property
     def _names(self) -> dict[str, Any]:
         """The names that identify the search."""
         context = self.setting.context
