@@ -14,7 +14,7 @@ from prunepeft_ray.execution.simulation.costs import Costs, fit_costs
 from prunepeft_ray.execution.simulation.footprint import Workload, measure_workload
 from prunepeft_ray.execution.simulation.measurements import jobs_of_run, short_jobs
 from prunepeft_ray.execution.simulation.outcomes import PredictedResults
-from prunepeft_ray.execution.simulation.simulator import Simulation, simulate
+from prunepeft_ray.execution.simulation.simulator import Simulation, check_devices, simulate
 from prunepeft_ray.execution.study.plan import plan_study
 from prunepeft_ray.plugins import load_named_plugins
 from prunepeft_ray.results import RunFolder
@@ -85,6 +85,7 @@ def estimate_study(
         InputError: If the study is wrong, a job needs more devices than there are, or the run has no finished jobs.
     """
     load_named_plugins(spec.plugins)
+    check_devices(min(devices), spec.execution.workers)
     measured = None if measured_run is None else jobs_of_run(RunFolder.open(measured_run), emit, trust_plugins)
     settings, data = plan_study(spec, emit)
     workloads = _workloads(spec, data)

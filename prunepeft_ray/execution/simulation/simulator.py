@@ -106,6 +106,16 @@ def simulate(
     return _Simulator(settings, result_of, devices, clock, store or SimulatedStore()).run()
 
 
+def check_devices(devices: int, workers: int) -> None:
+    """Check that a job of so many workers can run.
+
+    Raises:
+        InputError: If there are too few devices.
+    """
+    if devices < workers:
+        raise InputError(f"{devices} devices: a job of this study needs {workers} (execution.workers)")
+
+
 class _VirtualThread(Executor):
     """Keeps calls, in order, for the simulator to make when it is time."""
 
@@ -122,8 +132,7 @@ class _Simulator:
         self, settings: Sequence[Setting], result_of: ResultOf, devices: int, clock: Clock, store: SimulatedStore
     ) -> None:
         workers = settings[0].study.execution.workers
-        if devices < workers:
-            raise InputError(f"{devices} devices: a job of this study needs {workers} (execution.workers)")
+        check_devices(devices, workers)
         self._result_of, self._clock, self._store = result_of, clock, store
         self._thread = _VirtualThread()
         self._searches = [StudySearch(setting, store) for setting in settings]
