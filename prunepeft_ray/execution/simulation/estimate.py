@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prunepeft_ray.backbones import load_outline
-from prunepeft_ray.events import Emit
+from prunepeft_ray.events import Emit, Event
 from prunepeft_ray.execution.simulation.costs import Costs, fit_costs
 from prunepeft_ray.execution.simulation.footprint import Workload, measure_workload
 from prunepeft_ray.execution.simulation.measurements import jobs_of_run, short_jobs
@@ -20,6 +20,7 @@ from prunepeft_ray.plugins import load_named_plugins
 from prunepeft_ray.results import RunFolder
 from prunepeft_ray.study import StudySpec
 from prunepeft_ray.tasks import TaskData
+from prunepeft_ray.text import counted
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,11 @@ def estimate_study(
     costs = fit_costs(measured, "short jobs on this machine" if measured_run is None else str(measured_run))
     problems = {(one.cell.model, one.cell.task.name): one.problem for one in settings}
     results = PredictedResults(problems, workloads, costs, spec.execution.workers)
-    return Estimate(costs, [simulate(settings, results, count, time.perf_counter) for count in devices])
+    simulations = []
+    for count in devices:
+        emit(Event("message", f"simulating {counted(count, 'device')}"))
+        simulations.append(simulate(settings, results, count, time.perf_counter))
+    return Estimate(costs, simulations)
 
 
 def _workloads(spec: StudySpec, data: Mapping[str, TaskData]) -> dict[tuple[str, str], Workload]:

@@ -72,7 +72,8 @@ def test_an_estimate_for_several_numbers_of_devices(spec, run):
 def test_without_a_run_a_few_short_jobs_are_measured(spec):
     said = []
     estimate = estimate_study(spec, [2], None, said.append)
-    assert "measuring 8 short jobs of" in said[-1].text
+    assert "measuring 8 short jobs of" in said[-2].text
+    assert said[-1].text == "simulating 2 devices"
     assert estimate.costs.source == "short jobs on this machine"
     assert estimate.costs.jobs == 8
     assert list(estimate.costs.named()) == list(TERMS)
