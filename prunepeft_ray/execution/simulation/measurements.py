@@ -6,11 +6,14 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
+
 from prunepeft_ray.architecture import Architecture
 from prunepeft_ray.backbones import load_backbone, load_outline
 from prunepeft_ray.events import Emit, Event, message_emitter
 from prunepeft_ray.execution.simulation.costs import Measured
 from prunepeft_ray.execution.simulation.footprint import Counts, Workload, footprint, measure_workload
+from prunepeft_ray.execution.study.dispatcher import compute_alone
 from prunepeft_ray.execution.study.setting import Setting
 from prunepeft_ray.jobs import TrainJob
 from prunepeft_ray.plugins import load_run_plugins
@@ -79,7 +82,9 @@ def short_jobs(setting: Setting, data: TaskData, workload: Workload, emit: Emit)
     jobs = list(_short_jobs(setting, len(data.train)))
     model = setting.cell.model
     emit(Event("message", f"measuring {len(jobs)} short jobs of {model} on this machine"))
-    backbone = load_backbone(model)
+    # as a worker does
+    compute_alone()
+    backbone = load_backbone(model, "cuda" if torch.cuda.is_available() else "cpu")
     task = encode_task(data, backbone, setting.study.training.max_length)
     measured = []
     # the first one warms up and is not counted

@@ -1,11 +1,10 @@
-"""Where the results of simulated jobs come from: a finished run, or predicted costs and made-up metrics."""
+"""Where the results of simulated jobs come from: a finished run, or predicted costs and metrics of any source."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from prunepeft_ray.errors import RunError
 from prunepeft_ray.execution.simulation.costs import Costs
@@ -37,11 +36,9 @@ class StoredResults:
         return found
 
 
-class Table(Protocol):
-    """Metrics of jobs, such as a table of all architectures of a small space."""
-
-    def __call__(self, job: TrainJob) -> Mapping[str, float]:
-        """Return the dev metrics of a job; the test metrics are taken to be the same."""
+MetricsOf = Callable[[TrainJob], Mapping[str, float]]
+"""Returns the dev metrics of a job, such as from a table of all architectures of a small space; those on the test split
+are taken to be the same."""
 
 
 def made_up_metrics(job: TrainJob) -> dict[str, float]:
@@ -57,7 +54,7 @@ def fraction(*parts: object) -> float:
 
 @dataclass(frozen=True)
 class PredictedResults:
-    """Results with predicted costs, and metrics from a table.
+    """Results with predicted costs.
 
     Scores are made up: they depend on nothing but job, criterion and slot.
 
@@ -73,7 +70,7 @@ class PredictedResults:
     workloads: Mapping[tuple[str, str], Workload]
     costs: Costs
     workers: int = 1
-    metrics: Table = made_up_metrics
+    metrics: MetricsOf = made_up_metrics
 
     def __call__(self, job: TrainJob) -> TrainResult:
         """Return the result of a job that is not stopped early."""
