@@ -143,7 +143,7 @@ def run(
     settings: Sequence[Setting], workload: Workload, costs: Costs, devices: int, store: SimulatedStore | None = None
 ) -> Simulation:
     results = PredictedResults({(MODEL, TASK): settings[0].problem}, {(MODEL, TASK): workload}, costs)
-    return simulate(settings, results, devices, time.perf_counter, store)
+    return simulate(settings, results, devices, time.thread_time, store)
 
 
 def measured(workload: Workload, costs: Costs, evaluations: int, devices: int) -> Case:
