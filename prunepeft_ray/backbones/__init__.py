@@ -6,7 +6,7 @@ A new family takes one file with a :class:`Family` and one line here.
 from prunepeft_ray.backbones import bert, llama, roberta
 from prunepeft_ray.backbones.backbone import SITES, WHOLE, Backbone
 from prunepeft_ray.backbones.family import FAMILIES, Family
-from prunepeft_ray.backbones.loading import load_backbone, load_outline, read_backbone
+from prunepeft_ray.backbones.loading import load_backbone, load_outline, load_tokenizer, read_backbone
 from prunepeft_ray.backbones.source import PACKAGED, ModelSource, find_source
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "llama",
     "load_backbone",
     "load_outline",
+    "load_tokenizer",
     "read_backbone",
     "roberta",
 ]

@@ -99,6 +99,21 @@ def load_outline(model: str) -> Backbone:
     return Backbone(network, None, family, source.fingerprint(), new)
 
 
+def load_tokenizer(model: str) -> Any:
+    """Load a backbone's tokenizer, without its weights.
+
+    Raises:
+        InputError: If there is no such model, or its tokenizer cannot be loaded.
+        RunError: If the Hub cannot be reached.
+    """
+    import transformers
+
+    try:
+        return transformers.AutoTokenizer.from_pretrained(**_location(find_source(model)), trust_remote_code=False)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise InputError(f"model '{model}': its tokenizer cannot be loaded: {_short(error)}") from error
+
+
 def _missing_poolers(network: Any, source: ModelSource) -> frozenset[str]:
     """Names of the pooler's parameters if the checkpoint lacks them; as in a loaded backbone, they count as head."""
     poolers = frozenset(name for name, _ in network.named_parameters() if ".pooler." in name)

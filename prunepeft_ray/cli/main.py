@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from prunepeft_ray.cli import adapter, cluster, compare, doctor, driver, lists, report, search, service, track
+from prunepeft_ray.cli import adapter, cluster, compare, doctor, driver, lists, report, search, service, simulate, track
 from prunepeft_ray.cli.streams import drop_output, flush_output, prepare_streams
 from prunepeft_ray.cli.terminal import complain
 from prunepeft_ray.ending import ENDING, exit_code, signal_message
@@ -28,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (search, compare, report, track, adapter, service, cluster, lists, doctor, driver):
+for module in (search, compare, simulate, report, track, adapter, service, cluster, lists, doctor, driver):
     module.add_to(app)
 
 

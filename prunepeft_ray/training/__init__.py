@@ -28,7 +28,6 @@ __all__ = [
     "content_digest",
     "cut_line",
     "default_micro_batches",
-    "default_micro_batches",
     "encode_task",
     "is_out_of_memory",
     "load_adapter",

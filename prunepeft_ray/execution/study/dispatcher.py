@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 from prunepeft_ray.execution.study.progress import MethodProgress
 from prunepeft_ray.execution.study.search import StudySearch
@@ -23,14 +23,22 @@ class StudyRun:
     Args:
         searches: The searches, in the order in which they should begin.
         on_end: Called in the methods' thread when a search has ended.
+        method_thread: Runs the methods, one call at a time and in order; default: a thread.
     """
 
-    def __init__(self, searches: Sequence[StudySearch], on_end: Callable[[StudySearch], None]) -> None:
+    def __init__(
+        self,
+        searches: Sequence[StudySearch],
+        on_end: Callable[[StudySearch], None],
+        method_thread: Executor | None = None,
+    ) -> None:
         self.searches = searches
         self.error: BaseException | None = None
         self._on_end = on_end
         self._lock = threading.Lock()
-        self._method_thread = ThreadPoolExecutor(1, thread_name_prefix="thinking", initializer=_compute_alone)
+        self._method_thread = method_thread or ThreadPoolExecutor(
+            1, thread_name_prefix="thinking", initializer=compute_alone
+        )
         self._pending = 0
         self._queues: dict[int, deque[Work]] = {number: deque() for number in range(len(searches))}
         self._turn = 0
@@ -172,7 +180,7 @@ class StudyRun:
             self._pending -= 1
 
 
-def _compute_alone() -> None:
+def compute_alone() -> None:
     """Use one thread, so that sums, and with them a surrogate's proposals, do not depend on the number of cores."""
     import torch
 

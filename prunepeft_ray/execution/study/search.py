@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 from prunepeft_ray.architecture import Architecture, Slot
 from prunepeft_ray.errors import PrunePEFTError, RunError
+from prunepeft_ray.execution.study.records import SearchRecords
 from prunepeft_ray.execution.study.setting import Setting
 from prunepeft_ray.jobs import Decision, Method, TrainResult, Work
 from prunepeft_ray.methods import METHODS
 from prunepeft_ray.pruning.steps import distinct
-from prunepeft_ray.results import Request, ResultsStore, SearchOutcome, decision_files, request_key
+from prunepeft_ray.results import Request, SearchOutcome, decision_files, request_key
 from prunepeft_ray.text import error_line
 
 T = TypeVar("T")
@@ -29,11 +31,11 @@ class StudySearch:
 
     Args:
         setting: The search's setting.
-        store: The study's results store.
+        store: The study's results store, or whatever stands in for it.
         before: When resuming: the results that the method has been told so far, in order.
     """
 
-    def __init__(self, setting: Setting, store: ResultsStore, before: Sequence[Request] = ()) -> None:
+    def __init__(self, setting: Setting, store: SearchRecords, before: Sequence[Request] = ()) -> None:
         self.setting = setting
         self.cell = setting.cell
         self.problem = setting.problem
@@ -214,7 +216,7 @@ class StudySearch:
             retrain_seed=self._final_seeds.get(work.job.id, self.cell.seed) if work.kind == "final" else None,
         )
 
-    @property
+    @cached_property
     def _names(self) -> dict[str, Any]:
         """The names that identify the search."""
         context = self.setting.context
