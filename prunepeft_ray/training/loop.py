@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,8 +19,8 @@ from prunepeft_ray.jobs import Cost, Epoch, TrainJob, TrainResult
 from prunepeft_ray.modules import AdaptedBackbone
 from prunepeft_ray.seeds import derive_seed
 from prunepeft_ray.training.checkpoint import Keeper, Progress, State, UnusableStateError
-from prunepeft_ray.training.cost import FlopMeter, peak_memory
-from prunepeft_ray.training.encoding import EncodedSplit, EncodedTask, Indices, epoch_batches, padded_tokens
+from prunepeft_ray.training.cost import TrainingFlops, peak_memory, split_batch, training_flops
+from prunepeft_ray.training.encoding import EncodedSplit, EncodedTask, Indices, epoch_batches
 from prunepeft_ray.training.evaluation import loss_sum, measure, predict_logits
 from prunepeft_ray.training.gradients import GradientBuffer
 from prunepeft_ray.training.group import Group
@@ -81,10 +80,11 @@ def train(
     """
     # only the first process loads, so that all start from the same state
     kept = group.gather(keeper.load() if keeper else None)[0]
+    flops = training_flops(backbone, job.architecture, job.modules, task.data.num_labels)
     while True:
         with AdaptedBackbone(backbone, job.architecture, job.modules, task.data.num_labels, job.seed) as adapted:
             try:
-                run = _Run(job, adapted, task, group, on_step, keeper, split)
+                run = _Run(job, adapted, task, group, on_step, keeper, split, flops)
                 if kept is not None:
                     run.restore(kept)
                 return run.train()
@@ -109,9 +109,10 @@ class _Run:
         on_step: OnStep,
         keeper: Keeper | None,
         split: int,
+        flops: TrainingFlops,
     ) -> None:
         self.job, self.adapted, self.task, self.group, self.on_step = job, adapted, task, group, on_step
-        self.keeper = keeper
+        self.keeper, self.flops = keeper, flops
         self.model = adapted.backbone.model
         self.device = adapted.backbone.device
         self.split, self.held_out = task.subset(job.train_size, job.holdout)
@@ -130,7 +131,6 @@ class _Run:
         self.slot_tensors = sum(len(found) for found in adapted.slot_parameters.values())
         self.trainable = trainable
         self.optimised = list(adapted.optimised.values())
-        self.flops = FlopMeter()
         self.progress = Progress(loss=torch.zeros((), dtype=torch.float64, device=self.device))
         self.clock = time.monotonic()
 
@@ -249,7 +249,6 @@ class _Run:
                 "schedule": self.schedule.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "scores": self.collector.state(),
-                "flops": self.flops.state(),
                 "allocators": self.adapted.allocator_state(),
             }
         )
@@ -276,18 +275,16 @@ class _Run:
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
         self.collector.load(state["scores"])
-        self.flops.load(state["flops"])
         # states of earlier versions have no allocators
         self.adapted.load_allocators(state.get("allocators", {}))
 
     def _step(self, indices: Indices) -> Tensor:
         """Train on one batch; return its mean loss, on the device."""
         self.buffer.clear()
-        parts = [part for part in np.array_split(indices, self.micro_batches) if len(part)]
+        parts = split_batch(indices, self.micro_batches)
         for number in range(self.group.rank, len(parts), self.group.world):
             self._micro_batch(number, parts[number], len(indices))
-        # parts of other processes are counted too, so that the sum is the same on every process
-        self.flops.tokens += sum(padded_tokens(self.split.lengths[part]) for part in parts)
+        self.progress.flops += self.flops.of_step(self.split.lengths[part] for part in parts)
         extra = self.buffer.total(self.group)
         loss_scale = self.scaler.get_scale()
         self.adapted.before_step(loss_scale)
@@ -313,12 +310,7 @@ class _Run:
         inputs, labels = self.split.batch(indices, self.device)
         self.buffer.begin(number)
         self.collector.begin_micro_batch(inputs["attention_mask"])
-        if self.flops.wanted:
-            with self.flops.counter() as counter:
-                loss = self._backward(inputs, labels, batch_size)
-            self.flops.set(counter, inputs["input_ids"].numel())
-        else:
-            loss = self._backward(inputs, labels, batch_size)
+        loss = self._backward(inputs, labels, batch_size)
         self.buffer.put(number, torch.cat([self.collector.micro_batch_vector(), loss.float().reshape(1)]))
 
     def _backward(self, inputs: Mapping[str, Tensor], labels: Tensor, batch_size: int) -> Tensor:
@@ -365,8 +357,7 @@ class _Run:
                 train_examples=progress.examples,
                 eval_examples=progress.evaluated,
                 steps=progress.step,
-                # counted by the first process, which always has a part of every batch
-                flops=self.group.gather(self.flops.flops)[0],
+                flops=float(progress.flops),
                 device_seconds=progress.device_seconds,
                 wall_seconds=progress.seconds,
                 peak_memory_bytes=progress.peak_memory_bytes,
