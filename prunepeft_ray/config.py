@@ -174,6 +174,9 @@ class PruningConfig(Config):
     train_size: PositiveInt | None = Field(
         None, description="train rounds on a subset of this size; default: the whole training split"
     )
+    evaluate_rounds: bool = Field(
+        False, description="evaluate on dev in every round; no decision depends on it, only the report shows it"
+    )
     dynamic: bool = Field(False, description="relearn the strategy before every round")
     threshold: float | None = Field(
         None, gt=0, description="fixed t of the threshold criterion; default: a quantile over all slots of a kind"

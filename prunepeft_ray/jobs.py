@@ -118,7 +118,7 @@ class Cost:
         train_examples: Examples trained on, counted every time.
         eval_examples: Examples evaluated.
         steps: Number of optimiser steps.
-        flops: Floating-point operations in training; counted by torch on the first step and scaled by tokens.
+        flops: Floating-point operations in training, computed from the shapes of all matrix products.
         device_seconds: Wall-clock seconds times the number of devices (CPU workers or GPUs).
         wall_seconds: Wall-clock seconds.
         peak_memory_bytes: Peak device memory on a GPU, or peak resident memory of the process on a CPU.

@@ -217,7 +217,11 @@ ROUNDS = DerivedFrame(
         Column("slots", pa.int64(), "slots left"),
         Column("parameters", pa.int64(), "PEFT parameters left; null until the next training, or the answer, is there"),
         Column("metric", pa.string(), "the primary metric"),
-        Column("dev", pa.float64(), "that metric on dev in the round's training: of the slots before its removals"),
+        Column(
+            "dev",
+            pa.float64(),
+            "that metric on dev in the round's training, if evaluated: of the slots before it",
+        ),
         Column("dev_after", pa.float64(), "the same in the next round's training: of the slots left"),
         Column("loss", pa.float64(), "loss on dev in the round's training"),
         Column("epochs", pa.int32(), "epochs of the round's training"),

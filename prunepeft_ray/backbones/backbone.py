@@ -104,6 +104,22 @@ class Backbone:
             if name.startswith(self.family.head + ".") or name in self.new_parameters
         }
 
+    def store_frozen(self, dtype: torch.dtype) -> Backbone:
+        """Store the weights of frozen linear layers in another type; returns the same backbone.
+
+        Half precision takes half the memory. Training under autocast to that type stays bitwise the same, since it
+        converts these weights in every pass. What it computes in fp32, embeddings and norms, keeps its type, as does
+        the head.
+        """
+        # an embedding may be tied to a linear layer
+        embeddings = [module for module in self.model.modules() if isinstance(module, nn.Embedding)]
+        kept = {id(p) for p in (*self.head_parameters.values(), *(module.weight for module in embeddings))}
+        for module in self.model.modules():
+            for parameter in module.parameters(recurse=False) if isinstance(module, nn.Linear) else ():
+                if id(parameter) not in kept:
+                    parameter.data = parameter.data.to(dtype)
+        return self
+
     def to(self, device: torch.device) -> Backbone:
         """Move the weights to a device; returns the same backbone."""
         self.model.to(device)

@@ -26,6 +26,7 @@ class Family:
             network, or the part that adds the residual and takes that input as its second argument.
         head: Path of the task head.
         classifier: Path of the head's last projection, whose outputs are the logits.
+        head_per_token: Whether the head's outputs are computed for every token, one of which is then used.
         reserved_positions: Number of positions of the position embedding that no token uses.
     """
 
@@ -39,6 +40,7 @@ class Family:
     ffn: str
     head: str
     classifier: str
+    head_per_token: bool = False
     reserved_positions: int = 0
 
 

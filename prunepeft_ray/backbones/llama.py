@@ -15,5 +15,6 @@ LLAMA = FAMILIES.register(
         ffn="mlp",
         head="score",
         classifier="score",
+        head_per_token=True,
     ),
 )

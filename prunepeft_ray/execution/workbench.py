@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from prunepeft_ray.backbones import Backbone
+import torch
+
+from prunepeft_ray.backbones import Backbone, read_backbone
+from prunepeft_ray.config import RecipeConfig
 from prunepeft_ray.tasks import TaskData
 from prunepeft_ray.training import EncodedTask, content_digest, cut_line, encode_task
+from prunepeft_ray.training.optimiser import compute_type
 
 
 @dataclass
@@ -38,3 +42,30 @@ class Workbench:
     def cut_line(self, max_length: int) -> str | None:
         """Say how many texts are longer than ``max_length`` tokens and get cut; None if there are none."""
         return cut_line(self.task(max_length), self.backbone, max_length)
+
+
+def read_for_workers(spec: RecipeConfig, model: str) -> Backbone:
+    """Read a backbone to share among workers; if all of them train in bf16, it is half as large.
+
+    It is a fresh copy: the one this process may be using can have an adapter or hooks, and would stay in memory.
+
+    Raises:
+        PrunePEFTError: If the backbone cannot be loaded.
+    """
+    backbone = read_backbone(model)
+    # with other precisions, the type depends on the workers' device
+    return backbone.store_frozen(torch.bfloat16) if spec.training.precision == "bf16" else backbone
+
+
+def place(backbone: Backbone, precision: str, device: torch.device) -> Backbone:
+    """Move a backbone to a device, with its frozen matrices in the type that they are multiplied in.
+
+    Args:
+        backbone: A backbone that nothing else uses; it can then only be trained in that precision.
+        precision: That of the training.
+        device: The device.
+
+    Raises:
+        InputError: If the device does not support the precision.
+    """
+    return backbone.store_frozen(compute_type(precision, device)).to(device)

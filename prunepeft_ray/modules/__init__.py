@@ -5,7 +5,7 @@ A new module type takes one file that registers a :class:`ModuleType` and one li
 
 from prunepeft_ray.modules import adalora, adapter, full, lora, prefix
 from prunepeft_ray.modules.adapted import AdaptedBackbone, InsertedSite, check_fits
-from prunepeft_ray.modules.module_type import MODULE_TYPES, Allocator, ModuleType
+from prunepeft_ray.modules.module_type import MODULE_TYPES, Allocator, ModuleType, ModuleWork
 from prunepeft_ray.modules.saving import (
     AdapterConfig,
     damaged_adapter,
@@ -22,6 +22,7 @@ __all__ = [
     "Allocator",
     "InsertedSite",
     "ModuleType",
+    "ModuleWork",
     "adalora",
     "adapter",
     "build_space",

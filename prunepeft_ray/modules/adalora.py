@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from prunepeft_ray.architecture import ModuleCost
 from prunepeft_ray.config import ModulesConfig
 from prunepeft_ray.modules.lora import NAME
-from prunepeft_ray.modules.module_type import MODULE_TYPES, ModuleType
+from prunepeft_ray.modules.module_type import MODULE_TYPES, ModuleType, ModuleWork
 
 START = 1.5
 """Ratio of the initial rank to the average final rank: that of PEFT's defaults, 12 and 8."""
@@ -152,6 +152,12 @@ def _wrap(base: nn.Module, _widths: tuple[int, int], rank: int, settings: Module
     return wrapper
 
 
+def _work(widths: tuple[int, int], rank: int, _settings: ModulesConfig) -> ModuleWork:
+    """Count the projections, which keep removed ranks as zeros, and the penalty's products, forward and backward."""
+    start = start_rank(rank)
+    return ModuleWork((widths[0], start, widths[1]), per_pass=3 * start**2 * sum(widths))
+
+
 MODULE_TYPES.register(
     "adalora",
     ModuleType(
@@ -161,5 +167,6 @@ MODULE_TYPES.register(
         cost=lambda _base, widths: ModuleCost(sum(widths) + 1),
         wrap=_wrap,
         allocator=AdaLoraAllocator,
+        work=_work,
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
@@ -268,7 +269,7 @@ def _insert(
     for name in [name for site in module_type.sites for name in backbone.parts(slot.layer, site)]:
         parent, attribute = backbone.site(slot.layer, name)
         base = getattr(parent, attribute)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _in_fp32(base):
             torch.manual_seed(derive_seed(seed, "module", slot, name))
             wrapper = module_type.wrap(base, backbone.width(slot.layer, name), module.size, settings)
             network = module_type.reparametrise(wrapper) if module_type.reparametrise else None
@@ -279,6 +280,19 @@ def _insert(
         setattr(parent, attribute, wrapper)
         update, scale = module_type.update(wrapper) if module_type.update else (None, 1.0)
         yield InsertedSite(slot, name, parent, attribute, wrapper, update, scale, network)
+
+
+@contextmanager
+def _in_fp32(base: nn.Module) -> Iterator[None]:
+    """Have a base module's weights in fp32 while a wrapper is built, since wrappers create theirs in the same type."""
+    stored = [(parameter, parameter.data) for parameter in base.parameters() if parameter.dtype != torch.float32]
+    for parameter, data in stored:
+        parameter.data = data.float()
+    try:
+        yield
+    finally:
+        for parameter, data in stored:
+            parameter.data = data
 
 
 def _allocators(sites: Sequence[InsertedSite], architecture: Architecture) -> dict[str, Allocator]:

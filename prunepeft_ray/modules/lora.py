@@ -15,7 +15,7 @@ from torch import nn
 from prunepeft_ray.architecture import ModuleCost
 from prunepeft_ray.config import ModulesConfig
 from prunepeft_ray.modules.initialisation import paper_initialisation
-from prunepeft_ray.modules.module_type import MODULE_TYPES, ModuleType
+from prunepeft_ray.modules.module_type import MODULE_TYPES, ModuleType, ModuleWork
 
 NAME = "default"
 """PEFT's name for the only adapter that a layer carries here."""
@@ -56,6 +56,13 @@ def _dora_update(layer: nn.Module) -> tuple[nn.Module, float]:
     return layer.lora_magnitude_vector[NAME], 1.0
 
 
+def _dora_work(widths: tuple[int, int], rank: int, settings: ModulesConfig) -> ModuleWork:
+    """Count LoRA's projections, the product B A for the norms, and the base layer's product with what dropout left."""
+    inputs, outputs = widths
+    repeated = inputs * outputs if settings.lora_dropout else 0
+    return ModuleWork((inputs, rank, outputs), frozen=repeated, per_pass=inputs * rank * (inputs + outputs))
+
+
 MODULE_TYPES.register(
     "lora",
     ModuleType(
@@ -76,5 +83,6 @@ MODULE_TYPES.register(
         cost=lambda _base, widths: ModuleCost(sum(widths), widths[1]),
         wrap=partial(_wrap, use_dora=True),
         update=_dora_update,
+        work=_dora_work,
     ),
 )

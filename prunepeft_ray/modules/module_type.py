@@ -48,6 +48,28 @@ class Allocator(Protocol):
 
 
 @dataclass(frozen=True)
+class ModuleWork:
+    """The multiplications of a module at one site, in multiply-adds of matrix products.
+
+    Args:
+        chain: Widths of a token's vector on its way through the module's trained matrices, from input to output.
+        frozen: Per token, with weights of the base module that the module applies once more.
+        per_pass: Per forward and backward pass, whatever the number of tokens.
+        per_step: Per optimiser step.
+    """
+
+    chain: tuple[int, ...]
+    frozen: int = 0
+    per_pass: int = 0
+    per_step: int = 0
+
+
+def bottleneck_work(widths: tuple[int, int], size: int, _settings: ModulesConfig) -> ModuleWork:
+    """Return the work of a projection to the module's size and back."""
+    return ModuleWork((widths[0], size, widths[1]))
+
+
+@dataclass(frozen=True)
 class ModuleType:
     """A type of PEFT module, such as LoRA.
 
@@ -66,6 +88,8 @@ class ModuleType:
             by name. None: every module keeps its size.
         reparametrise: Returns, for a wrapper, the network that generates its weights while it trains. None: the weights
             are trained directly.
+        work: The module's multiplications at one site, from (input and output width, size, settings), for the cost of a
+            training. Default: those of a projection to the size and back.
     """
 
     kind: str
@@ -76,6 +100,7 @@ class ModuleType:
     update: Callable[[nn.Module], tuple[nn.Module, float]] | None = None
     allocator: Callable[[Mapping[str, tuple[nn.Module, int]]], Allocator] | None = None
     reparametrise: Callable[[nn.Module], Reparametrisation] | None = None
+    work: Callable[[tuple[int, int], int, ModulesConfig], ModuleWork] = bottleneck_work
 
 
 MODULE_TYPES: Registry[ModuleType] = Registry("module type")

@@ -17,7 +17,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from prunepeft_ray.architecture import ModuleCost
 from prunepeft_ray.config import ModulesConfig
-from prunepeft_ray.modules.module_type import MODULE_TYPES, ModuleType
+from prunepeft_ray.modules.module_type import MODULE_TYPES, ModuleType, ModuleWork
 from prunepeft_ray.modules.reparametrisation import Reparametrisation
 
 NAME = "prunepeft_prefix"
@@ -201,6 +201,12 @@ def _update(layer: nn.Module) -> tuple[nn.Module, float]:
     return layer.prefix.update, 1.0
 
 
+def _work(widths: tuple[int, int], size: int, _settings: ModulesConfig) -> ModuleWork:
+    """Count the products of queries with keys and of weights with values, and the network: thrice a step, once back."""
+    network = 3 * size * widths[0] * HIDDEN
+    return ModuleWork((widths[1], size, widths[1]), per_step=4 * network)
+
+
 MODULE_TYPES.register(
     "prefix",
     ModuleType(
@@ -211,5 +217,6 @@ MODULE_TYPES.register(
         wrap=_wrap,
         update=_update,
         reparametrise=_reparametrise,
+        work=_work,
     ),
 )

@@ -164,6 +164,7 @@ class PrunePEFT(GeneratorMethod):
             epochs=pruning.round_epochs,
             collect=self._collect,
             train_size=pruning.train_size,
+            evaluate="dev" if pruning.evaluate_rounds else "none",
         )
         work = Work(job, "round", f"round {index}/{pruning.rounds}")
         results = yield (work,)

@@ -98,7 +98,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("steps", pa.int64(), "number of optimiser steps"),
         Column("micro_batches", pa.int32(), "parts of a batch, computed one by one or shared among workers"),
         Column("restarts", pa.int32(), "how often the job was resumed from a checkpoint"),
-        Column("flops", pa.float64(), "training operations, counted on one micro-batch and scaled by tokens", "FLOP"),
+        Column("flops", pa.float64(), "training operations, computed from the shapes of all matrix products", "FLOP"),
         Column("device_seconds", pa.float64(), "wall-clock time times the number of devices", "s"),
         Column("wall_seconds", pa.float64(), "wall-clock time", "s"),
         Column("peak_memory_bytes", pa.int64(), "peak GPU memory, or peak resident memory on a CPU", "bytes"),

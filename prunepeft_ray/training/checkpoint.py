@@ -70,6 +70,7 @@ class Progress:
         step: Number of optimiser steps.
         examples: Number of examples trained on.
         evaluated: Number of examples evaluated.
+        flops: Floating-point operations of the training.
         seconds: Wall-clock time.
         device_seconds: Wall-clock time times the number of devices.
         peak_memory_bytes: Peak memory use.
@@ -85,6 +86,7 @@ class Progress:
     step: int = 0
     examples: int = 0
     evaluated: int = 0
+    flops: int = 0
     seconds: float = 0.0
     device_seconds: float = 0.0
     peak_memory_bytes: int = 0

@@ -71,11 +71,6 @@ class EncodedSplit:
         return inputs, self.labels[rows].to(device, non_blocking=True)
 
 
-def padded_tokens(lengths: Indices) -> int:
-    """Return the number of tokens in a batch of examples of these lengths, including padding."""
-    return len(lengths) * int(lengths.max())
-
-
 def encode(split: Split, backbone: Backbone, max_length: int) -> EncodedSplit:
     """Tokenise a split.
 

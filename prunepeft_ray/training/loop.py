@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,8 +20,8 @@ from prunepeft_ray.modules import AdaptedBackbone
 from prunepeft_ray.seeds import derive_seed
 from prunepeft_ray.training.batches import batch_parts
 from prunepeft_ray.training.checkpoint import Keeper, Progress, State, UnusableStateError
-from prunepeft_ray.training.cost import FlopMeter, peak_memory
-from prunepeft_ray.training.encoding import EncodedSplit, EncodedTask, Indices, epoch_batches, padded_tokens
+from prunepeft_ray.training.cost import TrainingFlops, peak_memory, split_batch, training_flops
+from prunepeft_ray.training.encoding import EncodedSplit, EncodedTask, Indices, epoch_batches
 from prunepeft_ray.training.evaluation import Starting, at_the_bottom, loss_sum, measure, predict_logits
 from prunepeft_ray.training.frozen_prefix import frozen_prefix
 from prunepeft_ray.training.gradients import GradientBuffer
@@ -86,10 +85,11 @@ def train(
     """
     # only the first process loads, so that all start from the same state
     kept = group.gather(keeper.load() if keeper else None)[0]
+    flops = training_flops(backbone, job.architecture, job.modules, task.data.num_labels)
     while True:
         with AdaptedBackbone(backbone, job.architecture, job.modules, task.data.num_labels, job.seed) as adapted:
             try:
-                run = _Run(job, adapted, task, group, on_step, keeper, split, cache)
+                run = _Run(job, adapted, task, group, on_step, keeper, split, flops, cache)
                 if kept is not None:
                     run.restore(kept)
                 return run.train()
@@ -114,10 +114,11 @@ class _Run:
         on_step: OnStep,
         keeper: Keeper | None,
         split: int,
+        flops: TrainingFlops,
         cache: PrefixCache | None,
     ) -> None:
         self.job, self.adapted, self.task, self.group, self.on_step = job, adapted, task, group, on_step
-        self.keeper = keeper
+        self.keeper, self.flops = keeper, flops
         self.model = adapted.backbone.model
         self.device = adapted.backbone.device
         self.split, self.held_out = task.subset(job.train_size, job.holdout)
@@ -138,7 +139,6 @@ class _Run:
         self.slot_tensors = sum(len(found) for found in adapted.slot_parameters.values())
         self.trainable = trainable
         self.optimised = list(adapted.optimised.values())
-        self.flops = FlopMeter()
         self.progress = Progress(loss=torch.zeros((), dtype=torch.float64, device=self.device))
         self.clock = time.monotonic()
 
@@ -257,7 +257,6 @@ class _Run:
                 "schedule": self.schedule.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "scores": self.collector.state(),
-                "flops": self.flops.state(),
                 "allocators": self.adapted.allocator_state(),
             }
         )
@@ -284,18 +283,16 @@ class _Run:
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
         self.collector.load(state["scores"])
-        self.flops.load(state["flops"])
         # states of earlier versions have no allocators
         self.adapted.load_allocators(state.get("allocators", {}))
 
     def _step(self, indices: Indices) -> Tensor:
         """Train on one batch; return its mean loss, on the device."""
         self.buffer.clear()
-        parts = [part for part in np.array_split(indices, self.micro_batches) if len(part)]
+        parts = split_batch(indices, self.micro_batches)
         for number in range(self.group.rank, len(parts), self.group.world):
             self._micro_batch(number, parts[number], len(indices))
-        # parts of other processes are counted too, so that the sum is the same on every process
-        self.flops.tokens += sum(padded_tokens(self.split.lengths[part]) for part in parts)
+        self.progress.flops += self.flops.of_step(self.split.lengths[part] for part in parts)
         extra = self.buffer.total(self.group)
         loss_scale = self.scaler.get_scale()
         self.adapted.before_step(loss_scale)
@@ -322,20 +319,8 @@ class _Run:
         self.buffer.begin(number)
         self.collector.begin_micro_batch(inputs["attention_mask"])
         with self.starting(self.split, indices):
-            if self.flops.wanted:
-                loss = self._counted(inputs, labels, indices, batch_size)
-            else:
-                loss = self._backward(inputs, labels, batch_size)
-        self.buffer.put(number, torch.cat([self.collector.micro_batch_vector(), loss.float().reshape(1)]))
-
-    def _counted(self, inputs: Mapping[str, Tensor], labels: Tensor, indices: Indices, batch_size: int) -> Tensor:
-        with self.flops.counter() as counter:
-            if self.prefix:
-                # always charged, so that a job's cost does not depend on what others left in the cache
-                self.prefix.compute(self.split, indices)
             loss = self._backward(inputs, labels, batch_size)
-        self.flops.set(counter, inputs["input_ids"].numel())
-        return loss
+        self.buffer.put(number, torch.cat([self.collector.micro_batch_vector(), loss.float().reshape(1)]))
 
     def _backward(self, inputs: Mapping[str, Tensor], labels: Tensor, batch_size: int) -> Tensor:
         with autocast(self.recipe.precision, self.device):
@@ -382,8 +367,7 @@ class _Run:
                 train_examples=progress.examples,
                 eval_examples=progress.evaluated,
                 steps=progress.step,
-                # counted by the first process, which always has a part of every batch
-                flops=self.group.gather(self.flops.flops)[0],
+                flops=float(progress.flops),
                 device_seconds=progress.device_seconds,
                 wall_seconds=progress.seconds,
                 peak_memory_bytes=progress.peak_memory_bytes,

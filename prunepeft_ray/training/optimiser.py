@@ -41,8 +41,8 @@ def build_schedule(optimiser: torch.optim.Optimizer, recipe: TrainingConfig, ste
     return schedule
 
 
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
-    """Return the context for forward passes: ``auto`` is bf16 on GPUs that support it, and fp32 elsewhere.
+def compute_type(precision: str, device: torch.device) -> torch.dtype:
+    """Return the type that matrix products are computed in: ``auto`` is bf16 on GPUs that support it, else fp32.
 
     Raises:
         InputError: If the device does not support the precision.
@@ -52,5 +52,14 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Non
         precision = "bf16" if bf16 else "fp32"
     if precision == "fp16" and device.type != "cuda":
         raise InputError("training.precision: fp16 requires a GPU; use fp32 or bf16 on a CPU")
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
+    """Return the context for forward passes.
+
+    Raises:
+        InputError: If the device does not support the precision.
+    """
+    dtype = compute_type(precision, device)
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)

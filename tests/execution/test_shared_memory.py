@@ -18,7 +18,7 @@ from torch import nn
 from prunepeft_ray.backbones import Backbone, load_backbone
 from prunepeft_ray.config import ModulesConfig
 from prunepeft_ray.criteria import CRITERIA
-from prunepeft_ray.execution import Workbench, plan_search
+from prunepeft_ray.execution import Workbench, plan_search, workbench
 from prunepeft_ray.execution import shared_memory as sharing
 from prunepeft_ray.execution.search import train_group
 from prunepeft_ray.execution.shared_memory import fits, open_shared, share
@@ -292,9 +292,13 @@ def test_workers_load_by_themselves_what_is_too_large(cluster, monkeypatch, spec
     monkeypatch.setattr(sharing, "LARGEST_SHARE", 1e-9)
     data = load_task(spec.task)
     assert share(data) is None
-    bench = train_group.open_bench(train_group.share_bench(spec, data), spec, torch.device("cpu"))
-    assert bench.backbone is load_backbone(spec.model, "cpu")
+    there = train_group.share_bench(spec, data)
+    # the task has been encoded by then
+    monkeypatch.setattr(workbench, "encode_task", None)
+    bench = train_group.open_bench(there, spec, torch.device("cpu"))
+    assert bench.backbone.fingerprint == load_backbone(spec.model).fingerprint
     assert bench.data.fingerprint == data.fingerprint
+    assert len(bench.task(spec.training.max_length).train) == len(data.train)
 
 
 def encoded_examples(there, spec):

@@ -75,6 +75,16 @@ def test_of_many_searches_the_first_seeds_are_told_and_the_rest_is_named(tmp_pat
     assert len(study.results()["rounds"]) == 3
 
 
+def test_rounds_without_evaluation_are_told_without_a_metric(tmp_path, section):
+    study = PruningStudy(tmp_path / "study")
+    study.round(0, 1, WHOLE, {"PA.0": 0.5}, {}, evaluate="none")
+    bare = architecture_section(study.results())
+    assert block(bare, "story").text[["dev before", "dev after"]].values.tolist() == [["", ""]]
+    for key in ("rounds", "story"):
+        assert "pruning.evaluate_rounds: true" in block(bare, key).caption
+        assert "evaluate_rounds" not in block(section, key).caption
+
+
 def test_a_search_by_itself_is_drawn(tmp_path):
     folder = start_run(tmp_path / "run")
     finish(folder)

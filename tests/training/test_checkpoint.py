@@ -176,10 +176,8 @@ def without(key):
 
 
 ODD = {
-    **{
-        f"no {key}": without(key)
-        for key in ("progress", "weights", "optimiser", "schedule", "scaler", "scores", "flops")
-    },
+    **{f"no {key}": without(key) for key in ("progress", "weights", "optimiser", "schedule", "scaler", "scores")},
+    "operations of an earlier version": lambda state: state["progress"].pop("flops"),
     "progress of another version": lambda state: state["progress"].update(colour="red"),
     "weights of another job": lambda state: state["weights"].popitem(),
     "weights of another size": lambda state: state["weights"].update(

@@ -10,7 +10,7 @@ from prunepeft_ray.execution.in_process import computing, hang_watchdog, stop_si
 from prunepeft_ray.execution.interruptions import StoppedError
 from prunepeft_ray.execution.search.run import run_search
 from prunepeft_ray.execution.session import open_pool
-from prunepeft_ray.execution.workbench import Workbench
+from prunepeft_ray.execution.workbench import Workbench, place
 from prunepeft_ray.results import RunFolder
 from prunepeft_ray.signals import StopRequest
 from prunepeft_ray.tasks import TaskData
@@ -43,7 +43,7 @@ def run_in_process(
     watchdog = hang_watchdog(folder.spec.execution.hang_seconds, emit)
     with computing(device):
         # a fresh copy: the one this process may be using can have an adapter or hooks
-        bench = Workbench(read_backbone(folder.spec.model).to(device), data)
+        bench = Workbench(place(read_backbone(folder.spec.model), folder.spec.training.precision, device), data)
         try:
             stop_wanted, opened = stop_signal(request, emit), open_pool(pool, emit)
             run_search(folder.spec, folder, bench, SoloGroup(), emit, stop_wanted, watchdog, opened)

@@ -19,7 +19,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import get_device
 
-from prunepeft_ray.backbones import load_backbone, read_backbone
+from prunepeft_ray.backbones import read_backbone
 from prunepeft_ray.cluster.capacity import room_for_workers
 from prunepeft_ray.cluster.nodes import may_grow
 from prunepeft_ray.cluster.private_ray.train import LeanTrainer, WorkersMeet, is_startup_timeout
@@ -46,13 +46,13 @@ from prunepeft_ray.execution.session import open_pool
 from prunepeft_ray.execution.shared_memory import Shared, open_shared, share
 from prunepeft_ray.execution.supervise import POLL_SECONDS, BackgroundRun, follow, nowhere
 from prunepeft_ray.execution.watchdog import Watchdog
-from prunepeft_ray.execution.workbench import Workbench
+from prunepeft_ray.execution.workbench import Workbench, place, read_for_workers
 from prunepeft_ray.plugins import load_plugins
 from prunepeft_ray.results import RunFolder
 from prunepeft_ray.signals import StopRequest
 from prunepeft_ray.storage.paths import open_path
 from prunepeft_ray.tasks import TaskData
-from prunepeft_ray.training import Group, SoloGroup
+from prunepeft_ray.training import EncodedTask, Group, SoloGroup
 from prunepeft_ray.waiting import poll
 
 GROUP_TIMEOUT = timedelta(hours=24)
@@ -231,11 +231,10 @@ def share_bench(spec: SearchSpec, data: TaskData) -> Shared | list[Any]:
     Raises:
         PrunePEFTError: If the backbone cannot be loaded.
     """
-    # a fresh copy: the one this process may be using can have an adapter or hooks, and would stay in memory
-    bench = Workbench(read_backbone(spec.model), data)
-    bench.task(spec.training.max_length)
+    bench = Workbench(read_for_workers(spec, spec.model), data)
+    encoded = bench.task(spec.training.max_length)
     # inside a list the reference travels instead of the data
-    return share(bench) or [ray.put(data)]
+    return share(bench) or [ray.put(encoded)]
 
 
 def open_bench(handle: Shared | list[Any], spec: SearchSpec, device: torch.device) -> Workbench:
@@ -245,9 +244,11 @@ def open_bench(handle: Shared | list[Any], spec: SearchSpec, device: torch.devic
         PrunePEFTError: If the backbone was too large to share, and cannot be loaded here.
     """
     if not isinstance(handle, Shared):
-        return Workbench(load_backbone(spec.model, str(device)), ray.get(handle[0]))
-    bench: Workbench = open_shared(handle)
-    bench.backbone.to(device)
+        encoded: EncodedTask = ray.get(handle[0])
+        bench = Workbench(read_backbone(spec.model), encoded.data, {spec.training.max_length: encoded})
+    else:
+        bench = open_shared(handle)
+    place(bench.backbone, spec.training.precision, device)
     return bench
 
 

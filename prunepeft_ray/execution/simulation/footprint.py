@@ -55,11 +55,10 @@ def measure_workload(model: str, backbone: Backbone, data: TaskData, max_length:
         InputError: If the tokenizer cannot be loaded.
     """
     tokenizer = load_tokenizer(model)
-    inside = sum(p.numel() for name, p in backbone.model.named_parameters() if f"{backbone.family.layers}." in name)
     return Workload(
         layers=backbone.layers,
         hidden=backbone.hidden_size,
-        layer_parameters=inside / backbone.layers,
+        layer_parameters=backbone.layer_parameters / backbone.layers,
         train=len(data.train),
         dev=len(data.dev),
         test=sum(map(len, data.tests.values())),

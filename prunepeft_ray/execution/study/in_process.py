@@ -20,7 +20,7 @@ from prunepeft_ray.execution.study.failed_jobs import record_failure
 from prunepeft_ray.execution.study.progress import WATCH_SECONDS, Watch
 from prunepeft_ray.execution.study.search import StudySearch
 from prunepeft_ray.execution.watchdog import Watchdog
-from prunepeft_ray.execution.workbench import Workbench
+from prunepeft_ray.execution.workbench import Workbench, place
 from prunepeft_ray.jobs import TrainResult, Work
 from prunepeft_ray.results import JobPool, ResultsStore, RunFolder
 from prunepeft_ray.signals import StopRequest
@@ -129,7 +129,7 @@ class _Jobs:
 
     def _bench(self, model: str, task: str) -> Workbench:
         if model not in self._backbones:
-            self._backbones[model] = read_backbone(model).to(self.device)
+            self._backbones[model] = place(read_backbone(model), self.spec.training.precision, self.device)
         if (model, task) not in self._benches:
             bench = self._benches[model, task] = Workbench(self._backbones[model], self.data[task])
             if line := bench.cut_line(self.spec.training.max_length):

@@ -11,7 +11,6 @@ from typing import Any
 import ray
 from ray import tune
 
-from prunepeft_ray.backbones import read_backbone
 from prunepeft_ray.cluster.private_ray.tune import use_our_actor_manager
 from prunepeft_ray.cluster.private_ray.wording import TUNE_LOGGER, TUNE_SETTINGS
 from prunepeft_ray.cluster.sharing.claim import Share, ShareReporter, WholeCluster
@@ -28,6 +27,7 @@ from prunepeft_ray.execution.study.tune_schedulers import NewestFirst, OldestFir
 from prunepeft_ray.execution.study.tune_searcher import JobSearcher
 from prunepeft_ray.execution.study.workers import SharedState
 from prunepeft_ray.execution.supervise import STOP_SECONDS, BackgroundRun, follow, nowhere
+from prunepeft_ray.execution.workbench import read_for_workers
 from prunepeft_ray.results import ResultsStore, RunFolder
 from prunepeft_ray.signals import StopRequest
 from prunepeft_ray.study import StudyExecutionConfig, StudySpec
@@ -170,17 +170,17 @@ def share_study(folder: RunFolder, spec: StudySpec, data: dict[str, TaskData], m
         tasks={},
         settings=spec.execution,
         plugins=spec.plugins,
-        max_length=spec.training.max_length,
+        training=spec.training,
     )
     for model in spec.models:
-        backbone = read_backbone(model)
+        backbone = read_for_workers(spec, model)
         shared.backbones[model] = share(backbone)
         for task in spec.tasks:
             encoded = encode_task(data[task.name], backbone, spec.training.max_length)
             if line := cut_line(encoded, backbone, spec.training.max_length):
                 emit(Event("message", f"{task.name}, {model}: {line}"))
             # inside a list the reference travels instead of the data
-            shared.tasks[model, task.name] = share(encoded) or [ray.put(data[task.name])]
+            shared.tasks[model, task.name] = share(encoded) or [ray.put(encoded)]
     return shared
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import ray
 import torch
 
-from prunepeft_ray.backbones import Backbone, load_backbone
-from prunepeft_ray.config import ExecutionConfig
+from prunepeft_ray.backbones import Backbone, read_backbone
+from prunepeft_ray.config import ExecutionConfig, TrainingConfig
 from prunepeft_ray.errors import JobError, PrunePEFTError
 from prunepeft_ray.events import Event
 from prunepeft_ray.execution.executor import GroupExecutor
@@ -24,14 +24,13 @@ from prunepeft_ray.execution.session import open_pool
 from prunepeft_ray.execution.shared_memory import Shared, open_shared
 from prunepeft_ray.execution.study.failed_jobs import record_failure
 from prunepeft_ray.execution.watchdog import Watchdog
-from prunepeft_ray.execution.workbench import Workbench
+from prunepeft_ray.execution.workbench import Workbench, place
 from prunepeft_ray.jobs import Work
 from prunepeft_ray.plugins import load_plugins
 from prunepeft_ray.results import ResultsStore, RunContext, RunFolder, hardware
 from prunepeft_ray.storage.paths import open_path
-from prunepeft_ray.tasks import TaskData
 from prunepeft_ray.text import error_line
-from prunepeft_ray.training import EncodedTask, Group, SoloGroup, encode_task
+from prunepeft_ray.training import EncodedTask, Group, SoloGroup
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,10 @@ class SharedState:
         folder: The study's folder, which all workers can see.
         mailbox: Actor handle of the mailbox.
         backbones: The shared backbone of each model; None if it was too large.
-        tasks: The shared encoded task of each model and task; or a reference to the task's data, in a list.
+        tasks: The shared encoded task of each model and task; or a reference to a copy for each worker, in a list.
         settings: Settings of checkpoints and retries.
         plugins: User plugins.
-        max_length: Maximum number of tokens of an example.
+        training: The recipe that all jobs share: precision and maximum number of tokens.
         pool: Folder or URL of the pool of finished jobs; None for none.
     """
 
@@ -68,7 +67,7 @@ class SharedState:
     tasks: dict[tuple[str, str], Shared | list[Any]]
     settings: ExecutionConfig
     plugins: tuple[str, ...]
-    max_length: int
+    training: TrainingConfig
     pool: str | None = None
 
 
@@ -149,21 +148,15 @@ class Worker:
         if (model, task) not in self._benches:
             backbone = self._backbone(model)
             handle = self.shared.tasks[model, task]
-            length = self.shared.max_length
-            if isinstance(handle, Shared):
-                encoded: EncodedTask = open_shared(handle)
-            else:
-                data: TaskData = ray.get(handle[0])
-                encoded = encode_task(data, backbone, length)
-            self._benches[model, task] = Workbench(backbone, encoded.data, {length: encoded})
+            encoded: EncodedTask = open_shared(handle) if isinstance(handle, Shared) else ray.get(handle[0])
+            self._benches[model, task] = Workbench(backbone, encoded.data, {self.shared.training.max_length: encoded})
         return self._benches[model, task]
 
     def _backbone(self, model: str) -> Backbone:
         if model not in self._backbones:
             handle = self.shared.backbones[model]
-            found: Backbone = open_shared(handle) if handle else load_backbone(model)
-            found.to(self.device)
-            self._backbones[model] = found
+            found: Backbone = open_shared(handle) if handle else read_backbone(model)
+            self._backbones[model] = place(found, self.shared.training.precision, self.device)
         return self._backbones[model]
 
 

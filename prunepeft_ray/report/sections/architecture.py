@@ -148,6 +148,7 @@ def _rounds_blocks(
 ) -> Iterator[Block]:
     scope = {"model": model, "task": task}
     basis = basis_of_searches(results, rounds, "dev")
+    unmeasured = "" if rounds.dev.notna().any() else " Rounds are evaluated with pruning.evaluate_rounds: true."
     yield Figure(
         "rounds",
         "Slots left and dev metric, round by round",
@@ -156,7 +157,7 @@ def _rounds_blocks(
         basis,
         "Round 0 is the supernet. Filled markers: the dev metric with the remaining slots, trained as in a pruning "
         "round. Hollow markers: the mean over retrainings with the full recipe, which is not comparable. Hover to see "
-        "what a round removed, with the probability of being pruned.",
+        f"what a round removed, with the probability of being pruned.{unmeasured}",
         scope,
     )
     yield Table(
@@ -166,7 +167,8 @@ def _rounds_blocks(
         _rounds_text(rounds, retrained),
         basis,
         "In parentheses: the probability of being pruned, p(m). The dev metric after a round is that of the training "
-        "in the next round; after the last round there is only that of the retraining with the full recipe, marked †.",
+        "in the next round; after the last round there is only that of the retraining with the full recipe, marked †."
+        f"{unmeasured}",
         scope,
     )
 
