@@ -61,11 +61,15 @@ def _packages() -> list[Row]:
 
 
 def _devices() -> list[Row]:
+    rows = [("CPU", "ok", f"{os.cpu_count()} cores, {_memory_gb():.0f} GB of memory")]
+    absent = ("GPU", "absent", "training will run on the CPU")
+    # importing torch takes seconds
+    if (_version("torch") or "+cpu").endswith("+cpu"):
+        return [*rows, absent]
     import torch
 
-    rows = [("CPU", "ok", f"{os.cpu_count()} cores, {_memory_gb():.0f} GB of memory")]
     if not torch.cuda.is_available():
-        return [*rows, ("GPU", "absent", "training will run on the CPU")]
+        return [*rows, absent]
     for index in range(torch.cuda.device_count()):
         found = torch.cuda.get_device_properties(index)
         rows.append((f"GPU {index}", "ok", f"{found.name}, {found.total_memory / 2**30:.0f} GB"))

@@ -1,4 +1,6 @@
+import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 
@@ -126,3 +128,14 @@ def test_listing_methods_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == ""
+
+
+@pytest.mark.system
+def test_tables_are_printed_without_importing_torch():
+    commands = [["models"], ["tasks"], ["criteria"], ["methods"]]
+    if importlib.metadata.version("torch").endswith("+cpu"):
+        commands.append(["doctor"])
+    code = f"import sys; from prunepeft_ray.cli.main import run; [run(one) for one in {commands}]"
+    command = [sys.executable, "-c", f"{code}; print('torch' in sys.modules)"]
+    done = subprocess.run(command, env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
