@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from prunepeft_ray.cluster.job_server import check_address
 from prunepeft_ray.cluster.local.state import find_local_cluster
@@ -35,6 +36,22 @@ def check_ray_address(address: str) -> None:
             f"--address {address}: this is the address of a dashboard, but joining a cluster takes Ray's own: {RAY}; "
             "or submit the run to the dashboard with 'prunepeft submit'"
         )
+
+
+def find_ray(address: str) -> tuple[str, Path | None]:
+    """Find the address by which to join a cluster.
+
+    Args:
+        address: Ray's own address, as the user typed it. ``"auto"`` means the cluster that ``prunepeft cluster up``
+            started on this machine, if it runs and no other is set.
+
+    Returns:
+        The address; and the file with the token of that local cluster, if it is meant.
+    """
+    local = find_local_cluster()
+    if local is None or (address != local.gcs and (address != "auto" or "RAY_ADDRESS" in os.environ)):
+        return address, None
+    return local.gcs, local.token_file
 
 
 def is_named() -> bool:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from prunepeft_ray.cluster.address import check_ray_address
+from prunepeft_ray.cluster.address import check_ray_address, find_ray
 from prunepeft_ray.cluster.private_ray import node
 from prunepeft_ray.cluster.private_ray.wording import SESSION_SETTINGS, TEMPORARY_FOLDER
 from prunepeft_ray.cluster.ray_folder import ray_folder, remove_ray_folder
@@ -25,6 +25,7 @@ from prunepeft_ray.processes import kill_descendants
 
 CONNECT_SECONDS = 10
 START_ATTEMPTS = 3
+_LOOPBACK = re.compile(r"(127\.\d+\.\d+\.\d+|localhost|\[?::1\]?):\d+")
 
 _own = False
 """Whether the cluster that this process has joined was started here, for it alone."""
@@ -55,10 +56,20 @@ def ray_cluster(
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         yield
         return
+    token_file = None
+    if address is not None:
+        address, token_file = find_ray(address)
+    on_loopback = address is None or _LOOPBACK.fullmatch(address) is not None
+    if on_loopback:
+        # on Linux this switch is what makes Ray bind to 127.0.0.1; otherwise it replaces that by the machine's own
+        # address, where a cluster that was started on the loopback interface does not listen
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     if address is None:
-        _restrict_to_loopback()
+        _require_token()
     else:
-        use_token()
+        use_token(token_file)
+    if on_loopback and "ray" in sys.modules:
+        node.reread_settings()
     global _own
     with ray_folder() if address is None else nullcontext() as folder:
         try:
@@ -131,15 +142,11 @@ def _remove_leftovers(options: Mapping[str, Any]) -> None:
         remove_ray_folder(Path(options[TEMPORARY_FOLDER]).parent)
 
 
-def _restrict_to_loopback() -> None:
-    # on Linux this switch is what makes Ray bind to 127.0.0.1
-    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+def _require_token() -> None:
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
         if "RAY_AUTH_TOKEN_PATH" not in os.environ:
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    if "ray" in sys.modules:
-        node.reread_settings()
 
 
 def logs_folder() -> str:

@@ -71,15 +71,20 @@ def find_token(local: Path | None = None) -> Token | None:
     return read_token(default, str(DEFAULT_FILE)) if default.is_file() else None
 
 
-def use_token() -> None:
+def use_token(local: Path | None = None) -> None:
     """Make Ray in this process present the configured token, if there is one, to the cluster that it joins.
+
+    Args:
+        local: As for :func:`find_token`.
 
     Raises:
         InputError: If a configured file cannot be read, or contains no valid token.
     """
     # checked here since Ray, which reads the token itself, would print a malformed one
-    if os.environ.get("RAY_AUTH_MODE", "token") == "token" and find_token() is not None:
+    if os.environ.get("RAY_AUTH_MODE", "token") == "token" and (found := find_token(local)) is not None:
         os.environ["RAY_AUTH_MODE"] = "token"
+        if local is not None and found.source == str(local):
+            os.environ["RAY_AUTH_TOKEN_PATH"] = str(local)
 
 
 def read_token(file: Path, source: str) -> Token:

@@ -67,7 +67,7 @@ def test_a_start_of_ray_that_fails_leaves_nothing(base, monkeypatch):
     monkeypatch.setattr("ray.init", fails)
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setattr("ray.shutdown", lambda: None)
-    monkeypatch.setattr(local_ray, "_restrict_to_loopback", lambda: None)
+    monkeypatch.setattr(local_ray, "_require_token", lambda: None)
     with pytest.raises(RunError, match="Failed to start GCS"), local_ray.ray_cluster(None, 1):
         pass
     assert list(base.iterdir()) == []

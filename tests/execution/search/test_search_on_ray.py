@@ -210,17 +210,17 @@ def test_a_search_that_another_process_has_taken_over_stops(no_ray, tmp_path, sp
     monkeypatch.setattr("prunepeft_ray.results.writer_lease.RENEW_SECONDS", 0.05)
     folder = RunFolder.create(tmp_path / "run", spec)
 
-    def long_work(_folder, _data, _emit, crew):
+    def long_work(_folder, _data, _emit, _pool, worker_plan):
         (folder.attempts / "000002.json").write_text("{}")
-        while crew.request.signal is None:
+        while worker_plan.request.signal is None:
             time.sleep(0.01)
-        crew.request.interrupt()
+        worker_plan.request.interrupt()
 
     monkeypatch.setattr(launch, "ray_cluster", lambda *_args: contextlib.nullcontext())
     monkeypatch.setattr(launch, "check_room", lambda *_args: None)
-    monkeypatch.setattr(launch, "_run", long_work)
+    monkeypatch.setattr(launch, "_run_in_workers", long_work)
     with pytest.raises(RunError, match="another one has taken over the run"):
-        resume_search(folder.path, lambda event: None)
+        resume_search(folder.path, lambda event: None, workers=2)
 
 
 def test_a_finished_run_is_not_attempted_again(no_ray, undisturbed):

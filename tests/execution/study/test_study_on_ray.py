@@ -54,7 +54,9 @@ def test_a_killed_study_of_four_methods_is_resumed_likewise(cluster, tmp_path, s
 
 def is_killed_and_resumed(tmp_path, study, expected):
     path, env, jobs = tmp_path / "run", environment(), len(expected["results"])
-    driver = SearchProcess(path, ["compare", str(study), "--output", str(path)], tmp_path / "log", env)
+    driver = SearchProcess(
+        path, ["compare", str(study), "--workers", "2", "--output", str(path)], tmp_path / "log", env
+    )
     working = []
 
     def has_begun():
@@ -74,7 +76,7 @@ def is_killed_and_resumed(tmp_path, study, expected):
     assert jobs // 3 <= len(there) < jobs, driver.told
 
     events = []
-    resume_study(path, events.append, lambda progress: None)
+    resume_study(path, events.append, lambda progress: None, workers=2)
     assert_same_study(path, expected)
     assert {id: stamp for id, stamp in stamps(path).items() if id in there} == there
     started = [event.job_id for event in events if event.type == "start"]
@@ -82,7 +84,7 @@ def is_killed_and_resumed(tmp_path, study, expected):
 
     # a finished study is left as it is
     events.clear()
-    resume_study(path, events.append, lambda progress: None)
+    resume_study(path, events.append, lambda progress: None, workers=2)
     assert events[-1].text == f"{path} is finished; there is nothing to run"
     assert_same_study(path, expected)
 
@@ -124,7 +126,7 @@ def test_a_worker_lost_between_two_jobs_costs_no_job(
             return super().reset_config(new_config)
 
     monkeypatch.setattr(tune_study, "JobTrial", DiesWhenItIsGivenAnotherJob)
-    start_study(load_study(study), tmp_path / "run", told.append, lambda progress: None)
+    start_study(load_study(study), tmp_path / "run", told.append, lambda progress: None, workers=2)
     assert mark.exists()
     assert [event.text for event in told if "retry" in event.text] == []
     assert_same_study(tmp_path / "run", expected_of_small)
@@ -134,7 +136,9 @@ def test_a_worker_lost_between_two_jobs_costs_no_job(
 def test_a_study_that_is_stopped_twice_ends_with_the_same_answer(tmp_path, study, expected):
     path = tmp_path / "run"
     for number, jobs in ((signal.SIGINT, 4), (signal.SIGTERM, 12)):
-        driver = SearchProcess(path, ["compare", str(study), "--output", str(path)], tmp_path / "log", environment())
+        driver = SearchProcess(
+            path, ["compare", str(study), "--workers", "2", "--output", str(path)], tmp_path / "log", environment()
+        )
         try:
             driver.wait_until(lambda jobs=jobs: len(job_ids(path)) >= jobs)
             assert driver.end(number) == 128 + number, driver.told
