@@ -174,7 +174,9 @@ def test_a_study_reuses_what_a_search_has_trained(first, tiny_bert, small_task, 
 
 
 def study_of(model, task):
-    recipe = load_spec(None, {"model": model, "task": str(task), "budget": str(BUDGET)}, (*SETTINGS, *FEW))
+    values = {"model": model, "task": str(task), "budget": str(BUDGET)}
+    # a search splits its batches into two parts, a study by itself into one
+    recipe = load_spec(None, values, (*SETTINGS, *FEW, "training.micro_batches=2"))
     terms = recipe.model_dump(mode="json", include={"budget", "space", "warmup", "pruning", "training"})
     axes = {"methods": ["prunepeft", "random-search"], "tasks": [str(task)], "models": [model], "seeds": [0]}
     return StudySpec.model_validate(terms | axes | {"limits": {"evaluations": 3}})
@@ -315,7 +317,7 @@ def test_workers_of_a_search_reuse_what_this_process_has_trained(cluster, first,
 def test_workers_of_a_study_reuse_jobs_and_share_theirs(cluster, first, tiny_bert, small_task, tmp_path, trained):
     study = study_of(tiny_bert, small_task)
     pool = shutil.copytree(first[1], tmp_path / "pool")
-    start_study(study, tmp_path / "study", lambda event: None, lambda progress: None, pool=str(pool))
+    start_study(study, tmp_path / "study", lambda event: None, lambda progress: None, workers=2, pool=str(pool))
     jobs = jobs_of(tmp_path / "study")
     assert set(jobs.index[jobs.reused]) == job_ids(first[0]) & set(jobs.index) != set()
     study_here(study, tmp_path / "again", pool)
