@@ -69,6 +69,9 @@ def run_until(arguments, seconds, number, whom="driver"):
             if pid != command.pid:
                 os.kill(pid, number)
         _, said = command.communicate(timeout=120)
+        if command.returncode == 0 and not said:
+            # its outcome was decided, and a signal is ignored from then on
+            return None
         poll(lambda: not processes(mark), 15, 0.2)
         return Ended(command.returncode, said, processes(mark))
     finally:

@@ -331,6 +331,7 @@ OTHER = {
     "pruning.compare": "raw",
     "pruning.blocks": "none",
     "pruning.dynamic": True,
+    "pruning.evaluate_rounds": True,
     "pruning.threshold": 0.5,
     "pruning.threshold_quantile": 0.5,
 }

@@ -305,6 +305,7 @@ def test_a_run_with_plugins_has_no_pool(tmp_path):
 # --- on Ray
 
 
+@pytest.mark.slow
 def test_workers_of_a_search_reuse_what_this_process_has_trained(cluster, first, spec, undisturbed, tmp_path):
     events = []
     start_search(spec, tmp_path / "run", events.append, workers=2, pool=str(first[1]))

@@ -10,7 +10,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.mark.parametrize(
-    ("device", "workers", "parts"), [(CPU, 1, 2), (CPU, 2, 2), (CPU, 8, 8), (GPU, 1, 1), (GPU, 8, 1)]
+    ("device", "workers", "parts"), [(CPU, 1, 1), (CPU, 2, 2), (CPU, 8, 8), (GPU, 1, 1), (GPU, 8, 1)]
 )
 def test_jobs_on_cpus_have_a_part_for_each_worker(device, workers, parts):
     assert default_micro_batches(device, workers) == parts

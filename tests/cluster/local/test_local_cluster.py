@@ -81,6 +81,7 @@ def test_a_second_one_is_refused(bench, state):
     assert bench.alive() == 2
 
 
+@pytest.mark.slow
 def test_another_one_beside_it_comes_and_goes_alone(bench, tmp_path):
     env = clean_environment(**FAST, PRUNEPEFT_STATE=str(tmp_path / "beside"))
     up = prunepeft(env, "cluster", "up", "--local", "1", "--cpus", "1")

@@ -55,6 +55,7 @@ def test_two_workers_give_the_answer_of_one_process(cluster, tmp_path, spec, und
     assert {file: file.stat().st_mtime_ns for file in folder.path.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_on_a_worker_is_named(cluster, tmp_path, tiny_bert, small_task):
     rates = [f"training.learning_rates.{kind}=1e20" for kind in ("PA", "SA", "head")]
     spec = make_spec(tiny_bert, small_task, "warmup.epochs=3", *rates)

@@ -89,6 +89,7 @@ def is_killed_and_resumed(tmp_path, study, expected):
     assert_same_study(path, expected)
 
 
+@pytest.mark.slow
 def test_what_is_added_to_a_study_runs_alone_and_several_workers_share_a_job(cluster, tmp_path, tiny_bert, small_task):
     few, more = (
         write_study(
