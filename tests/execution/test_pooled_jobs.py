@@ -1,7 +1,6 @@
 """Jobs that another run has finished: nothing is trained twice, nothing else changes, and costs stay those of then."""
 
 import re
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -315,11 +314,12 @@ def test_workers_of_a_search_reuse_what_this_process_has_trained(cluster, first,
     assert_same_answer(answer(tmp_path / "run"), undisturbed)
 
 
-def test_workers_of_a_study_reuse_jobs_and_share_theirs(cluster, first, tiny_bert, small_task, tmp_path, trained):
-    study = study_of(tiny_bert, small_task)
-    pool = shutil.copytree(first[1], tmp_path / "pool")
+def test_workers_of_a_study_reuse_jobs_and_share_theirs(cluster, spec, tiny_bert, small_task, tmp_path, trained):
+    study, pool = study_of(tiny_bert, small_task), tmp_path / "pool"
+    search_here(spec, tmp_path / "search", pool=pool)
+    trained.clear()
     start_study(study, tmp_path / "study", lambda event: None, lambda progress: None, workers=2, pool=str(pool))
     jobs = jobs_of(tmp_path / "study")
-    assert set(jobs.index[jobs.reused]) == job_ids(first[0]) & set(jobs.index) != set()
+    assert set(jobs.index[jobs.reused]) == job_ids(tmp_path / "search") & set(jobs.index) != set()
     study_here(study, tmp_path / "again", pool)
     assert trained == []
