@@ -25,6 +25,8 @@ from prunepeft_ray.storage.paths import names
 from prunepeft_ray.tasks import load_task
 from prunepeft_ray.training import load_adapter
 
+pytestmark = pytest.mark.usefixtures("not_joined")
+
 
 @pytest.fixture
 def trained(monkeypatch):

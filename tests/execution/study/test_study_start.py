@@ -19,6 +19,8 @@ from prunepeft_ray.pruning import GeneratorMethod
 from prunepeft_ray.results import ResultsStore, RunFolder
 from prunepeft_ray.study import StudySpec
 
+pytestmark = pytest.mark.usefixtures("not_joined")
+
 
 class Everything(GeneratorMethod):
     """Evaluates the lowest layer and chooses it."""
