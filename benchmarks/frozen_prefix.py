@@ -11,17 +11,18 @@ turns, and the ratio is the median over repeats.
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import collecting
 from prunepeft_ray.architecture import Architecture
 from prunepeft_ray.backbones import Backbone, load_backbone
-from prunepeft_ray.config import ModulesConfig, SpaceConfig, TaskConfig, TrainingConfig
+from prunepeft_ray.config import TaskConfig
 from prunepeft_ray.jobs import TrainJob
-from prunepeft_ray.modules import build_space
 from prunepeft_ray.tasks import load_task
 from prunepeft_ray.training import EncodedTask, PrefixCache, SoloGroup, encode_task, train
 
@@ -64,18 +65,10 @@ def measure(backbone: Backbone, task: EncodedTask, lowest: int) -> dict[str, lis
 
 
 def job(backbone: Backbone, task: EncodedTask, lowest: int, *, frozen_dropout: bool) -> TrainJob:
-    supernet = build_space(SpaceConfig(), backbone).supernet
-    return TrainJob(
-        model="packaged:minilm",
-        model_fingerprint=backbone.fingerprint,
-        task="packaged:movie",
-        task_fingerprint=task.data.fingerprint,
-        metric=task.data.metric,
-        architecture=Architecture(tuple(pair for pair in supernet if pair[0].layer >= lowest)),
-        modules=ModulesConfig(),
-        training=TrainingConfig(epochs=EPOCHS, frozen_dropout=frozen_dropout),
-        seed=0,
-    )
+    whole = collecting.job(backbone, task, ())
+    upper = Architecture(tuple(pair for pair in whole.architecture if pair[0].layer >= lowest))
+    recipe = whole.training.model_copy(update={"epochs": EPOCHS, "frozen_dropout": frozen_dropout})
+    return replace(whole, architecture=upper, training=recipe, evaluate="dev")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from prunepeft_ray.errors import Terminated
 LATER_SECONDS = 0.05
 PATIENCE_SECONDS = 60.0
 """How long a command may take to clean up after it was asked to stop."""
-_SAFE = "finished jobs and checkpoints are safe; resume with 'prunepeft resume DIR'"
+SAFE = "finished jobs and checkpoints are safe; resume with 'prunepeft resume DIR'"
+"""What to say of a run that ends early."""
 _WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
@@ -30,7 +31,7 @@ def exit_code(number: int) -> int:
 
 def signal_message(number: int) -> str:
     """The message of a command that was stopped by a signal."""
-    return f"{_WORDS[signal.Signals(number)]}; {_SAFE}"
+    return f"{_WORDS[signal.Signals(number)]}; {SAFE}"
 
 
 def _nothing() -> None:

@@ -169,13 +169,16 @@ class GroupExecutor:
     def _reuse(self, work: Work) -> TrainResult | None:
         """Commit the result of a job that another run has finished as this run's own, and return it."""
         job, has_weights = work.job, self._has_weights(work)
-        pooled = self.pool.find(self._pool_key(job), has_weights) if self.pool else None
+        if self.pool is None:
+            return None
+        keeper = self._keeper(work)
+        pooled = self.pool.find(keeper.origin, has_weights)
         if pooled is None:
             return None
         self.emit(Event("start", work.label, work.kind, job.id))
         if has_weights:
             write_whole(self._weights_file(job), pooled.weights, replace=True)
-        keeper, now = self._keeper(work), datetime.now(UTC)
+        now = datetime.now(UTC)
         # this run may have trained on examples of the job before another one finished it
         cost = replace(pooled.result.cost, redone_examples=keeper.redone(0))
         result = replace(pooled.result, cost=cost)
@@ -194,7 +197,7 @@ class GroupExecutor:
         result = replace(trained.result, restarts=0, cost=cost)
         weights = save(dict(trained.state)) if self._has_weights(work) else b""
         pooled = PooledJob(result, self.context.versions, self.context.hardware, weights)
-        self.pool.add(self._pool_key(work.job), pooled)
+        self.pool.add(keeper.origin, pooled)
 
     def _pool_key(self, job: TrainJob) -> str:
         """A digest of everything that decides the bits of a job's result here."""

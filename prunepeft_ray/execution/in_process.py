@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 import torch
 
-from prunepeft_ray.ending import ENDING
+from prunepeft_ray.ending import ENDING, SAFE
 from prunepeft_ray.events import Emit, Event
+from prunepeft_ray.execution.interruptions import STOPPING
 from prunepeft_ray.execution.watchdog import Watchdog
 from prunepeft_ray.signals import StopRequest
 
@@ -37,7 +38,7 @@ def stop_signal(request: StopRequest, emit: Emit) -> Callable[[], bool]:
         nonlocal told
         if request.signal is not None and not told:
             told = True
-            emit(Event("message", "stopping: saving checkpoints; press Ctrl-C again to stop immediately"))
+            emit(Event("message", STOPPING))
         return request.signal is not None
 
     return stop_wanted
@@ -50,7 +51,6 @@ def hang_watchdog(seconds: float, emit: Emit) -> Watchdog:
     def end() -> None:
         emit(Event("lost", what))
         if ENDING.is_installed:
-            safe = "finished jobs and checkpoints are safe; resume with 'prunepeft resume DIR'"
-            ENDING.exit_now(f"{what}; {safe}", 1)
+            ENDING.exit_now(f"{what}; {SAFE}", 1)
 
     return Watchdog(seconds, end)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from prunepeft_ray.errors import PrunePEFTError
 
+STOPPING = "stopping: saving checkpoints; press Ctrl-C again to stop immediately"
+"""What the user is told when a signal has requested a stop."""
+
 
 class StoppedError(Exception):
     """A job was stopped on request; its checkpoint has been saved."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
+from prunepeft_ray.cluster.session import is_joined
+from prunepeft_ray.events import Emit, Event
 from prunepeft_ray.execution.in_process import computing
 from prunepeft_ray.text import counted, duration_text
 
@@ -58,6 +60,32 @@ def choose_placement(
     if seconds * (1 - 1 / (EFFICIENCY * there)) <= RAY_SECONDS:
         return Placement(True, f"{work}: running in this process, which takes less time than starting Ray")
     return Placement(False, f"{work}: starting Ray with {counted(there, f'{kind} worker')}")
+
+
+def runs_in_process(
+    workers: int | None,
+    address: str | None,
+    device: torch.device,
+    most: int | None,
+    flops: Callable[[], float],
+    emit: Emit,
+) -> bool:
+    """Choose as :func:`choose_placement` does, and tell the user; on a cluster, runs always have workers there.
+
+    Args:
+        workers: The number of workers that the user wants; None to choose by the amount of work.
+        address: Ray cluster to run on; None: the one already joined, or this machine.
+        device: The device to train on.
+        most: Number of workers on CPUs that the run would have; None: one per CPU.
+        flops: Estimates the floating-point operations of the run's training.
+        emit: Callback that receives events.
+    """
+    if address is not None or is_joined():
+        return False
+    placement = choose_placement(workers, device, most, flops)
+    if placement.reason:
+        emit(Event("message", placement.reason))
+    return placement.in_process
 
 
 def available_cpus() -> int:

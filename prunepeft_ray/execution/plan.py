@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prunepeft_ray.architecture import Space, block_sizes, check_budget, parse_budget
-from prunepeft_ray.backbones import Backbone, load_outline
+from prunepeft_ray.backbones import Backbone
 from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.jobs import TrainJob
 from prunepeft_ray.modules import build_space
@@ -68,9 +68,8 @@ def plan_search(spec: SearchSpec, backbone: Backbone, data: TaskData) -> Plan:
     return Plan(space, budget, template, block_sizes(space.layers, spec.pruning.blocks))
 
 
-def search_flops(spec: SearchSpec, data: TaskData) -> float:
+def search_flops(spec: SearchSpec, outline: Backbone, data: TaskData) -> float:
     """Estimate the floating-point operations of all training in a search, from above and to a factor of about 2."""
-    outline = load_outline(spec.model)
     method = plan_search(spec, outline, data).method(spec)
     warmup, pruning, size = spec.warmup, spec.pruning, len(data.train)
     planned = method.planned or pruning.rounds + 1 + warmup.turns * len(pruning.criteria)

@@ -14,6 +14,7 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.exceptions import RayError
 
 from prunepeft_ray.events import Emit, Event
+from prunepeft_ray.execution.interruptions import STOPPING
 from prunepeft_ray.execution.mailbox import TIMEOUT_SECONDS, Reader
 from prunepeft_ray.signals import StopRequest
 
@@ -90,7 +91,7 @@ def follow(
         tick()
         if request.signal is not None and not told:
             asked, reader.stopping, told = time.monotonic(), True, True
-            emit(Event("message", "stopping: saving checkpoints; press Ctrl-C again to stop immediately"))
+            emit(Event("message", STOPPING))
         if not asked and must_leave():
             asked, reader.stopping = time.monotonic(), True
         if asked:

@@ -5,7 +5,7 @@ import study_fakes
 from chaos import jobs_before
 from execution_toys import make_spec, search_here
 
-from prunepeft_ray.execution import session
+from prunepeft_ray.execution import placement, session
 from prunepeft_ray.execution.search import start as search_start
 from prunepeft_ray.execution.study import start as study_start
 from prunepeft_ray.methods import METHODS
@@ -55,5 +55,5 @@ def methods(monkeypatch):
 @pytest.fixture
 def not_joined(monkeypatch):
     """Runs start as in a process that has joined no cluster, whatever other tests have left it in."""
-    for module in (session, search_start, study_start):
+    for module in (session, placement, search_start, study_start):
         monkeypatch.setattr(module, "is_joined", lambda: False)

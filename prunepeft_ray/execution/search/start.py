@@ -18,7 +18,7 @@ from prunepeft_ray.cluster.sharing.claim import ShareReporter, wait_for_share
 from prunepeft_ray.cluster.sharing.terms import EQUAL_TERMS, Terms
 from prunepeft_ray.config import SearchSpec
 from prunepeft_ray.events import Emit, Event, message_emitter
-from prunepeft_ray.execution.placement import CPU_WORKERS, Placement, available_cpus, choose_placement
+from prunepeft_ray.execution.placement import CPU_WORKERS, available_cpus, runs_in_process
 from prunepeft_ray.execution.plan import plan_search, search_flops
 from prunepeft_ray.execution.search.in_process import run_in_process
 from prunepeft_ray.execution.session import (
@@ -75,11 +75,12 @@ def start_search(
     with joining(address, terms) as device:
         emit(Event("message", f"reading task {spec.task.name} and model {spec.model}"))
         data = load_task(spec.task, message_emitter(emit))
-        plan_search(spec, load_outline(spec.model), data).method(spec)
+        outline = load_outline(spec.model)
+        plan_search(spec, outline, data).method(spec)
         _check_precision(spec, device)
         RunFolder.check_free(output)
         pool = pool_of_run(pool, spec.plugins, address, emit)
-        with _prepared(spec, data, emit, workers, address, device, terms) as run:
+        with _prepared(partial(search_flops, spec, outline, data), emit, workers, address, device, terms) as run:
             folder = RunFolder.create(output, resolve(spec, device, max(CPU_WORKERS, workers or 1)))
             with attempting(folder, emit):
                 run(folder, data, emit, pool)
@@ -120,14 +121,15 @@ def resume_search(
     load_run_plugins(folder.spec.plugins, output, trust_plugins)
     data = load_task(folder.spec.task, message_emitter(emit))
     task, model = folder.spec.task.name, folder.spec.model
-    here = {"task": {task: data.fingerprint}, "model": {model: load_outline(model).fingerprint}}
+    outline = load_outline(model)
+    here = {"task": {task: data.fingerprint}, "model": {model: outline.fingerprint}}
     finished = check_unchanged(folder, here)
     pool = pool_of_run(pool, folder.spec.plugins, address, emit)
     emit(Event("message", f"resuming {output}: {finished} job{'' if finished == 1 else 's'} finished so far"))
     with (
         attempting(folder, emit),
         joining(address, terms) as device,
-        _prepared(folder.spec, data, emit, workers, address, device, terms) as run,
+        _prepared(partial(search_flops, folder.spec, outline, data), emit, workers, address, device, terms) as run,
     ):
         folder.withdraw_answer()
         run(folder, data, emit, pool)
@@ -167,8 +169,7 @@ class _WorkerPlan:
 
 @contextmanager
 def _prepared(
-    spec: SearchSpec,
-    data: TaskData,
+    flops: Callable[[], float],
     emit: Emit,
     workers: int | None,
     address: str | None,
@@ -176,12 +177,7 @@ def _prepared(
     terms: Terms,
 ) -> Iterator[Run]:
     """Prepare a run in this process or on a cluster; signals are recorded meanwhile."""
-    placement = Placement(False)
-    if not is_joined() and address is None:
-        placement = choose_placement(workers, device, CPU_WORKERS, partial(search_flops, spec, data))
-    if placement.reason:
-        emit(Event("message", placement.reason))
-    if placement.in_process:
+    if runs_in_process(workers, address, device, CPU_WORKERS, flops, emit):
         with catching_signals() as request:
             yield partial(run_in_process, device=device, request=request)
         return

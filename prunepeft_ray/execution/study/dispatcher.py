@@ -187,14 +187,10 @@ def compute_alone() -> None:
     torch.set_num_threads(1)
 
 
-def _never() -> bool:
-    return False
-
-
 def run_here(
     run: StudyRun,
     execute: Callable[[StudySearch, Work], TrainResult],
-    stop_wanted: Callable[[], bool] = _never,
+    stop_wanted: Callable[[], bool] = lambda: False,
 ) -> None:
     """Run a study's jobs in this process, one by one, until the study is over.
 

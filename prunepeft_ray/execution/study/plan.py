@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from prunepeft_ray.backbones import Backbone, load_outline
 from prunepeft_ray.errors import InputError, PrunePEFTError
@@ -48,13 +48,22 @@ def plan_study(spec: StudySpec, emit: Emit) -> tuple[list[Setting], dict[str, Ta
     return settings, data
 
 
-def study_flops(settings: list[Setting], data: Mapping[str, TaskData]) -> Iterator[float]:
-    """Estimate the floating-point operations of all training in each search, as if each method used all evaluations."""
+def study_flops(settings: list[Setting], data: Mapping[str, TaskData]) -> float:
+    """Estimate the floating-point operations of all training in a study, as if each method used all evaluations."""
+    length = settings[0].study.training.max_length
+    outlines = {model: load_outline(model) for model in settings[0].study.models}
+    per_example = {
+        (model, task): example_flops(outline, data[task], length)
+        for model, outline in outlines.items()
+        for task in data
+    }
+    total = 0.0
     for setting in settings:
         study, cell, size = setting.study, setting.cell, setting.train_size
         candidate = study.candidate.epochs * min(study.candidate.train_size or size, size)
         examples = setting.problem.evaluations * candidate + len(study.seeds) * study.training.epochs * size
-        yield examples * example_flops(load_outline(cell.model), data[cell.task.name], study.training.max_length)
+        total += examples * per_example[cell.model, cell.task.name]
+    return total
 
 
 def _try_to_build(setting: Setting) -> None:

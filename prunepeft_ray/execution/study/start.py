@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from prunepeft_ray.cluster.capacity import check_limits, check_room, has_gpu, job_needs, job_unit, room_for_jobs
@@ -14,7 +15,7 @@ from prunepeft_ray.cluster.sharing.claim import wait_for_share
 from prunepeft_ray.cluster.sharing.terms import EQUAL_TERMS, Terms
 from prunepeft_ray.errors import RunError
 from prunepeft_ray.events import Emit, Event
-from prunepeft_ray.execution.placement import Placement, choose_placement
+from prunepeft_ray.execution.placement import runs_in_process
 from prunepeft_ray.execution.session import (
     attempting,
     check_unchanged,
@@ -164,26 +165,16 @@ def _run(
                 _check_kept(folder, store, searches)
                 emit(Event("message", f"{folder.path} is finished; there is nothing to run"))
                 return folder
-            placement = _placement(spec, settings, data, address, workers)
-            if placement.reason:
-                emit(Event("message", placement.reason))
-            if placement.in_process:
+            # auto means Ray if each job wants several workers
+            splits = workers is None and spec.execution.workers > 1
+            flops = partial(study_flops, settings, data)
+            if not splits and runs_in_process(workers, address, local_device(), None, flops, emit):
                 with catching_signals() as request:
-                    emit(Event("accepted", ""))
                     run_in_process(folder, spec, run, data, emit, watch, local_device(), request, pool)
             else:
                 _run_on_ray(folder, spec, run, data, emit, watch, address, terms, workers, pool)
         _check_kept(folder, store, searches)
     return folder
-
-
-def _placement(
-    spec: StudySpec, settings: list[Setting], data: dict[str, TaskData], address: str | None, workers: int | None
-) -> Placement:
-    """Choose where to run a study; one whose jobs have several workers each needs Ray."""
-    if is_joined() or address is not None or (workers is None and spec.execution.workers > 1):
-        return Placement(False)
-    return choose_placement(workers, local_device(), None, lambda: sum(study_flops(settings, data)))
 
 
 @contextmanager

@@ -74,13 +74,16 @@ def finished(study, once, tmp_path):
 
 
 def begin(spec, path, messages=None, workers=2):
-    tell = lambda event: messages is None or messages.append(event.text)  # noqa: E731
-    return start_study(spec, path, tell, lambda progress: None, workers=workers)
+    return start_study(spec, path, _teller(messages), lambda progress: None, workers=workers)
 
 
 def go_on(path, messages=None, seen=None, workers=2):
     watch = (lambda progress: None) if seen is None else seen.append
-    return resume_study(path, lambda event: messages is None or messages.append(event.text), watch, workers=workers)
+    return resume_study(path, _teller(messages), watch, workers=workers)
+
+
+def _teller(messages):
+    return lambda event: messages is None or messages.append(event.text)
 
 
 @pytest.fixture
